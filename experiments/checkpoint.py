@@ -1,0 +1,91 @@
+"""Checkpoints: everything that a run needs to go on as if it had never stopped, in one safetensors file."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from experiments.records import RecordError
+
+
+@dataclass
+class Progress:
+    """How far a run has come: steps done, bytes of metrics that belong to them, seconds spent."""
+
+    step: int = 0
+    metrics_bytes: int = 0
+    seconds: float = 0.0
+
+
+def leaves(state: Any) -> list[Tensor]:
+    """The tensors of a carried state, in a fixed order."""
+    if state is None:
+        return []
+    return [state] if isinstance(state, Tensor) else [leaf for part in state for leaf in leaves(part)]
+
+
+def rebuild(template: Any, tensors: Any) -> Any:
+    """A state built like `template` from the tensors that `leaves` gave."""
+    if isinstance(template, Tensor):
+        return next(tensors)
+    parts = [rebuild(part, tensors) for part in template]
+    return type(template)(*parts) if hasattr(template, "_fields") else type(template)(parts)
+
+
+def detach(state: Any) -> Any:
+    """The same state without its history of gradients."""
+    return None if state is None else rebuild(state, iter([leaf.detach() for leaf in leaves(state)]))
+
+
+def save(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Any, progress: Progress) -> None:
+    """Replace `file` by a checkpoint, whole or not at all."""
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in values.items()}
+    tensors |= {f"state/{index}": tensor for index, tensor in enumerate(leaves(state))}
+    tensors["random/torch"] = torch.get_rng_state()
+    metadata = {name: repr(value) for name, value in vars(progress).items()}
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, file)
+    except SafetensorError as error:  # its way to report a full disk
+        raise OSError(f"cannot write {file}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, template: Any) -> tuple[Any, Progress]:
+    """Put a checkpoint's contents back; returns the carried state, built like `template`, and the progress.
+
+    Raises RecordError if the file is damaged or belongs to another model.
+    """
+    try:
+        with safe_open(file, framework="pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+            metadata = stored.metadata()
+        model.load_state_dict(with_prefix(tensors, "model/"))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RecordError(f"the checkpoint {file} is damaged ({reason}): remove it to start that run again") from error
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in with_prefix(tensors, "optimizer/").items():
+        index, key = name.split("/")
+        moments.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    torch.set_rng_state(tensors["random/torch"])
+    carried = with_prefix(tensors, "state/")
+    state = rebuild(template, iter([carried[str(index)] for index in range(len(carried))])) if carried else None
+    progress = Progress(int(metadata["step"]), int(metadata["metrics_bytes"]), float(metadata["seconds"]))
+    return state, progress
+
+
+def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,232 @@
+"""The configuration: its schema, how it is composed, and what is wrong with it in one line."""
+
+import difflib
+import inspect
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pydantic
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+PACKAGES = ("models", "tasks", "experiments", "torch", "transformers")  # what a _target_ may name
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message is one line with what was wrong and what would be right."""
+
+
+@dataclass
+class Training:
+    """How a model is trained, whatever it is.
+
+    evaluate_at: steps, besides the last, after which the task's evaluation is run. precision: auto is bf16 where the
+    processor has it and fp32 elsewhere.
+    """
+
+    steps: int = MISSING
+    gate_learning_rate: float = MISSING
+    clip: float = MISSING
+    precision: str = MISSING
+    evaluate_at: list[int] = field(default_factory=list)
+    log_every: int = MISSING
+    checkpoint_every: int = MISSING
+
+
+@dataclass
+class Tracking:
+    """Where runs are logged. mode: offline, online or disabled."""
+
+    mode: str = MISSING
+    project: str = MISSING
+    entity: str | None = None
+
+
+@dataclass
+class Config:
+    """The root. The parts that hold a _target_ have its signature for a schema."""
+
+    name: str = MISSING
+    seed: int = MISSING
+    scale: str = MISSING
+    outputs: str = MISSING
+    cache: str = MISSING
+    threads: int | None = None
+    model: Any = MISSING
+    attention: Any = MISSING
+    position: Any = MISSING
+    feedforward: Any = MISSING
+    activation: Any = MISSING
+    task: Any = MISSING
+    data: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
+    training: Training = field(default_factory=Training)
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+def at_scale(values: DictConfig, *, _root_: DictConfig) -> Any:
+    """The value for the run's scale: ${at_scale:{smoke: 8, laptop: 600}}."""
+    if _root_.scale not in values:
+        raise ConfigError(f"scale={_root_.scale} is not planned here; choose one of {', '.join(map(str, values))}")
+    return values[_root_.scale]
+
+
+def register() -> None:
+    """Make the schema and the resolver known to Hydra; safe to call again."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("at_scale", at_scale, replace=True)
+
+
+def compose(overrides: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
+    """The configuration for these overrides. Raises ConfigError."""
+    register()
+    check_overrides(overrides)
+    return compose_unchecked(overrides, return_hydra_config)
+
+
+def compose_unchecked(overrides: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
+    with hydra_at_conf():
+        try:
+            return hydra.compose("config", overrides=list(overrides), return_hydra_config=return_hydra_config)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(first_line(error)) from error
+
+
+def hydra_at_conf():
+    """Hydra's compose API over conf/, leaving a Hydra that already runs as it was."""
+    GlobalHydra.instance().clear()
+    return hydra.initialize_config_dir(str(CONF), version_base="1.3")
+
+
+def first_line(error: BaseException) -> str:
+    """An error of Hydra or OmegaConf as one line, with the key it is about."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    line = str(cause).strip().splitlines()[0]
+    key = getattr(cause, "full_key", None)
+    return f"{key}: {line}" if key and key not in line else line
+
+
+def groups() -> dict[str, list[str]]:
+    """The groups of conf/ and the choices of each."""
+    return {
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        for folder in sorted(CONF.iterdir())
+        if folder.is_dir() and any(folder.glob("*.yaml"))
+    }
+
+
+def nearest(word: str, words: Sequence[str]) -> str:
+    """A hint at the most similar of `words`, or at all of them if none is similar."""
+    similar = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"the nearest is '{similar[0]}'" if similar else f"there are {', '.join(words)}"
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raise ConfigError for an unknown key, group or choice, or a value of the wrong type."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(first_line(error)) from error
+    known = groups()
+    chosen, values = [], []
+    for override in parsed:
+        key = override.key_or_group
+        if key in known:
+            for choice in map(str, values_of(override)):
+                if choice not in known[key] and choice != "null":
+                    raise ConfigError(f"{key}={choice}: no such choice; {nearest(choice, known[key])}")
+            chosen.append(f"{key}={next(iter(values_of(override)))}")
+        elif not key.startswith("hydra"):
+            values.append(override)
+    keys = list(flatten(compose_unchecked(chosen)))
+    for override in values:
+        key = override.key_or_group
+        if not (override.is_add() or override.is_force_add()) and key not in keys:
+            raise ConfigError(f"unknown key '{key}'; {nearest(key, [*known, *keys])}")
+        for value in values_of(override):
+            line = override.input_line or ""
+            composed = compose_unchecked([*chosen, f"{line.split('=')[0]}={value}"])
+            check_types(composed)
+
+
+def values_of(override: Override) -> Iterator[Any]:
+    """The values that an override stands for: one, or those of its sweep."""
+    if override.is_sweep_override():
+        yield from override.sweep_string_iterator()
+    elif not override.is_delete():
+        yield override.get_value_element_as_str()
+
+
+def flatten(node: Any, prefix: str = "") -> Iterator[str]:
+    """Every key of a configuration, with dots."""
+    if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+        for key in node:
+            path = f"{prefix}{key}"
+            yield path
+            if not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
+                yield from flatten(node[key], f"{path}.")
+
+
+def check_types(config: DictConfig) -> None:
+    """Raise ConfigError where a node with a _target_ does not fit that target's signature."""
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(first_line(error)) from error
+    for key, node in resolved.items():  # type: ignore[union-attr]
+        if isinstance(node, dict):
+            check_call(node, str(key))
+
+
+def check_call(node: dict[str, Any], path: str) -> None:
+    target = node.get("_target_")
+    if target is None:
+        return
+    if target.split(".")[0] not in PACKAGES:
+        raise ConfigError(f"{path}._target_={target} is outside of {', '.join(PACKAGES)}")
+    try:
+        callable_ = hydra.utils.get_object(target)
+    except Exception as error:
+        raise ConfigError(f"{path}._target_={target} cannot be found: {first_line(error)}") from error
+    signature = inspect.signature(callable_)
+    hints = typing.get_type_hints(callable_.__init__ if inspect.isclass(callable_) else callable_)
+    for key, value in node.items():
+        if key.startswith("_"):
+            continue
+        if key not in signature.parameters:
+            names = [name for name in signature.parameters if name != "self"]
+            raise ConfigError(f"{path}.{key} is not a setting of {target}; {nearest(key, names)}")
+        if isinstance(value, dict) and "_target_" in value:
+            check_call(value, f"{path}.{key}")
+        elif not target.startswith(("torch.", "transformers.")):
+            check_value(value, hints.get(key, Any), f"{path}.{key}")
+
+
+def check_value(value: Any, annotation: Any, path: str) -> None:
+    try:
+        pydantic.TypeAdapter(annotation).validate_python(value)
+    except pydantic.errors.PydanticSchemaGenerationError:
+        return  # a type of ours, which only a node with a _target_ can make
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join([path, *map(str, problem["loc"])])
+        raise ConfigError(f"{where}={problem['input']!r}: {problem['msg']}") from error
+
+
+def plain(config: DictConfig | ListConfig) -> dict[str, Any]:
+    """The configuration as plain containers, all interpolations resolved. Raises ConfigError."""
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise ConfigError(first_line(error)) from error

@@ -1,0 +1,79 @@
+"""What a run was made with: versions, code, processor, precision."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARIES = ("torch", "numpy", "accelerate", "transformers", "tokenizers", "datasets", "wandb", "scikit-learn", "scipy")
+
+
+@cache
+def code_fingerprint() -> str:
+    """The SHA-256 of all our source that a run's numbers can depend on, as 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for package in ("models", "tasks", "experiments"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            if "report" not in file.parts:
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit that the code was checked out at, with a + if it was changed since; None outside a checkout."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        status = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if status.stdout.strip() else "")
+
+
+@cache
+def processor() -> str:
+    """The name of the GPU or of the processor that work is done on."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def resolve_precision(precision: str) -> str:
+    """bf16 or fp32: the one asked for, or with `auto` bf16 where the processor computes in it."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def use_threads(threads: int | None) -> int:
+    """Let torch use so many processor threads, all of them if None; returns how many it uses."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    return torch.get_num_threads()
+
+
+def describe(data_fingerprint: str, precision: str) -> dict[str, Any]:
+    """The record of a run's environment."""
+    return {
+        "code": code_fingerprint(),
+        "git": git_commit(),
+        "data": data_fingerprint,
+        "precision": precision,
+        "python": platform.python_version(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "platform": platform.platform(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,218 @@
+"""`python -m experiments.run experiment=… [group=choice] [key=value] [-m]`: compose, build, train, evaluate, record."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import hydra
+import torch
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from experiments import environment
+from experiments.checkpoint import leaves
+from experiments.config import CONF, ConfigError, check_overrides, check_types, plain, register
+from experiments.records import Record, RecordError, check_same_data, run_id
+from experiments.tracking import Tracker
+from experiments.training import Interrupted, Result, parameter_groups, train
+from models.initialization import initialize
+from tasks.data.source import DataError
+
+USER_ERRORS = (ConfigError, DataError, RecordError, OSError)  # told in one line, without a traceback
+
+
+@dataclass
+class Plan:
+    """A run that is known in full and not started: its settings, its data, and where its record lies."""
+
+    config: dict[str, Any]
+    data: Any
+    data_fingerprint: str
+    precision: str
+    record: Record
+
+
+@cache
+def data_source(settings: str) -> Any:
+    """The data source that a configuration names; runs that share it in one process share its contents."""
+    return hydra.utils.instantiate(yaml.safe_load(settings))
+
+
+def plan(composed: DictConfig) -> Plan:
+    """Find out which run a configuration is. Raises ConfigError and DataError before anything is built."""
+    check_types(composed)
+    config = plain(composed)
+    data = data_source(yaml.safe_dump(config["data"])) if config["data"] else None
+    fingerprint = data.fingerprint if data is not None else "generated"
+    precision = environment.resolve_precision(config["training"]["precision"])
+    record = Record(run_folder(config, run_id(config, fingerprint, precision)))
+    return Plan(config, data, fingerprint, precision, record)
+
+
+def run_folder(config: dict[str, Any], identifier: str):
+    from pathlib import Path
+
+    return Path(config["outputs"]) / "runs" / config["name"] / identifier
+
+
+def execute(planned: Plan, console: Console, tags: Sequence[str] = ()) -> Record:
+    """Run what is planned and record it; a finished run is left alone, one that was cut off goes on.
+
+    Raises Interrupted after Ctrl-C or SIGTERM. Whatever else goes wrong while it runs is in the record's status too.
+    """
+    record, config = planned.record, planned.config
+    if record.finished:
+        console.print(f"finished before: {record.folder}")
+        return record
+    check_same_data(config["outputs"], config, planned.data_fingerprint)
+    with record.locked():
+        environment.use_threads(config["threads"])
+        console.print(f"run {record.folder}")
+        record.begin(config, environment.describe(planned.data_fingerprint, planned.precision))
+        tracker = Tracker(config, record.id, list(tags))
+        try:
+            task, model, result = work(planned, tracker, console)
+            summary = summarize(task, model, result, config)
+            record.finish(summary, result.tables)
+            tracker.finish(summary, result.tables, config["training"]["steps"])
+        except BaseException as error:
+            stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
+            try:
+                record.set_status("interrupted" if stopped else "failed", None if stopped else error)
+                tracker.abandon()
+            except OSError:
+                pass  # a full disk has been told once, by the error that is on its way
+            raise
+    return record
+
+
+def work(planned: Plan, tracker: Tracker, console: Console) -> tuple[Any, nn.Module, Result]:
+    """Build the task and the model, train and evaluate."""
+    config = planned.config
+    settings = OmegaConf.create(config)
+    torch.manual_seed(config["seed"])
+    try:
+        known = {} if planned.data is None else {"data": planned.data}
+        task = hydra.utils.instantiate(settings.task, **known)
+        model = hydra.utils.instantiate(settings.model, **task.model_arguments)
+    except hydra.errors.InstantiationException as error:
+        if isinstance(error.__cause__, ValueError):  # what a class of ours says of its arguments
+            raise ConfigError(str(error.__cause__).splitlines()[0]) from error
+        raise
+    initialize(model, config["seed"])
+    training = config["training"]
+    groups = parameter_groups(model, training["gate_learning_rate"])
+    if not groups[0]["params"]:
+        found = task.evaluate(model)
+        return task, model, Result({training["steps"]: found.metrics}, found.tables, 0.0)
+    optimizer = hydra.utils.instantiate(settings.optimizer)(groups)
+    schedule = hydra.utils.instantiate(settings.schedule)
+    record = planned.record
+    result = train(model, task, optimizer, schedule, training, planned.precision, record, tracker, console)
+    return task, model, result
+
+
+def summarize(task: Any, model: nn.Module, result: Result, config: dict[str, Any]) -> dict[str, Any]:
+    """The numbers that a run ends with."""
+    summary = {
+        "metrics": result.evaluations[max(result.evaluations)],
+        "evaluations": {str(step): metrics for step, metrics in sorted(result.evaluations.items())},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": config["training"]["steps"],
+        "seconds": round(result.seconds, 3),
+    }
+    if hasattr(model, "initial_state"):
+        length = config["task"].get("length", 1024)
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            _, state = model(torch.zeros(1, length, dtype=torch.long, device=device))
+        summary["state_floats"] = sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())
+        summary["state_after_tokens"] = length
+    if hasattr(task, "examples"):
+        summary["tokens"] = task.examples(config["training"]["steps"])
+    return summary
+
+
+def tags_of(overrides: Sequence[str]) -> list[str]:
+    """What a run was asked to be, as short tags; the experiment and the seed have places of their own."""
+    pairs = [override.lstrip("+").split("=", 1) for override in overrides]
+    skipped = {"experiment", "seed", "scale", "tracking", "outputs", "threads", "data.path"}
+    return [f"{key.split('.')[-1]}={value}"[:64] for key, value in pairs if key not in skipped]
+
+
+class Jobs:
+    """The jobs of one call of the program and how each ended."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.ended: list[tuple[str, str]] = []
+        self.stopped = False
+
+    def __call__(self, composed: DictConfig) -> None:
+        """One job. An error is told and kept, so that the other jobs of a sweep go on."""
+        overrides = list(HydraConfig.get().overrides.task)
+        name = " ".join(overrides)
+        if self.stopped:
+            self.ended.append((name, "not started"))
+            return
+        try:
+            record = execute(plan(composed), self.console, tags_of(overrides))
+            print_result(self.console, record)
+            self.ended.append((name, "finished"))
+        except (Interrupted, KeyboardInterrupt):
+            self.stopped = True
+            self.console.print("stopped; the same command goes on from here", style="yellow")
+            self.ended.append((name, "interrupted"))
+        except USER_ERRORS as error:
+            fail(self.console, error)
+            self.ended.append((name, "failed"))
+        except Exception:
+            self.console.print_exception()
+            self.ended.append((name, "failed"))
+
+    def exit_code(self) -> int:
+        if len(self.ended) > 1:
+            table = Table("job", "status")
+            for name, status in self.ended:
+                table.add_row(name, status)
+            self.console.print(table)
+        statuses = {status for _, status in self.ended}
+        return 130 if self.stopped else 1 if "failed" in statuses else 0
+
+
+def print_result(console: Console, record: Record) -> None:
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in list(record.summary["metrics"].items())[:6])
+    console.print(f"{record.folder}: {metrics}", highlight=False)
+
+
+def fail(console: Console, error: BaseException) -> None:
+    """Tell an error in one line."""
+    console.print(f"error: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
+
+
+def overrides_in(arguments: Sequence[str]) -> list[str]:
+    """The overrides among the program's arguments, without Hydra's own flags."""
+    return [argument for argument in arguments if not argument.startswith("-")]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what the arguments say; returns the exit code."""
+    jobs = Jobs()
+    register()
+    try:
+        check_overrides(overrides_in(arguments))
+    except USER_ERRORS as error:
+        fail(jobs.console, error)
+        return 1
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(jobs)()
+    return jobs.exit_code()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,26 @@
+"""Learning-rate schedules: a factor for every step, with nothing to remember."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass
+class Constant:
+    """1 after a linear warm-up."""
+
+    warmup_steps: int
+
+    def __call__(self, step: int, steps: int) -> float:
+        return min(1.0, (step + 1) / max(1, self.warmup_steps))
+
+
+@dataclass
+class Cosine:
+    """Half a cosine from 1 down to `final` over all `steps`, with a linear warm-up (Loshchilov & Hutter 2017)."""
+
+    warmup_steps: int
+    final: float
+
+    def __call__(self, step: int, steps: int) -> float:
+        cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+        return min(1.0, (step + 1) / max(1, self.warmup_steps)) * (self.final + (1 - self.final) * cosine)

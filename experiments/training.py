@@ -1,0 +1,193 @@
+"""The one training loop: state carried as a value, batches a pure function of the step."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as ProgressBar, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from experiments import checkpoint
+from experiments.checkpoint import Progress
+from experiments.records import Record
+from experiments.tracking import Tracker
+from tasks.base import Evaluation, Task
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has left a checkpoint."""
+
+
+@dataclass
+class Result:
+    """What training leaves: the evaluations by step, the last one's tables, and what it took."""
+
+    evaluations: dict[int, dict[str, float]]
+    tables: dict[str, list[dict[str, Any]]]
+    seconds: float
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM: noted while a step runs, acted on between two steps; at once while nothing can be lost."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.at_once = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if self.at_once or self.requested:
+            raise Interrupted
+        self.requested = True
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def immediate(self) -> Iterator[None]:
+        if self.requested:
+            raise Interrupted
+        self.at_once = True
+        try:
+            yield
+        finally:
+            self.at_once = False
+
+
+def parameter_groups(model: nn.Module, gate_learning_rate: float) -> list[dict[str, Any]]:
+    """Matrices and tables with the optimizer's weight decay; norms, biases and β without; gates with their own rate."""
+    decayed, plain, gates = [], [], []
+    for name, parameter in model.named_parameters():
+        group = gates if name.endswith("gate") else decayed if parameter.ndim >= 2 else plain
+        group.append(parameter)
+    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    return groups + [{"params": gates, "weight_decay": 0.0, "lr": gate_learning_rate}] if gates else groups
+
+
+def train(
+    model: nn.Module,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[int, int], float],
+    settings: dict[str, Any],
+    precision: str,
+    record: Record,
+    tracker: Tracker,
+    console: Console,
+) -> Result:
+    """Train and evaluate, from the record's checkpoint if there is one; metrics go to the record and to W&B.
+
+    A run that is killed and started again writes the same metrics, byte for byte, as one that is not: rows after the
+    checkpoint are dropped and made again, and the time a step took is no part of them.
+    """
+    AcceleratorState._reset_state(True)  # precision may differ between the runs of one process
+    accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+    model, optimizer = accelerator.prepare(model, optimizer)
+    bare = accelerator.unwrap_model(model)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    steps, evaluate_at = settings["steps"], {*settings["evaluate_at"], settings["steps"]}
+
+    state, progress = None, Progress()
+    if record.checkpoint_file.exists():
+        template = bare.initial_state(1) if hasattr(bare, "initial_state") else None
+        state, progress = checkpoint.load(record.checkpoint_file, bare, optimizer, template)
+        console.print(f"going on from step {progress.step} of {steps}")
+    metrics_file = open(record.metrics_file, "ab")
+    metrics_file.truncate(progress.metrics_bytes)
+    result = Result(past_evaluations(record), {}, progress.seconds)
+    spent_before, started = progress.seconds, time.monotonic()
+
+    def log(row: dict[str, float], step: int) -> None:
+        metrics_file.write(json.dumps({"step": step, **row}).encode() + b"\n")
+        metrics_file.flush()
+        tracker.log(row, step)
+
+    def save(step: int) -> None:
+        os.fsync(metrics_file.fileno())
+        seconds = spent_before + time.monotonic() - started
+        checkpoint.save(record.checkpoint_file, bare, optimizer, state, Progress(step, metrics_file.tell(), seconds))
+
+    def evaluate(step: int) -> None:
+        bare.eval()
+        with stop.immediate(), torch.no_grad(), accelerator.autocast():
+            found: Evaluation = task.evaluate(bare)
+        bare.train()
+        result.evaluations[step], result.tables = found.metrics, found.tables
+        log(found.metrics, step)
+
+    stop = StopRequest()
+    with metrics_file, stop.listening(), progress_bar(console) as bar:
+        line = bar.add_task(record.folder.parent.name, total=steps, completed=progress.step, loss="", speed="")
+        for step in range(progress.step, steps + 1):
+            due = step % settings["checkpoint_every"] == 0 or step in evaluate_at or stop.requested
+            if step > progress.step and due:
+                save(step)
+            if stop.requested:
+                raise Interrupted
+            if step in evaluate_at:
+                evaluate(step)
+            if step == steps:
+                break
+            for group, rate in zip(optimizer.param_groups, rates):
+                group["lr"] = rate * schedule(step, steps)
+            batch = {name: tensor.to(accelerator.device) for name, tensor in share(task.batch(step), accelerator)}
+            with accelerator.autocast():
+                loss, state = task.loss(model, batch, state)
+            state = checkpoint.detach(state)
+            accelerator.backward(loss)
+            norm = accelerator.clip_grad_norm_(model.parameters(), settings["clip"])
+            optimizer.step()
+            optimizer.zero_grad()
+            if (step + 1) % settings["log_every"] == 0:
+                row = {"train/loss": float(loss.detach()), "train/gradient_norm": float(norm)}
+                log(row | {"train/learning_rate": optimizer.param_groups[0]["lr"]}, step + 1)
+                rate_now = (step + 1 - progress.step) * size(batch) / (time.monotonic() - started)
+                bar.update(line, loss=f"loss {row['train/loss']:.3f}", speed=f"{rate_now:,.0f}/s")
+            bar.update(line, completed=step + 1)
+    result.seconds = spent_before + time.monotonic() - started
+    return result
+
+
+def share(batch: dict[str, torch.Tensor], accelerator: Accelerator):
+    """This process' rows of the global batch."""
+    return ((name, tensor[accelerator.process_index :: accelerator.num_processes]) for name, tensor in batch.items())
+
+
+def size(batch: dict[str, torch.Tensor]) -> int:
+    """Tokens of a batch of sequences, images of a batch of images."""
+    first = next(iter(batch.values()))
+    return first.numel() if first.ndim == 2 else len(first)
+
+
+def past_evaluations(record: Record) -> dict[int, dict[str, float]]:
+    """The evaluations that the metrics already hold."""
+    rows = [row for row in record.metrics() if "train/loss" not in row]
+    return {row["step"]: {key: value for key, value in row.items() if key != "step"} for row in rows}
+
+
+def progress_bar(console: Console) -> ProgressBar:
+    """Steps, loss, tokens (or images) a second and the time left."""
+    return ProgressBar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )

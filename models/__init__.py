@@ -1,0 +1,1 @@
+"""What is trained: activations, feed-forwards, positions, attention, decoders and vision networks."""

@@ -1,0 +1,35 @@
+"""Full causal attention with a key-value cache."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.attention.base import Attention, attend
+from models.positions import Position
+
+
+class Cache(NamedTuple):
+    """Rotated keys and values of every token so far, each (B, H, t, d)."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class Full(Attention):
+    """Every token attends to itself and all before it (Vaswani et al. 2017, equation 1)."""
+
+    def initial_state(self, x: Tensor) -> Cache:
+        return Cache(self.no_tokens(x), self.no_tokens(x))
+
+    def forward(self, x: Tensor, position: Position, state: Cache | None = None) -> tuple[Tensor, Cache]:
+        query, key, value = self.project(x)
+        before = 0 if state is None else state.keys.shape[2]
+        positions = torch.arange(before + x.shape[1], device=x.device)
+        query = position.rotate(query, positions[before:])
+        key = position.rotate(key, positions[before:])
+        if state is not None:
+            key = torch.cat([state.keys.to(key.dtype), key], dim=2)
+            value = torch.cat([state.values.to(value.dtype), value], dim=2)
+        y = attend(query, key, value, position, positions[before:], positions)
+        return self.merge(y), Cache(key, value)

@@ -1,0 +1,111 @@
+"""Infini-attention: local attention in each segment and a compressive memory of all segments before it."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.attention.base import Attention
+from models.attention.local import segment_attention
+from models.positions import Position
+
+EMPTY = 1e-6  # below this a normaliser is taken for that of an empty memory
+
+
+class InfiniState(NamedTuple):
+    """The compressive memory, float32 or wider, and the tokens of the segment that is not full yet."""
+
+    memory: Tensor  # M (B, H, d, d)
+    normalizer: Tensor  # z (B, H, d)
+    keys: Tensor  # (B, H, t, d), t below the segment length, not rotated
+    values: Tensor
+
+
+class Infini(Attention):
+    """Infini-attention (Munkhdalai et al. 2024, equations 6-11) with the linear or the linear + delta update.
+
+    Each segment reads the memory of all segments before it, then adds itself. The memory sees no positions. One gate
+    β per head mixes what is read with local attention. The paper leaves open what holds before anything is stored,
+    where equation 7 is 0/0: here the first segment is local attention alone, as if its gate were shut.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        segment_length: int,
+        update: Literal["linear", "delta"] = "linear",
+        initial_gate: float = 0.0,
+    ):
+        super().__init__(width, heads)
+        self.segment_length = segment_length
+        self.update = update
+        self.gate = nn.Parameter(torch.full((heads,), initial_gate))
+
+    def initial_state(self, x: Tensor) -> InfiniState:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        shape = (x.shape[0], self.heads, self.head_width)
+        memory = x.new_zeros(*shape, self.head_width, dtype=wide)
+        return InfiniState(memory, x.new_zeros(*shape, dtype=wide), self.no_tokens(x), self.no_tokens(x))
+
+    def forward(self, x: Tensor, position: Position, state: InfiniState | None = None) -> tuple[Tensor, InfiniState]:
+        query, key, value = self.project(x)
+        state = state or self.initial_state(key)
+        opened, length = state.keys.shape[2], x.shape[1]
+        if opened:
+            key = torch.cat([state.keys.to(key.dtype), key], dim=2)
+            value = torch.cat([state.values.to(value.dtype), value], dim=2)
+        local = segment_attention(query, key, value, position, self.segment_length, opened)  # eq. 6
+
+        full = (opened + length) // self.segment_length
+        stored = full * self.segment_length
+        with torch.autocast(x.device.type, enabled=False):
+            memories, normalizers = self.write(key[:, :, :stored], value[:, :, :stored], state)
+            retrieved, empty = self.read(query, memories, normalizers, opened)
+        gate = torch.sigmoid(self.gate).view(-1, 1, 1).to(local.dtype)
+        gate = gate.masked_fill(empty, 0.0)
+        y = gate * retrieved.to(local.dtype) + (1 - gate) * local  # eq. 10
+        kept = InfiniState(memories[:, :, -1], normalizers[:, :, -1], key[:, :, stored:], value[:, :, stored:])
+        return self.merge(y), kept
+
+    def write(self, key: Tensor, value: Tensor, state: InfiniState) -> tuple[Tensor, Tensor]:
+        """Store the full segments: the memory (B, H, n + 1, d, d) and normaliser (B, H, n + 1, d) before each of them
+        and after the last."""
+        wide = state.memory.dtype
+        feature = F.elu(self.split(key).to(wide)) + 1  # σ(K), (B, H, n, S, d)
+        value = self.split(value).to(wide)
+        additions = feature.transpose(-1, -2) @ value  # σ(K)ᵀ V
+        normalizers = torch.cat([state.normalizer[:, :, None], feature.sum(dim=-2)], dim=2).cumsum(dim=2)  # eq. 8
+        if self.update == "linear":
+            return torch.cat([state.memory[:, :, None], additions], dim=2).cumsum(dim=2), normalizers  # eq. 8
+        # Eq. 9, M + σ(K)ᵀ (V - σ(K) M / σ(K) z), is (I - G) M + σ(K)ᵀ V with a G that no M enters: all that is left to
+        # do in sequence is d × d.
+        weight = (feature @ normalizers[:, :, :-1, :, None]).clamp(min=EMPTY)  # σ(K) z before the segment
+        erased = feature.transpose(-1, -2) @ (feature / weight)  # G
+        memories = [state.memory]
+        for addition, erasure in zip(additions.unbind(2), erased.unbind(2)):
+            memories.append(memories[-1] + addition - erasure @ memories[-1])
+        return torch.stack(memories, dim=2), normalizers
+
+    def read(self, query: Tensor, memories: Tensor, normalizers: Tensor, opened: int) -> tuple[Tensor, Tensor]:
+        """A_mem (B, H, T, d) of equation 7, and where the memory was still empty, (1 or B, 1 or H, T, 1)."""
+        length = query.shape[2]
+        segments = -(-(opened + length) // self.segment_length)
+        feature = F.elu(query.to(memories.dtype)) + 1  # σ(Q)
+        if segments > 1:
+            missing = segments * self.segment_length - opened - length
+            feature = self.split(F.pad(feature, (0, 0, opened, missing)))
+        else:
+            feature = feature[:, :, None]
+        weight = feature @ normalizers[:, :, :segments, :, None]  # σ(Q) z
+        retrieved = feature @ memories[:, :, :segments] / weight.clamp(min=EMPTY)
+        empty = (normalizers[:, :, :segments].sum(-1) == 0)[..., None, None].expand_as(weight)
+        if segments > 1:
+            retrieved, empty = (x.flatten(2, 3)[:, :, opened : opened + length] for x in (retrieved, empty))
+            return retrieved, empty
+        return retrieved[:, :, 0], empty[:, :, 0]
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, H, n · S, d) as (B, H, n, S, d)."""
+        return x.reshape(*x.shape[:2], x.shape[2] // self.segment_length, self.segment_length, x.shape[-1])

@@ -1,0 +1,39 @@
+"""Sliding-window attention."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.attention.base import Attention
+from models.attention.local import segment_attention
+from models.positions import Position
+
+
+class WindowState(NamedTuple):
+    """Keys and values, not rotated, of the last window - 1 tokens, each (B, H, t, d)."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class SlidingWindow(Attention):
+    """Every token attends to itself and the `window` - 1 tokens before it (Beltagy et al. 2020, causal)."""
+
+    def __init__(self, width: int, heads: int, window: int):
+        super().__init__(width, heads)
+        self.window = window
+
+    def initial_state(self, x: Tensor) -> WindowState:
+        return WindowState(self.no_tokens(x), self.no_tokens(x))
+
+    def forward(self, x: Tensor, position: Position, state: WindowState | None = None) -> tuple[Tensor, WindowState]:
+        query, key, value = self.project(x)
+        if state is not None:
+            key = torch.cat([state.keys.to(key.dtype), key], dim=2)
+            value = torch.cat([state.values.to(value.dtype), value], dim=2)
+        y = segment_attention(
+            query, key, value, position, self.window, memory_length=self.window - 1, reach=self.window
+        )
+        keep = max(0, key.shape[2] - (self.window - 1))
+        return self.merge(y), WindowState(key[:, :, keep:], value[:, :, keep:])

@@ -1,0 +1,39 @@
+"""Schemes that add a vector for the absolute position to the token's embedding."""
+
+import torch
+from torch import Tensor, nn
+
+from models.positions.base import Position
+
+
+class Learned(Position):
+    """A trained table of `max_length` vectors (Gehring et al. 2017; BERT, GPT-2).
+
+    Raises ValueError at a position that the table does not hold.
+    """
+
+    def __init__(self, width: int, heads: int, max_length: int):
+        super().__init__(width, heads)
+        self.table = nn.Embedding(max_length, width)
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        end = int(positions[-1]) + 1
+        if end > self.table.num_embeddings:
+            raise ValueError(
+                f"learned positions hold {self.table.num_embeddings} places and the sequence needs {end}: "
+                "train with a longer table (position.max_length) or choose a scheme that is defined beyond it"
+            )
+        return x + self.table(positions)
+
+
+class Sinusoidal(Position):
+    """sin and cos of position / 10,000^(2i/width) (Vaswani et al. 2017, section 3.5).
+
+    Scaled by 1/√width, the size of the token embeddings it is added to.
+    """
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        exponents = torch.arange(0, self.width, 2, device=x.device, dtype=torch.float64) / self.width
+        angles = positions.to(torch.float64)[:, None] / 10_000**exponents  # (T, width / 2)
+        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)[:, : self.width]
+        return x + (waves * self.width**-0.5).to(x.dtype)

@@ -1,0 +1,93 @@
+"""The transformer decoder, put together from a position scheme, an attention mechanism and a feed-forward."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.attention import Attention
+from models.generation import generate
+from models.positions import Position
+
+
+class DecoderState(NamedTuple):
+    """What a decoder carries from one piece of a sequence to the next."""
+
+    seen: Tensor  # () int64 on the CPU: how many tokens came before
+    layers: tuple[Any, ...]  # one attention state a layer
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, width: int, attention: Attention, feedforward: nn.Module):
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(width)
+        self.attention = attention
+        self.feedforward_norm = nn.RMSNorm(width)
+        self.feedforward = feedforward
+
+    def forward(self, x: Tensor, position: Position, state: Any) -> tuple[Tensor, Any]:
+        mixed, state = self.attention(self.attention_norm(x), position, state)
+        x = x + mixed
+        return x + self.feedforward(self.feedforward_norm(x)), state
+
+
+class Decoder(nn.Module):
+    """A pre-norm decoder with tied input and output embeddings.
+
+    `attention`, `feedforward`, `activation` and `position` build their parts: position(width, heads),
+    attention(width, heads), feedforward(width, activation) and, inside it, activation(channels).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        width: int,
+        heads: int,
+        layers: int,
+        position: Callable[..., Position],
+        attention: Callable[..., Attention],
+        feedforward: Callable[..., nn.Module],
+        activation: Callable[..., nn.Module],
+    ):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, width)
+        self.position = position(width=width, heads=heads)
+        self.blocks = nn.ModuleList(
+            Block(width, attention(width=width, heads=heads), feedforward(width=width, activation=activation))
+            for _ in range(layers)
+        )
+        self.norm = nn.RMSNorm(width)
+
+    def initial_state(self, batch_size: int) -> DecoderState:
+        """The state before the first token of `batch_size` sequences."""
+        x = self.embedding.weight.new_zeros(batch_size, 0, self.embedding.embedding_dim)
+        return DecoderState(torch.tensor(0), tuple(block.attention.initial_state(x) for block in self.blocks))
+
+    def forward(
+        self, tokens: Tensor, state: DecoderState | None = None, target: Tensor | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        """Logits (B, T, vocabulary) for tokens (B, T) that follow those in `state`, and the state after them.
+
+        With a target (B, S): its logits instead, (B, S, vocabulary), each token's after `tokens` and those before it.
+        """
+        source_length = tokens.shape[1]
+        if target is not None:
+            tokens = torch.cat([tokens, target[:, :-1]], dim=1)
+        seen = 0 if state is None else int(state.seen)
+        positions = torch.arange(seen, seen + tokens.shape[1], device=tokens.device)
+        x = self.position.embed(self.embedding(tokens), positions)
+        layers = []
+        for index, block in enumerate(self.blocks):
+            x, layer = block(x, self.position, None if state is None else state.layers[index])
+            layers.append(layer)
+        if target is not None:
+            x = x[:, source_length - 1 :]
+        logits = nn.functional.linear(self.norm(x), self.embedding.weight)
+        return logits, DecoderState(torch.tensor(seen + tokens.shape[1]), tuple(layers))
+
+    def answer(self, source: Tensor, steps: int, end: int | None = None) -> Tensor:
+        """The most likely continuation (B, up to `steps`) of source (B, T), token by token, to `end` at the latest."""
+        return generate(self, source, steps, end=end)

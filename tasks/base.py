@@ -1,0 +1,45 @@
+"""The interface of a task."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class Evaluation:
+    """What a task found out about a model: numbers, and tables as lists of rows with the same keys."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """A task knows nothing of how it is configured, tracked or recorded.
+
+    model_arguments: what a model must be told to fit the task, such as its vocabulary's size.
+    """
+
+    model_arguments: dict[str, int]
+
+    def batch(self, step: int) -> Batch:
+        """The whole global batch of a step, a pure function of (seed, step); ranks take their share of its rows."""
+
+    def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
+        """The loss to differentiate and the state to hand to the next step, None if nothing is carried."""
+
+    def evaluate(self, model: nn.Module) -> Evaluation:
+        """Judge the model on data that it was not trained on."""
+
+
+def random_generator(*key: int) -> np.random.Generator:
+    """A generator for this key alone, such as (seed, step)."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+def device_of(model: nn.Module):
+    """The device that the model's parameters lie on."""
+    return next(model.parameters()).device

@@ -1,0 +1,93 @@
+"""Data sets of the Hugging Face hub, from the hub or from a folder of files in the same columns."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tasks.data.source import SPLITS, DataError, fingerprint
+
+FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+
+
+class HubDataset:
+    """One data set: `rows(split)` gives its rows, `fingerprint` tells its contents.
+
+    identifier, configuration, revision: what to ask the hub for.
+    columns: the columns that must be there.
+    path: a folder of parquet, json, jsonl or csv files whose names or folders say train, validation or test; if given,
+    the hub is not asked. Raises DataError where files, splits or columns are missing.
+    """
+
+    def __init__(
+        self,
+        identifier: str,
+        columns: list[str],
+        cache: str,
+        configuration: str | None = None,
+        revision: str | None = None,
+        path: str | None = None,
+    ):
+        self.identifier, self.configuration, self.revision = identifier, configuration, revision
+        self.columns = columns
+        self.cache = Path(cache)
+        self.path = Path(path).expanduser() if path else None
+        self.files = self.find_files() if self.path else {}
+        if not self.path and os.environ.get("HF_HUB_OFFLINE") == "1":
+            raise DataError(
+                f"{identifier} comes from the Hugging Face hub and this run is offline: set HF_HUB_OFFLINE=0 to load "
+                "it, or data.path=<folder> to read files with the same columns"
+            )
+
+    def find_files(self) -> dict[str, list[Path]]:
+        assert self.path is not None
+        if not self.path.is_dir():
+            raise DataError(f"data.path={self.path} is not a folder; it must be one with files of {self.identifier}")
+        files: dict[str, list[Path]] = {}
+        for file in sorted(self.path.rglob("*")):
+            if file.suffix in FORMATS:
+                name = str(file.relative_to(self.path)).lower()
+                split = next((s for s in SPLITS if s[:3] in name), None)
+                if split:
+                    files.setdefault(split, []).append(file)
+        if "train" not in files or not {"test", "validation"} & set(files):
+            raise DataError(
+                f"data.path={self.path} needs {', '.join(FORMATS)} files whose names say train and test or "
+                f"validation; found {', '.join(files) or 'none'}"
+            )
+        return files
+
+    @property
+    def fingerprint(self) -> str:
+        if not self.path:
+            return fingerprint([self.identifier, self.configuration or "", self.revision or ""])
+        return fingerprint(file.read_bytes() for split in SPLITS for file in self.files.get(split, []))
+
+    def rows(self, split: str) -> Any:
+        """The rows of a split, as a `datasets.Dataset`; where a set has no validation or test, the other one's."""
+        import datasets
+
+        datasets.disable_progress_bars()
+        cache = str(self.cache / "datasets")
+        if self.path:
+            name = split if split in self.files else "validation" if split == "test" else "test"
+            files = [str(file) for file in self.files[name]]
+            kind = FORMATS[Path(files[0]).suffix]
+            rows = datasets.load_dataset(kind, data_files={"rows": files}, split="rows", cache_dir=cache)
+        else:
+            names = datasets.get_dataset_split_names(self.identifier, self.configuration, revision=self.revision)
+            name = split if split in names else "validation" if split == "test" else "test"
+            rows = datasets.load_dataset(
+                self.identifier, self.configuration, revision=self.revision, split=name, cache_dir=cache
+            )
+        missing = [column for column in self.columns if column not in rows.column_names]
+        if missing:
+            raise DataError(
+                f"{self.path or self.identifier} lacks the column {', '.join(missing)}; "
+                f"it has {', '.join(rows.column_names)}"
+            )
+        return rows.select_columns(self.columns)
+
+    def check(self) -> None:
+        """Raise DataError at once if a file lacks a column, before anything is built on it."""
+        if self.path:
+            self.rows("train")

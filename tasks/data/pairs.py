@@ -1,0 +1,111 @@
+"""Documents with a summary."""
+
+import ast
+import importlib.util
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tasks.data.hub import HubDataset
+from tasks.data.source import DataError, fingerprint, split_of
+
+
+class Pair(NamedTuple):
+    """A document, its reference summary, and the name that decides its split."""
+
+    name: str
+    document: str
+    summary: str
+
+
+class Docstrings:
+    """The docstrings of numpy, scipy and scikit-learn: the first line summarises the text that follows it."""
+
+    name = "docstrings"
+    packages = ("numpy", "scipy", "sklearn")
+    shortest_document = 40  # words
+
+    @cached_property
+    def all_pairs(self) -> list[Pair]:
+        pairs: dict[str, Pair] = {}
+        for package in self.packages:
+            spec = importlib.util.find_spec(package)
+            if spec is None or not spec.submodule_search_locations:
+                raise DataError(f"the docstrings come from {', '.join(self.packages)}, and {package} is not installed")
+            root = Path(spec.submodule_search_locations[0])
+            for file in sorted(root.rglob("*.py")):
+                if "tests" not in file.parts:
+                    name = f"{package}/{file.relative_to(root).as_posix()}"
+                    for pair in self.read(name, file.read_text(encoding="utf-8")):
+                        pairs.setdefault(pair.document, pair)  # the same text is often documented twice
+        return list(pairs.values())
+
+    def read(self, module: str, source: str) -> list[Pair]:
+        """The pairs in one module, read from its source without importing it."""
+        found = []
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                summary, _, document = (ast.get_docstring(node) or "").partition("\n\n")
+                summary, document = " ".join(summary.split()), document.strip()
+                if summary and len(document.split()) >= self.shortest_document:
+                    found.append(Pair(f"{module}:{node.name}", document, summary))
+        return found
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(part for pair in self.all_pairs for part in pair)
+
+    def pairs(self, split: str) -> list[Pair]:
+        """The pairs of a split; those of one module are in the same split."""
+        return [pair for pair in self.all_pairs if split_of(pair.name.split(":")[0]) == split]
+
+
+class HubPairs:
+    """Documents and summaries of the hub. A summary may be a text or, as in BookSum, a list of {source, text}."""
+
+    def __init__(
+        self,
+        identifier: str,
+        document_column: str,
+        summary_column: str,
+        cache: str,
+        configuration: str | None = None,
+        revision: str | None = None,
+        path: str | None = None,
+    ):
+        self.name = identifier
+        self.document_column, self.summary_column = document_column, summary_column
+        columns = [document_column, summary_column]
+        self.dataset = HubDataset(identifier, columns, cache, configuration, revision, path)
+        self.dataset.check()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self.dataset.fingerprint
+
+    def pairs(self, split: str) -> list[Pair]:
+        """The pairs of a split that have both a document and a summary."""
+        pairs = []
+        for index, row in enumerate(self.dataset.rows(split)):
+            document, summary = row[self.document_column], first_text(row[self.summary_column])
+            if document and document.strip() and summary.strip():
+                pairs.append(Pair(f"{split}/{index}", document, summary))
+        if not pairs:
+            raise DataError(f"{self.name} has no document with a summary in its {split} split")
+        return pairs
+
+
+def first_text(summary: Any) -> str:
+    """A summary's text: the text itself, or that of the first of several."""
+    if isinstance(summary, list):
+        summary = summary[0] if summary else ""
+    if isinstance(summary, dict):
+        summary = summary.get("text") or ""
+    return summary or ""
+
+
+def sentences(text: str) -> list[str]:
+    """Split at a full stop, question or exclamation mark before white space, and at empty lines."""
+    pieces = re.split(r"(?<=[.!?])\s+|\n\s*\n", text)
+    return [" ".join(piece.split()) for piece in pieces if piece.strip()]

@@ -1,0 +1,96 @@
+"""A corpus as tokens: a byte-level BPE vocabulary trained on its training split, and each split's token stream."""
+
+import io
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from filelock import FileLock
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tasks.data.source import DataError, fingerprint, write_atomically
+from tasks.data.text import Document
+
+SPECIAL = ["<document>", "<separator>", "<end>"]
+DOCUMENT, SEPARATOR, END = range(len(SPECIAL))
+
+
+class Corpus(Protocol):
+    """A source of documents."""
+
+    name: str
+    fingerprint: str
+
+    def documents(self, split: str) -> list[Document]: ...
+
+
+class TokenStream(NamedTuple):
+    """Documents one after the other, each opened by the DOCUMENT token."""
+
+    tokens: np.ndarray  # (N,) uint16 or int32
+    starts: np.ndarray  # (documents,) int64: where each begins
+
+
+def train_tokenizer(texts: Any, vocabulary_size: int) -> Tokenizer:
+    """A byte-level BPE tokenizer with `vocabulary_size` tokens, the special ones and 256 bytes among them."""
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if vocabulary_size < len(alphabet) + len(SPECIAL):
+        raise DataError(f"a byte-level vocabulary holds at least {len(alphabet) + len(SPECIAL)} tokens")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size, special_tokens=SPECIAL, initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+class TokenizedCorpus:
+    """A corpus in tokens. The vocabulary and the streams are made once and kept in `cache`."""
+
+    def __init__(self, corpus: Corpus, vocabulary_size: int, cache: str):
+        self.corpus = corpus
+        self.vocabulary_size = vocabulary_size
+        key = fingerprint([corpus.fingerprint, str(vocabulary_size)])
+        self.folder = Path(cache) / "tokens" / key
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        file = self.folder / "tokenizer.json"
+        with self.lock():
+            if not file.exists():
+                texts = (document.text for document in self.corpus.documents("train"))
+                write_atomically(file, train_tokenizer(texts, self.vocabulary_size).to_str().encode())
+        return Tokenizer.from_file(str(file))
+
+    def stream(self, split: str) -> TokenStream:
+        """The tokens of a split. Raises DataError if it holds no document."""
+        file = self.folder / f"{split}.npz"
+        tokenizer = self.tokenizer
+        with self.lock():
+            if not file.exists():
+                documents = self.corpus.documents(split)
+                if not documents:
+                    raise DataError(f"{self.corpus.name} has no document in its {split} split")
+                encoded = [[DOCUMENT, *e.ids] for e in tokenizer.encode_batch([d.text for d in documents])]
+                starts = np.cumsum([0] + [len(tokens) for tokens in encoded[:-1]])
+                kind = np.uint16 if self.vocabulary_size <= 2**16 else np.int32
+                buffer = io.BytesIO()
+                np.savez(buffer, tokens=np.concatenate(encoded).astype(kind), starts=starts)
+                write_atomically(file, buffer.getvalue())
+        with np.load(file) as stored:
+            return TokenStream(stored["tokens"], stored["starts"])
+
+    @cached_property
+    def token_bytes(self) -> np.ndarray:
+        """How many bytes of text each token stands for, (vocabulary,); special tokens stand for none."""
+        lengths = np.zeros(self.tokenizer.get_vocab_size(), dtype=np.int64)
+        for token, index in self.tokenizer.get_vocab().items():
+            lengths[index] = 0 if token in SPECIAL else len(token)  # byte-level: one character, one byte
+        return lengths
+
+    def lock(self) -> FileLock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / "lock")

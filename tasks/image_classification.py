@@ -1,0 +1,79 @@
+"""Image classification."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tasks.base import Batch, Evaluation, device_of, random_generator
+from tasks.data.images import Images
+
+
+class ImageSource(Protocol):
+    """A source of images."""
+
+    name: str
+    fingerprint: str
+
+    def images(self, split: str) -> Images: ...
+
+
+class ImageClassification:
+    """Name the class of an image.
+
+    shift: training images are padded with so many pixels and cut back at a random place. flip: half of them are also
+    mirrored. Pixels are normalised by mean and standard deviation of each channel of the training split.
+    """
+
+    def __init__(self, data: ImageSource, seed: int, batch_size: int, shift: int, flip: bool):
+        self.seed, self.batch_size, self.shift, self.flip = seed, batch_size, shift, flip
+        self.train, self.test = data.images("train"), data.images("test")
+        pixels = self.train.pixels / 255.0
+        self.mean = torch.tensor(pixels.mean((0, 2, 3)), dtype=torch.float32).view(-1, 1, 1)
+        self.deviation = torch.tensor(pixels.std((0, 2, 3)) + 1e-8, dtype=torch.float32).view(-1, 1, 1)
+        self.model_arguments = {
+            "channels": self.train.pixels.shape[1],
+            "classes": int(max(self.train.labels.max(), self.test.labels.max())) + 1,
+        }
+
+    def normalize(self, pixels: np.ndarray) -> Tensor:
+        return (torch.from_numpy(pixels).float() / 255 - self.mean) / self.deviation
+
+    def batch(self, step: int) -> Batch:
+        size, count = self.batch_size, len(self.train.labels)
+        per_epoch = max(1, count // size)
+        epoch, place = divmod(step, per_epoch)
+        order = random_generator(self.seed, 0, epoch).permutation(count)
+        chosen = order[place * size : (place + 1) * size]
+        generator = random_generator(self.seed, 1, step)
+        images = self.augment(self.normalize(self.train.pixels[chosen]), generator)
+        return {"images": images, "labels": torch.from_numpy(self.train.labels[chosen])}
+
+    def augment(self, images: Tensor, generator: np.random.Generator) -> Tensor:
+        rows, _, height, width = images.shape
+        if self.shift:
+            padded = F.pad(images, [self.shift] * 4)
+            top, left = torch.from_numpy(generator.integers(0, 2 * self.shift + 1, (2, rows)))
+            y = (top[:, None] + torch.arange(height))[:, :, None]  # (B, H, 1)
+            x = (left[:, None] + torch.arange(width))[:, None, :]  # (B, 1, W)
+            images = padded[torch.arange(rows)[:, None, None], :, y, x].permute(0, 3, 1, 2)
+        if self.flip:
+            mirrored = torch.from_numpy(generator.random(rows) < 0.5).view(-1, 1, 1, 1)
+            images = torch.where(mirrored, images.flip(-1), images)
+        return images.contiguous()
+
+    def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
+        return F.cross_entropy(model(batch["images"]).float(), batch["labels"]), None
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> Evaluation:
+        losses, right = 0.0, 0
+        for start in range(0, len(self.test.labels), 512):
+            images = self.normalize(self.test.pixels[start : start + 512]).to(device_of(model))
+            labels = torch.from_numpy(self.test.labels[start : start + 512]).to(device_of(model))
+            logits = model(images).float()
+            losses += float(F.cross_entropy(logits, labels, reduction="sum"))
+            right += int((logits.argmax(1) == labels).sum())
+        return Evaluation({"accuracy": 100 * right / len(self.test.labels), "loss": losses / len(self.test.labels)})
