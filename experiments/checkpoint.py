@@ -50,6 +50,9 @@ def save(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
     tensors |= {f"state/{index}": tensor for index, tensor in enumerate(leaves(state))}
     tensors["random/torch"] = torch.get_rng_state()
     metadata = {name: repr(value) for name, value in vars(progress).items()}
+    for name, tensor in list(tensors.items()):  # safetensors refuses tied weights: each name gets its own copy
+        if any(other is not tensor and same_storage(other, tensor) for other in tensors.values()):
+            tensors[name] = tensor.clone()
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
@@ -60,6 +63,10 @@ def save(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
         raise OSError(f"cannot write {file}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def same_storage(first: Tensor, second: Tensor) -> bool:
+    return first.numel() > 0 and first.data_ptr() == second.data_ptr()
 
 
 def load(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, template: Any) -> tuple[Any, Progress]:

@@ -37,10 +37,15 @@ def git_commit() -> str | None:
     return head.stdout.strip() + ("+" if status.stdout.strip() else "")
 
 
+def processor_is_gpu() -> bool:
+    """Whether work is done on a GPU."""
+    return torch.cuda.is_available()
+
+
 @cache
 def processor() -> str:
     """The name of the GPU or of the processor that work is done on."""
-    if torch.cuda.is_available():
+    if processor_is_gpu():
         return torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -53,7 +58,7 @@ def resolve_precision(precision: str) -> str:
     """bf16 or fp32: the one asked for, or with `auto` bf16 where the processor computes in it."""
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
+    if processor_is_gpu():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 

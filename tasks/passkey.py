@@ -116,9 +116,8 @@ class Passkey:
             for length in self.evaluation_lengths
             for depth in DEPTHS
         ]
-        metrics = {
-            f"{score}/{row['length']}/{row['depth']}": row[score] for row in rows for score in ("digits", "exact")
-        }
+        scores = ("digits", "exact")
+        metrics = {f"{score}/{row['length']}/{row['depth']}": row[score] for row in rows for score in scores}
         longest = max(self.evaluation_lengths)
         for name, chosen in {
             "through_memory": [row for row in rows if not row["last_segment"]],

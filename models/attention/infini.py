@@ -1,5 +1,6 @@
 """Infini-attention: local attention in each segment and a compressive memory of all segments before it."""
 
+import contextlib
 from typing import Literal, NamedTuple
 
 import torch
@@ -60,7 +61,8 @@ class Infini(Attention):
 
         full = (opened + length) // self.segment_length
         stored = full * self.segment_length
-        with torch.autocast(x.device.type, enabled=False):
+        # No autocast on the meta device, where modules are only measured; elsewhere the memory must not be rounded.
+        with contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             memories, normalizers = self.write(key[:, :, :stored], value[:, :, :stored], state)
             retrieved, empty = self.read(query, memories, normalizers, opened)
         gate = torch.sigmoid(self.gate).view(-1, 1, 1).to(local.dtype)

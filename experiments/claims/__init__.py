@@ -1,0 +1,71 @@
+"""The claims: data, one YAML file each."""
+
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
+
+FOLDER = Path(__file__).resolve().parent
+STRICT = ConfigDict(extra="forbid")
+Levels = dict[str, str | int | float]
+
+
+@dataclass(config=STRICT)
+class Comparison:
+    """One measured effect and what is claimed of it.
+
+    rule: difference (treatment - control) and ratio (treatment / control), paired by all factors that neither side
+    fixes; level (the treatment alone); exact (the treatment alone, within `tolerance` of the threshold).
+    side: on which side of the threshold the effect is claimed to lie. evaluation: the first or the last one of a run.
+    """
+
+    label: str
+    experiment: str
+    metric: str
+    rule: Literal["difference", "ratio", "level", "exact"]
+    treatment: Levels
+    threshold: float
+    control: Levels = field(default_factory=dict)
+    side: Literal["above", "below"] = "above"
+    tolerance: float = 0.0
+    evaluation: Literal["first", "last"] = "last"
+    paper: str = ""
+    unit: str = ""
+
+
+@dataclass(config=STRICT)
+class Claim:
+    """A claim: what is said, by whom, with which figures, and how it is put to the test here."""
+
+    id: str
+    idea: Literal["Swish", "RoPE", "Infini-attention"]
+    statement: str
+    source: str
+    paper: str
+    differs: str
+    comparisons: list[Comparison]
+    literature: str = ""
+
+
+class ClaimError(ValueError):
+    """A claim's file that does not fit; the message names it and what is wrong."""
+
+
+def read_claim(file: Path) -> Claim:
+    """The claim in a file. `defaults` holds what its comparisons have in common."""
+    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    defaults = content.pop("defaults", {})
+    content["comparisons"] = [defaults | comparison for comparison in content.get("comparisons", [])]
+    try:
+        return Claim(**content)
+    except (ValidationError, TypeError) as error:
+        raise ClaimError(f"{file}: {' '.join(str(error).split())}") from error
+
+
+def claims(folder: Path = FOLDER) -> list[Claim]:
+    """All claims, in the order S, R, M and by number."""
+    found = [read_claim(file) for file in folder.glob("*.yaml")]
+    return sorted(found, key=lambda claim: ("SRM".index(claim.id[0]), int(claim.id[1:])))

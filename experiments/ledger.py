@@ -1,0 +1,155 @@
+"""Claims × records → verdicts."""
+
+import math
+import statistics
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from experiments.claims import Claim, Comparison, Levels
+from experiments.grid import Job
+from experiments.records import Record
+from experiments.statistics import Estimate, estimate, estimate_ratio
+
+REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
+
+
+@dataclass
+class Finding:
+    """What one comparison came to: the effect with its interval, the means of both sides, and what it rests on."""
+
+    comparison: Comparison
+    verdict: str
+    effect: Estimate
+    treatment_mean: float | None = None
+    control_mean: float | None = None
+    parameters: list[int] = field(default_factory=list)
+    tokens: int | None = None
+    seconds: float = 0.0
+    records: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Verdict:
+    """What a claim came to: reproduced if all of its comparisons are, not reproduced if any is not."""
+
+    claim: Claim
+    verdict: str
+    findings: list[Finding]
+    notes: list[str]
+
+
+Evidence = dict[Job, Record]
+
+
+def judge(claim: Claim, evidence: Evidence) -> Verdict:
+    """The verdict on a claim from the finished records among the jobs it could rest on."""
+    findings = [find(comparison, evidence) for comparison in claim.comparisons]
+    found = {finding.verdict for finding in findings}
+    order = (NOT_REPRODUCED, NOT_RUN, INCONCLUSIVE, REPRODUCED)
+    return Verdict(claim, next(v for v in order if v in found), findings, notes_on(findings, evidence))
+
+
+def find(comparison: Comparison, evidence: Evidence) -> Finding:
+    """Pair the records of one comparison and weigh the effect."""
+    treated = side(comparison, comparison.treatment, evidence)
+    controls = side(comparison, comparison.control, evidence) if comparison.control else {}
+    if not treated or (comparison.control and not controls):
+        return Finding(comparison, NOT_RUN, Estimate(0, *3 * [math.nan]), missing=[comparison.experiment])
+    pairs, used, missing = [], [], []
+    for key, treatment in sorted(treated.items()):
+        both = [treatment, controls[key]] if comparison.control else [treatment]
+        unfinished = [job for job in both if not evidence[job].finished]
+        if unfinished:
+            missing += [" ".join(job.overrides[:1] + [f"{n}={v}" for n, v in job.factors]) for job in unfinished]
+            continue
+        pairs.append([value_of(comparison, evidence[job]) for job in both])
+        used.append(both)
+    verdict, effect = weigh(comparison, pairs)
+    records = [evidence[job] for both in used for job in both]
+    summaries = [record.summary for record in records]
+    tokens = [summary["tokens"] for summary in summaries if "tokens" in summary]
+    return Finding(
+        comparison,
+        verdict,
+        effect,
+        statistics.fmean(pair[0] for pair in pairs) if pairs else None,
+        statistics.fmean(pair[1] for pair in pairs) if pairs and comparison.control else None,
+        sorted({summary["parameters"] for summary in summaries}),
+        max(tokens) if tokens else None,
+        sum(summary["seconds"] for summary in summaries),
+        sorted({str(record.folder) for record in records}),
+        missing,
+    )
+
+
+def side(comparison: Comparison, wanted: Levels, evidence: Evidence) -> dict[tuple[tuple[str, str], ...], Job]:
+    """The jobs with the wanted levels, by the levels of the factors that neither side fixes: what pairs them."""
+    fixed = {*comparison.treatment, *comparison.control}
+    found = {}
+    for job in evidence:
+        factors = dict(job.factors)
+        if job.experiment == comparison.experiment and all(factors.get(n) == str(v) for n, v in wanted.items()):
+            found[tuple(pair for pair in job.factors if pair[0] not in fixed)] = job
+    return found
+
+
+def value_of(comparison: Comparison, record: Record) -> float:
+    """The metric of a record. One that the run did not measure is an error of the claim's file."""
+    evaluations = record.summary["evaluations"]
+    step = (min if comparison.evaluation == "first" else max)(evaluations, key=int)
+    source = evaluations[step] if comparison.metric in evaluations[step] else record.summary
+    if comparison.metric not in source:
+        known = ", ".join([*evaluations[step], *record.summary])
+        raise KeyError(f"{record.folder} has no metric {comparison.metric}; it has {known}")
+    return float(source[comparison.metric])
+
+
+def weigh(comparison: Comparison, pairs: list[list[float]]) -> tuple[str, Estimate]:
+    """The effect over the pairs, and on which side of the threshold its interval lies."""
+    if not pairs:
+        return NOT_RUN, estimate([])
+    if comparison.rule == "exact":
+        worst = max((pair[0] for pair in pairs), key=lambda value: abs(value - comparison.threshold))
+        holds = abs(worst - comparison.threshold) <= comparison.tolerance
+        return REPRODUCED if holds else NOT_REPRODUCED, Estimate(len(pairs), worst, worst, worst)
+    if comparison.rule == "ratio":
+        effect = estimate_ratio([treatment / control for treatment, control in pairs])
+    elif comparison.rule == "difference":
+        effect = estimate([treatment - control for treatment, control in pairs])
+    else:
+        effect = estimate([pair[0] for pair in pairs])
+    if effect.low > comparison.threshold:
+        return (REPRODUCED if comparison.side == "above" else NOT_REPRODUCED), effect
+    if effect.high < comparison.threshold:
+        return (REPRODUCED if comparison.side == "below" else NOT_REPRODUCED), effect
+    return INCONCLUSIVE, effect
+
+
+def notes_on(findings: list[Finding], evidence: Evidence) -> list[str]:
+    """What a reader must know of the records behind the findings."""
+    used = {folder for finding in findings for folder in finding.records}
+    environments = [record.environment for record in evidence.values() if str(record.folder) in used]
+    notes = []
+    for name, versions in {
+        "code": {environment["code"] for environment in environments},
+        "torch": {environment["libraries"]["torch"] for environment in environments},
+        "processor": {environment["processor"] for environment in environments},
+    }.items():
+        if len(versions) > 1:
+            notes.append(f"the records come from {len(versions)} versions of {name}")
+    missing = sum(len(finding.missing) for finding in findings)
+    return [*notes, f"{missing} runs are missing"] if missing else notes
+
+
+def as_json(verdicts: list[Verdict], scale: str) -> dict[str, Any]:
+    """The ledger as plain data; numbers that do not exist are null."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: clean(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [clean(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {"scale": scale, "claims": [clean(asdict(verdict)) for verdict in verdicts]}

@@ -1,0 +1,193 @@
+"""Exact properties: what can be computed from our own parts without training, in float64 or by counting."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
+
+from experiments.checkpoint import leaves
+from models.activations import Swish
+from models.attention.infini import Infini, InfiniState
+from models.attention.transformer_xl import TransformerXL
+from models.positions import Position
+from models.positions.absolute import Learned, Sinusoidal
+from models.positions.relative import RelativeBias
+from models.positions.rotary import Rotary
+from tasks.base import Batch, Evaluation
+
+PropertyName = Literal["swish_shape", "rotary_distance", "memory_size", "delta_rewrite"]
+
+
+class Property:
+    """A task that trains nothing: its evaluation computes one property."""
+
+    def __init__(self, property: PropertyName):
+        self.property: Callable[[], Evaluation] = PROPERTIES[property]
+        self.model_arguments: dict[str, int] = {}
+
+    def batch(self, step: int) -> Batch:
+        return {}
+
+    def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
+        return torch.zeros(()), None
+
+    def evaluate(self, model: nn.Module) -> Evaluation:
+        return self.property()
+
+
+def swish(x: Tensor, beta: float) -> Tensor:
+    return Swish(1, initial_beta=beta).double()(x[:, None])[:, 0].detach()
+
+
+def swish_shape() -> Evaluation:
+    """S6: where Swish has its minimum, how often its slope changes sign, and what it is at the ends of β."""
+    found = minimize_scalar(lambda x: float(swish(torch.tensor([x], dtype=torch.float64), 1.0)), bounds=(-3, 0))
+    x = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
+    slope = swish(x, 1.0).diff()
+    linear, relu = x / 2, x.relu()
+    near = x.abs() <= 5
+    rows = []
+    for beta in (0.01, 0.1, 0.5, 1.0, 2.0, 10.0, 100.0):
+        value = swish(x, beta)
+        rows.append(
+            {
+                "beta": beta,
+                "distance_to_linear": float((value - linear)[near].abs().mean()),
+                "distance_to_relu": float((value - relu)[near].abs().mean()),
+            }
+        )
+    crossing = [row["beta"] for row in rows if row["distance_to_relu"] < row["distance_to_linear"]]
+    metrics = {
+        "minimum": float(found.fun),
+        "minimum_at": float(found.x),
+        "slope_sign_changes": float((slope.sign().diff() != 0).sum()),
+        "smallest_value": float(swish(x, 1.0).min()),
+        "largest_value": float(swish(x, 1.0).max()),
+        "deviation_from_half_x_at_beta_0": float((swish(x, 0.0) - linear).abs().max()),
+        "deviation_from_relu_at_beta_1e6": float((swish(x, 1e6) - relu).abs().max()),
+        "smallest_beta_nearer_to_relu": min(crossing),
+    }
+    curves = [
+        {"x": float(at), "beta": str(beta), "value": float(value)}
+        for beta in (0.1, 0.5, 1.0, 2.0, 10.0)
+        for at, value in zip(x[25_000:35_001:100], swish(x, beta)[25_000:35_001:100])
+    ]
+    return Evaluation(metrics, {"distances": rows, "curves": curves})
+
+
+SENTENCE = "the pig chased the dog"
+PREFIX = "once upon a time"
+
+
+def rotary_distance() -> Evaluation:
+    """R7: whether a prefix before a sentence changes the scores inside it, for every scheme; and what RoPE turns."""
+    width, heads = 64, 4
+    generator = torch.Generator().manual_seed(0)
+    words = SENTENCE.split()
+    shift = len(PREFIX.split())
+    embedded = torch.randn(1, len(words), width, generator=generator, dtype=torch.float64)
+    to_query, to_key = torch.randn(2, width, width, generator=generator, dtype=torch.float64) / width**0.5
+    learned = Learned(width, heads, max_length=64).double()
+    nn.init.normal_(learned.table.weight, generator=generator)
+    biased = RelativeBias(width, heads).double()
+    nn.init.normal_(biased.table, generator=generator)
+    schemes: dict[str, Position] = {
+        "none": Position(width, heads),
+        "learned": learned,
+        "sinusoidal": Sinusoidal(width, heads),
+        "relative_bias": biased,
+        "rope": Rotary(width, heads),
+    }
+
+    def scores(scheme: Position, offset: int) -> Tensor:
+        positions = torch.arange(offset, offset + len(words))
+        x = scheme.embed(embedded, positions)
+        query, key = (
+            scheme.rotate((x @ matrix).view(1, len(words), heads, -1).transpose(1, 2), positions)
+            for matrix in (to_query, to_key)
+        )
+        score = query @ key.transpose(-1, -2) / (width // heads) ** 0.5
+        bias = scheme.bias(query, positions, positions)
+        return (score if bias is None else score + bias).detach().tril()
+
+    metrics, rows = {}, []
+    pig, dog = words.index("pig"), words.index("dog")
+    for name, scheme in schemes.items():
+        alone, prefixed = scores(scheme, 0), scores(scheme, shift)
+        metrics[f"score_change/{name}"] = change = float((alone - prefixed).abs().max())
+        metrics[f"prefix_matters/{name}"] = float(change > 0.1)
+        rows.append(
+            {
+                "scheme": name,
+                f"dog → pig in “{SENTENCE}”": float(alone[0, 0, dog, pig]),
+                f"dog → pig in “{PREFIX} {SENTENCE}”": float(prefixed[0, 0, dog, pig]),
+            }
+        )
+    rope = schemes["rope"]
+    x = torch.randn(1, heads, 100, width // heads, generator=generator, dtype=torch.float64)
+    turned = rope.rotate(x, torch.arange(100))
+    metrics["norm_change/rope"] = float((turned.norm(dim=-1) - x.norm(dim=-1)).abs().max())
+    far = scores(rope, 1_000_000) - scores(rope, 0)
+    metrics["score_change_at_a_million/rope"] = float(far.abs().max())
+    metrics["embedding_change/rope"] = float((rope.embed(embedded, torch.arange(len(words))) - embedded).abs().max())
+    return Evaluation(metrics, {"scores": rows})
+
+
+def memory_size() -> Evaluation:
+    """M2: floats of memory at the paper's sizes, 12 layers of 8 heads of 128 and segments of 2,048, without weights."""
+    layers, heads, head_width, segment = 12, 8, 128, 2048
+    width = heads * head_width
+    with torch.device("meta"):
+        mechanisms = {
+            "infini": Infini(width, heads, segment),
+            "transformer_xl": TransformerXL(width, heads, segment, segment),
+        }
+        scheme = Position(width, heads)
+        x = torch.empty(1, 2 * segment, width)
+    rows = []
+    for name, mechanism in mechanisms.items():
+        _, state = mechanism(x, scheme)
+        floats = layers * sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())
+        rows.append({"mechanism": name, "floats": floats})
+    metrics = {f"floats/{row['mechanism']}": float(row["floats"]) for row in rows}
+    return Evaluation(metrics, {"memory": rows})
+
+
+def delta_rewrite() -> Evaluation:
+    """M7: what writing the same segment again adds to the memory, as a share of the first write.
+
+    Once with keys that are orthogonal under ELU + 1, which the memory can read back exactly, and once with as many
+    random keys as a head has channels, which it cannot.
+    """
+    width = 64
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(1, 1, width, width, generator=generator, dtype=torch.float64)
+    orthogonal = torch.full((width, width), -40.0, dtype=torch.float64).fill_diagonal_(1.0)[None, None]
+    random = torch.randn(1, 1, width, width, generator=generator, dtype=torch.float64)
+    metrics, rows = {}, []
+    for update in ("linear", "delta"):
+        infini = Infini(width, 1, segment_length=width, update=update).double()  # type: ignore[arg-type]
+        for keys, key in (("orthogonal", orthogonal), ("random", random)):
+            state: InfiniState = infini.initial_state(key[:, 0])
+            for _ in range(2):
+                memories, normalizers = infini.write(key, value, state)
+                before, state = (
+                    state.memory,
+                    state._replace(memory=memories[:, :, -1], normalizer=normalizers[:, :, -1]),
+                )
+                added = state.memory - before
+                first = added if not before.any() else first
+            share = float(added.norm() / first.norm())
+            metrics[f"second_write/{update}/{keys}"] = share
+            rows.append({"update": update, "keys": keys, "second write / first": share})
+    return Evaluation(metrics, {"rewrites": rows})
+
+
+PROPERTIES: dict[PropertyName, Callable[[], Evaluation]] = {
+    "swish_shape": swish_shape,
+    "rotary_distance": rotary_distance,
+    "memory_size": memory_size,
+    "delta_rewrite": delta_rewrite,
+}

@@ -1,0 +1,16 @@
+"""The page: one file that needs no network."""
+
+import json
+from pathlib import Path
+
+from experiments.ledger import Evidence, Verdict, as_json
+from tasks.data.source import write_atomically
+
+
+def write_report(verdicts: list[Verdict], evidence: Evidence, scale: str, outputs: Path) -> Path:
+    """Write ledger.json and index.html under `outputs`/report; returns the page's path."""
+    folder = outputs / "report"
+    ledger = as_json(verdicts, scale)
+    write_atomically(folder / "ledger.json", (json.dumps(ledger, indent=2) + "\n").encode())
+    write_atomically(folder / "index.html", b"")
+    return folder / "index.html"

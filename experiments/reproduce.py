@@ -1,0 +1,145 @@
+"""`make reproduce`: run what the ledger lacks, breadth first, and rewrite ledger and page as records arrive."""
+
+import argparse
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from experiments import environment
+from experiments.claims import claims
+from experiments.config import ConfigError, groups, nearest
+from experiments.grid import Job, breadth_first
+from experiments.ledger import Evidence, Verdict, judge
+from experiments.report import terminal_table, write_report
+from experiments.run import USER_ERRORS, execute, fail, tags_of
+from experiments.training import Interrupted
+
+REWRITE_EVERY = 20  # seconds between two versions of the page while runs come in
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Reproduce; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.reproduce", description=__doc__)
+    parser.add_argument("--scale", default="laptop", help="smoke, laptop, gpu or paper")
+    parser.add_argument("--only", default="", help="experiments to run, with commas between; all if empty")
+    parser.add_argument("--outputs", default="outputs")
+    parser.add_argument("--workers", type=int, default=0, help="runs at a time; one a core if 0, one on a GPU")
+    options = parser.parse_args(arguments)
+    console = Console()
+    started = time.monotonic()
+    try:
+        evidence = gather(options.scale, options.outputs)
+        wanted = chosen(options.only, evidence)
+        todo = [job for job, record in evidence.items() if job.experiment in wanted and not record.finished]
+        failures = run(todo, evidence, options.workers, console) if todo else []
+    except USER_ERRORS as error:
+        fail(console, error)
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from here", style="yellow")
+        return 130
+    page = publish(evidence, options.scale, options.outputs, console)
+    for job, message in failures:
+        console.print(f"failed: {' '.join(job.overrides)}: {message}", style="red", markup=False, soft_wrap=True)
+    console.print(f"{len(todo) - len(failures)} runs in {time.monotonic() - started:.0f} s; {page}", soft_wrap=True)
+    return 1 if failures else 0
+
+
+def gather(scale: str, outputs: str) -> Evidence:
+    """Every job that a claim could rest on, in the order to run them, with its record, finished or not."""
+    if scale not in groups()["scale"]:
+        raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
+    experiments = list(dict.fromkeys(c.experiment for claim in claims() for c in claim.comparisons))
+    return {job: job.record() for job in breadth_first(experiments, scale, outputs)}
+
+
+def chosen(only: str, evidence: Evidence) -> list[str]:
+    """The experiments named by `only`, all if it is empty."""
+    known = list(dict.fromkeys(job.experiment for job in evidence))
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"only={name}: no claim rests on such an experiment; {nearest(name, known)}")
+    return names or known
+
+
+def publish(evidence: Evidence, scale: str, outputs: str, console: Console | None) -> Path:
+    """Write the ledger and the page; print the table if there is a console to print to."""
+    verdicts: list[Verdict] = [judge(claim, evidence) for claim in claims()]
+    if console:
+        console.print(terminal_table(verdicts, scale))
+    return write_report(verdicts, evidence, scale, Path(outputs))
+
+
+def run(todo: list[Job], evidence: Evidence, workers: int, console: Console) -> list[tuple[Job, str]]:
+    """Run the jobs, several at a time, each on one processor thread; returns those that failed and why."""
+    workers = workers or (1 if environment.processor_is_gpu() else len(os.sched_getaffinity(0)))
+    failures: list[tuple[Job, str]] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(),)
+    )
+    scale, outputs = todo[0].scale, todo[0].outputs
+    console.print(f"{len(todo)} runs to go, {workers} at a time, recorded in {outputs}/runs")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    written = time.monotonic()
+    try:
+        with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
+            line = bar.add_task("reproducing", total=len(todo))
+            futures = {pool.submit(work, job): job for job in todo}
+            for future in concurrent.futures.as_completed(futures):
+                job = futures[future]
+                message = future.result()
+                if message:
+                    failures.append((job, message))
+                bar.update(line, advance=1, description=job.experiment)
+                if time.monotonic() - written > REWRITE_EVERY:
+                    publish(evidence, scale, outputs, None)
+                    written = time.monotonic()
+    except KeyboardInterrupt:
+        for child in multiprocessing.active_children():
+            child.terminate()  # SIGTERM: a run in training leaves a checkpoint
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return failures
+
+
+def begin_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent and to the training loop, and do not outlive the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def work(job: Job) -> str:
+    """Run one job; returns what it failed of, nothing if it did not."""
+    planned = job.plan()
+    planned.config["threads"] = 1
+    try:
+        execute(planned, Console(file=StringIO()), tags_of(job.overrides))
+    except Interrupted:
+        return "interrupted"
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
