@@ -1,5 +1,6 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped, in one safetensors file."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ from experiments.records import RecordError
 
 @dataclass
 class Progress:
-    """How far a run has come: steps done, bytes of metrics that belong to them, seconds spent."""
+    """How far a run has come: steps done, bytes of metrics that belong to them, seconds, tokens (or images) seen."""
 
     step: int = 0
     metrics_bytes: int = 0
     seconds: float = 0.0
+    seen: int = 0
 
 
 def leaves(state: Any) -> list[Tensor]:
@@ -49,7 +51,7 @@ def save(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
         tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in values.items()}
     tensors |= {f"state/{index}": tensor for index, tensor in enumerate(leaves(state))}
     tensors["random/torch"] = torch.get_rng_state()
-    metadata = {name: repr(value) for name, value in vars(progress).items()}
+    metadata = {"progress": json.dumps(vars(progress))}
     for name, tensor in list(tensors.items()):  # safetensors refuses tied weights: each name gets its own copy
         if any(other is not tensor and same_storage(other, tensor) for other in tensors.values()):
             tensors[name] = tensor.clone()
@@ -76,8 +78,8 @@ def load(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, templat
     """
     try:
         with safe_open(file, framework="pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
             metadata = stored.metadata()
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118, not a dict
         model.load_state_dict(with_prefix(tensors, "model/"))
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
@@ -90,7 +92,7 @@ def load(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, templat
     torch.set_rng_state(tensors["random/torch"])
     carried = with_prefix(tensors, "state/")
     state = rebuild(template, iter([carried[str(index)] for index in range(len(carried))])) if carried else None
-    progress = Progress(int(metadata["step"]), int(metadata["metrics_bytes"]), float(metadata["seconds"]))
+    progress = Progress(**json.loads(metadata["progress"]))
     return state, progress
 
 

@@ -172,9 +172,9 @@ def flatten(node: Any, prefix: str = "") -> Iterator[str]:
     """Every key of a configuration, with dots."""
     if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
         for key in node:
-            path = f"{prefix}{key}"
+            path = f"{prefix}{key!s}"
             yield path
-            if not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
+            if not OmegaConf.is_interpolation(node, str(key)) and not OmegaConf.is_missing(node, key):
                 yield from flatten(node[key], f"{path}.")
 
 

@@ -146,12 +146,12 @@ def memory_size() -> Evaluation:
         }
         scheme = Position(width, heads)
         x = torch.empty(1, 2 * segment, width)
-    rows = []
+    metrics = {}
     for name, mechanism in mechanisms.items():
         _, state = mechanism(x, scheme)
         floats = layers * sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())
-        rows.append({"mechanism": name, "floats": floats})
-    metrics = {f"floats/{row['mechanism']}": float(row["floats"]) for row in rows}
+        metrics[f"floats/{name}"] = float(floats)
+    rows = [{"mechanism": name.removeprefix("floats/"), "floats": value} for name, value in metrics.items()]
     return Evaluation(metrics, {"memory": rows})
 
 
@@ -170,16 +170,12 @@ def delta_rewrite() -> Evaluation:
     for update in ("linear", "delta"):
         infini = Infini(width, 1, segment_length=width, update=update).double()  # type: ignore[arg-type]
         for keys, key in (("orthogonal", orthogonal), ("random", random)):
-            state: InfiniState = infini.initial_state(key[:, 0])
+            states: list[InfiniState] = [infini.initial_state(key[:, 0])]
             for _ in range(2):
-                memories, normalizers = infini.write(key, value, state)
-                before, state = (
-                    state.memory,
-                    state._replace(memory=memories[:, :, -1], normalizer=normalizers[:, :, -1]),
-                )
-                added = state.memory - before
-                first = added if not before.any() else first
-            share = float(added.norm() / first.norm())
+                memories, normalizers = infini.write(key, value, states[-1])
+                states.append(states[-1]._replace(memory=memories[:, :, -1], normalizer=normalizers[:, :, -1]))
+            empty, once, twice = (state.memory for state in states)
+            share = float((twice - once).norm() / (once - empty).norm())
             metrics[f"second_write/{update}/{keys}"] = share
             rows.append({"update": update, "keys": keys, "second write / first": share})
     return Evaluation(metrics, {"rewrites": rows})

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scale", default="laptop", help="smoke, laptop, gpu or paper")
     parser.add_argument("--only", default="", help="experiments to run, with commas between; all if empty")
     parser.add_argument("--outputs", default="outputs")
+    parser.add_argument("--no-runs", action="store_true", help="only show what the records say")
     parser.add_argument("--workers", type=int, default=0, help="runs at a time; one a core if 0, one on a GPU")
     options = parser.parse_args(arguments)
     console = Console()
@@ -40,7 +41,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         evidence = gather(options.scale, options.outputs)
         wanted = chosen(options.only, evidence)
-        todo = [job for job, record in evidence.items() if job.experiment in wanted and not record.finished]
+        todo = (
+            []
+            if options.no_runs
+            else [job for job, record in evidence.items() if job.experiment in wanted and not record.finished]
+        )
         failures = run(todo, evidence, options.workers, console) if todo else []
     except USER_ERRORS as error:
         fail(console, error)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -20,7 +21,7 @@ from experiments.checkpoint import leaves
 from experiments.config import CONF, ConfigError, check_overrides, check_types, plain, register
 from experiments.records import Record, RecordError, check_same_data, run_id
 from experiments.tracking import Tracker
-from experiments.training import Interrupted, Result, parameter_groups, train
+from experiments.training import Interrupted, Result, parameter_groups, train, unit
 from models.initialization import initialize
 from tasks.data.source import DataError
 
@@ -51,14 +52,8 @@ def plan(composed: DictConfig) -> Plan:
     data = data_source(yaml.safe_dump(config["data"])) if config["data"] else None
     fingerprint = data.fingerprint if data is not None else "generated"
     precision = environment.resolve_precision(config["training"]["precision"])
-    record = Record(run_folder(config, run_id(config, fingerprint, precision)))
-    return Plan(config, data, fingerprint, precision, record)
-
-
-def run_folder(config: dict[str, Any], identifier: str):
-    from pathlib import Path
-
-    return Path(config["outputs"]) / "runs" / config["name"] / identifier
+    folder = Path(config["outputs"]) / "runs" / config["name"] / run_id(config, fingerprint, precision)
+    return Plan(config, data, fingerprint, precision, Record(folder))
 
 
 def execute(planned: Plan, console: Console, tags: Sequence[str] = ()) -> Record:
@@ -110,7 +105,7 @@ def work(planned: Plan, tracker: Tracker, console: Console) -> tuple[Any, nn.Mod
     groups = parameter_groups(model, training["gate_learning_rate"])
     if not groups[0]["params"]:
         found = task.evaluate(model)
-        return task, model, Result({training["steps"]: found.metrics}, found.tables, 0.0)
+        return task, model, Result({training["steps"]: found.metrics}, found.tables)
     optimizer = hydra.utils.instantiate(settings.optimizer)(groups)
     schedule = hydra.utils.instantiate(settings.schedule)
     record = planned.record
@@ -134,8 +129,8 @@ def summarize(task: Any, model: nn.Module, result: Result, config: dict[str, Any
             _, state = model(torch.zeros(1, length, dtype=torch.long, device=device))
         summary["state_floats"] = sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())
         summary["state_after_tokens"] = length
-    if hasattr(task, "examples"):
-        summary["tokens"] = task.examples(config["training"]["steps"])
+    if result.seen:
+        summary[unit(task.batch(0))] = result.seen
     return summary
 
 

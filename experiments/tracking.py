@@ -3,6 +3,7 @@
 import os
 import socket
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -38,12 +39,12 @@ def reachable_mode(mode: str) -> str:
 class Tracker:
     """One W&B run with the record's id, so that a run that is taken up again is the same one there."""
 
-    def __init__(self, config: dict[str, Any], record_id: str, tags: list[str]):
+    def __init__(self, config: dict[str, Any], record_id: str, tags: Sequence[str]):
         use_folder(config["outputs"])
         settings = config["tracking"]
         task = str(config["task"].get("_target_", "")).rsplit(".", 1)[-1]
         self.run = wandb.init(
-            mode=reachable_mode(settings["mode"]),
+            mode=reachable_mode(settings["mode"]),  # type: ignore[arg-type]
             project=settings["project"],
             entity=settings["entity"],
             id=record_id,
@@ -62,8 +63,8 @@ class Tracker:
     def finish(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
         """The final metrics as the run's summary, and its tables."""
         for name, rows in tables.items():
-            columns = list(rows[0]) if rows else []
-            self.run.log({name: wandb.Table(columns, [[row[c] for c in columns] for row in rows])}, step=step)
+            columns: list[str | int] = list(rows[0]) if rows else []
+            self.run.log({name: wandb.Table(columns, [list(row.values()) for row in rows])}, step=step)
         self.run.summary.update({key: value for key, value in summary.items() if key != "evaluations"})
         self.run.finish()
 

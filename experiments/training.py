@@ -34,7 +34,8 @@ class Result:
 
     evaluations: dict[int, dict[str, float]]
     tables: dict[str, list[dict[str, Any]]]
-    seconds: float
+    seconds: float = 0.0
+    seen: int = 0  # tokens of a text task, images of an image task
 
 
 class StopRequest:
@@ -71,12 +72,16 @@ class StopRequest:
 
 def parameter_groups(model: nn.Module, gate_learning_rate: float) -> list[dict[str, Any]]:
     """Matrices and tables with the optimizer's weight decay; norms, biases and β without; gates with their own rate."""
-    decayed, plain, gates = [], [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    gates: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         group = gates if name.endswith("gate") else decayed if parameter.ndim >= 2 else plain
         group.append(parameter)
-    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-    return groups + [{"params": gates, "weight_decay": 0.0, "lr": gate_learning_rate}] if gates else groups
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    if gates:
+        groups.append({"params": gates, "weight_decay": 0.0, "lr": gate_learning_rate})
+    return groups
 
 
 def train(
@@ -107,10 +112,10 @@ def train(
         template = bare.initial_state(1) if hasattr(bare, "initial_state") else None
         state, progress = checkpoint.load(record.checkpoint_file, bare, optimizer, template)
         console.print(f"going on from step {progress.step} of {steps}")
-    metrics_file = open(record.metrics_file, "ab")
-    metrics_file.truncate(progress.metrics_bytes)
-    result = Result(past_evaluations(record), {}, progress.seconds)
-    spent_before, started = progress.seconds, time.monotonic()
+    with open(record.metrics_file, "ab") as rows:
+        rows.truncate(progress.metrics_bytes)
+    result = Result(past_evaluations(record), {}, seen=progress.seen)
+    started = time.monotonic() - progress.seconds
 
     def log(row: dict[str, float], step: int) -> None:
         metrics_file.write(json.dumps({"step": step, **row}).encode() + b"\n")
@@ -119,8 +124,8 @@ def train(
 
     def save(step: int) -> None:
         os.fsync(metrics_file.fileno())
-        seconds = spent_before + time.monotonic() - started
-        checkpoint.save(record.checkpoint_file, bare, optimizer, state, Progress(step, metrics_file.tell(), seconds))
+        done = Progress(step, metrics_file.tell(), time.monotonic() - started, result.seen)
+        checkpoint.save(record.checkpoint_file, bare, optimizer, state, done)
 
     def evaluate(step: int) -> None:
         bare.eval()
@@ -131,7 +136,7 @@ def train(
         log(found.metrics, step)
 
     stop = StopRequest()
-    with metrics_file, stop.listening(), progress_bar(console) as bar:
+    with open(record.metrics_file, "ab") as metrics_file, stop.listening(), progress_bar(console) as bar:
         line = bar.add_task(record.folder.parent.name, total=steps, completed=progress.step, loss="", speed="")
         for step in range(progress.step, steps + 1):
             due = step % settings["checkpoint_every"] == 0 or step in evaluate_at or stop.requested
@@ -153,13 +158,14 @@ def train(
             norm = accelerator.clip_grad_norm_(model.parameters(), settings["clip"])
             optimizer.step()
             optimizer.zero_grad()
+            result.seen += size(batch) * accelerator.num_processes
             if (step + 1) % settings["log_every"] == 0:
                 row = {"train/loss": float(loss.detach()), "train/gradient_norm": float(norm)}
                 log(row | {"train/learning_rate": optimizer.param_groups[0]["lr"]}, step + 1)
-                rate_now = (step + 1 - progress.step) * size(batch) / (time.monotonic() - started)
-                bar.update(line, loss=f"loss {row['train/loss']:.3f}", speed=f"{rate_now:,.0f}/s")
+                speed = (result.seen - progress.seen) / (time.monotonic() - started - progress.seconds)
+                bar.update(line, loss=f"loss {row['train/loss']:.3f}", speed=f"{speed:,.0f} {unit(batch)}/s")
             bar.update(line, completed=step + 1)
-    result.seconds = spent_before + time.monotonic() - started
+    result.seconds = time.monotonic() - started
     return result
 
 
@@ -172,6 +178,11 @@ def size(batch: dict[str, torch.Tensor]) -> int:
     """Tokens of a batch of sequences, images of a batch of images."""
     first = next(iter(batch.values()))
     return first.numel() if first.ndim == 2 else len(first)
+
+
+def unit(batch: dict[str, torch.Tensor]) -> str:
+    """What `size` counts."""
+    return "tokens" if next(iter(batch.values())).ndim == 2 else "images"
 
 
 def past_evaluations(record: Record) -> dict[int, dict[str, float]]:

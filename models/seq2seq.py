@@ -67,7 +67,7 @@ class Bart(nn.Module):
     def answer(self, source: Tensor, steps: int, end: int) -> Tensor:
         """The most likely target (B, up to `steps`), token by token, to `end` at the latest."""
         tokens, exists = self.cut(source)
-        written = self.bart.generate(
+        written = self.bart.generate(  # type: ignore[misc]
             tokens, attention_mask=exists.long(), max_new_tokens=steps, do_sample=False, num_beams=1, eos_token_id=end
         )
         return written[:, 1:]

@@ -64,7 +64,8 @@ class Decoder(nn.Module):
     def initial_state(self, batch_size: int) -> DecoderState:
         """The state before the first token of `batch_size` sequences."""
         x = self.embedding.weight.new_zeros(batch_size, 0, self.embedding.embedding_dim)
-        return DecoderState(torch.tensor(0), tuple(block.attention.initial_state(x) for block in self.blocks))
+        layers = tuple(block.attention.initial_state(x) for block in self.blocks)  # type: ignore[union-attr, operator]
+        return DecoderState(torch.tensor(0), layers)
 
     def forward(
         self, tokens: Tensor, state: DecoderState | None = None, target: Tensor | None = None

@@ -129,7 +129,7 @@ class Passkey:
         return Evaluation(metrics, {"retrieval": rows})
 
     @torch.no_grad()
-    def retrieve(self, model: nn.Module, length: int, depth: str) -> dict[str, Any]:
+    def retrieve(self, model: Any, length: int, depth: str) -> dict[str, Any]:
         """The share of digits and of whole keys named right, over prompts with keys that were never trained on."""
         space = length - self.fixed
         place = {"start": 0, "middle": space // 2, "end": space}[depth]

@@ -95,7 +95,7 @@ class Summarization:
         return F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), ignore_index=IGNORED), None
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module) -> Evaluation:
+    def evaluate(self, model: Any) -> Evaluation:
         pairs = self.data.pairs("test")[: self.evaluation_documents]
         sources = self.encode_sources(pairs)
         written = [""] * len(pairs)

@@ -1,0 +1,36 @@
+SCALE ?= laptop
+ONLY ?=
+OUTPUTS ?= outputs
+WORKERS ?= 0
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup reproduce ledger test lint bench clean
+
+help: ## show this help
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/installed ## make .venv and install everything, pinned, if that is not done yet
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -e ".[dev]" -c constraints.txt
+	@touch $@
+
+reproduce: setup ## run what the ledger lacks, then show it (SCALE=smoke|laptop|gpu|paper, ONLY=experiment,…)
+	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --workers $(WORKERS)
+
+ledger: setup ## print the ledger and rewrite the page from the records there are, without running anything
+	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs
+
+test: setup ## run all tests
+	$(BIN)/python -m pytest
+
+lint: setup ## check style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: setup ## measure speed and memory on this machine
+	$(BIN)/python -m experiments.bench
+
+clean: ## remove .venv; results stay
+	rm -rf .venv

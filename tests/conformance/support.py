@@ -1,0 +1,106 @@
+"""What the conformance tests share: every variant that the configuration offers, at a tiny size and in float64."""
+
+import zlib
+from functools import cache
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from experiments.config import CONF, compose_unchecked, groups, register
+from models.initialization import initialize
+from models.positions import Position
+
+VOCABULARY, WIDTH, HEADS, LAYERS = 23, 16, 2, 2
+SEGMENT = 4
+LENGTHS = ("segment_length", "memory_length", "window")  # settings of an attention that are shrunk to SEGMENT
+
+
+def choices(group: str) -> list[str]:
+    """The variants of a group of the configuration."""
+    return groups()[group]
+
+
+def settings(group: str, choice: str) -> Any:
+    """One variant's own file."""
+    return OmegaConf.load(CONF / group / f"{choice}.yaml")
+
+
+@cache
+def composed(*overrides: str) -> DictConfig:
+    """The configuration for these overrides; the same object for the same ones, not to be changed."""
+    register()
+    return compose_unchecked(overrides)
+
+
+INFINI = [name for name in choices("attention") if settings("attention", name)._target_.endswith(".Infini")]
+
+
+def decoder(
+    attention: str = "full",
+    position: str = "none",
+    *overrides: str,
+    feedforward: str = "mlp",
+    activation: str = "gelu",
+    layers: int = LAYERS,
+    shaken: bool = True,
+) -> Any:
+    """A tiny decoder in float64 with the initial weights of seed 0, through the real configuration.
+
+    shaken: what starts as a constant (gates, norms, β, biases of positions) is moved and what blocks add is enlarged,
+    so that all of it shows in the output; a new decoder's most likely next token is the last one again.
+    """
+    parts = [f"attention={attention}", f"position={position}", f"feedforward={feedforward}", f"activation={activation}"]
+    size = [f"model.width={WIDTH}", f"model.heads={HEADS}", f"model.layers={layers}"]
+    shrunk = [f"attention.{key}={SEGMENT}" for key in settings("attention", attention) if key in LENGTHS]
+    config = composed("model=decoder", *parts, *size, *shrunk, *overrides)
+    model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
+    initialize(model, 0)
+    if shaken:
+        shake(model)
+    return model.double()
+
+
+@torch.no_grad()
+def shake(model: nn.Module) -> None:
+    """Add noise to every parameter, drawn from its name: the same in two models that share it. See `decoder`."""
+    for name, parameter in model.named_parameters():
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        scale = 0.5 if parameter.ndim == 1 or not parameter.any() else 0.1 * float(parameter.std())
+        parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+        if name.endswith((".output.weight", ".down.weight")):
+            parameter.mul_(8)
+
+
+def random_tokens(rows: int, length: int, seed: int = 0) -> Tensor:
+    """Tokens (rows, length)."""
+    return torch.randint(VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers in float64."""
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
+    """Same shape, type and values, up to `tolerance` absolute and relative."""
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+class Shifted(Position):
+    """Another scheme with the same offset added to all positions."""
+
+    def __init__(self, scheme: Position, offset: int):
+        super().__init__(scheme.width, scheme.heads)
+        self.scheme, self.offset = scheme, offset
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        return self.scheme.embed(x, positions + self.offset)
+
+    def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
+        return self.scheme.rotate(x, positions + self.offset)
+
+    def bias(self, query: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
+        return self.scheme.bias(query, query_positions + self.offset, key_positions + self.offset)
