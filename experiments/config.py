@@ -5,6 +5,7 @@ import inspect
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ class ConfigError(ValueError):
     """A configuration that cannot be run; the message is one line with what was wrong and what would be right."""
 
 
+Precision = Enum("Precision", ["auto", "bf16", "fp32"])
+Mode = Enum("Mode", ["offline", "online", "disabled"])
+
+
 @dataclass
 class Training:
     """How a model is trained, whatever it is.
@@ -37,7 +42,7 @@ class Training:
     steps: int = MISSING
     gate_learning_rate: float = MISSING
     clip: float = MISSING
-    precision: str = MISSING
+    precision: Precision = MISSING
     evaluate_at: list[int] = field(default_factory=list)
     log_every: int = MISSING
     checkpoint_every: int = MISSING
@@ -47,7 +52,7 @@ class Training:
 class Tracking:
     """Where runs are logged. mode: offline, online or disabled."""
 
-    mode: str = MISSING
+    mode: Mode = MISSING
     project: str = MISSING
     entity: str | None = None
 
@@ -132,12 +137,12 @@ def nearest(word: str, words: Sequence[str]) -> str:
     return f"the nearest is '{similar[0]}'" if similar else f"there are {', '.join(words)}"
 
 
-def check_overrides(overrides: Sequence[str]) -> None:
-    """Raise ConfigError for an unknown key, group or choice, or a value of the wrong type."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ConfigError(first_line(error)) from error
+def check_overrides(overrides: Sequence[str], multirun: bool = False) -> None:
+    """Raise ConfigError for an unknown key, group or choice, a value of the wrong type, or an unasked-for sweep."""
+    parsed = [parse(override) for override in overrides]
+    for override in parsed:
+        if override.is_sweep_override() and not multirun:
+            raise ConfigError(f"'{override.input_line}' names several values: add -m to run them all")
     known = groups()
     chosen, values = [], []
     for override in parsed:
@@ -158,6 +163,13 @@ def check_overrides(overrides: Sequence[str]) -> None:
             line = override.input_line or ""
             composed = compose_unchecked([*chosen, f"{line.split('=')[0]}={value}"])
             check_types(composed)
+
+
+def parse(override: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise ConfigError(f"'{override}' is not key=value: {first_line(error)}") from error
 
 
 def values_of(override: Override) -> Iterator[Any]:
@@ -227,6 +239,6 @@ def check_value(value: Any, annotation: Any, path: str) -> None:
 def plain(config: DictConfig | ListConfig) -> dict[str, Any]:
     """The configuration as plain containers, all interpolations resolved. Raises ConfigError."""
     try:
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error

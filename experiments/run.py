@@ -18,14 +18,14 @@ from torch import nn
 
 from experiments import environment
 from experiments.checkpoint import leaves
-from experiments.config import CONF, ConfigError, check_overrides, check_types, plain, register
+from experiments.config import CONF, check_overrides, check_types, plain, register
 from experiments.records import Record, RecordError, check_same_data, run_id
 from experiments.tracking import Tracker
 from experiments.training import Interrupted, Result, parameter_groups, train, unit
 from models.initialization import initialize
-from tasks.data.source import DataError
 
-USER_ERRORS = (ConfigError, DataError, RecordError, OSError)  # told in one line, without a traceback
+FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
+USER_ERRORS = (ValueError, RecordError, OSError)  # told in one line; a run's status.json has the traceback
 
 
 @dataclass
@@ -39,10 +39,20 @@ class Plan:
     record: Record
 
 
+def build(settings: Any, **known: Any) -> Any:
+    """What a node with a _target_ describes. What a class of ours says against its arguments is raised as it was."""
+    try:
+        return hydra.utils.instantiate(settings, **known)
+    except hydra.errors.InstantiationException as error:
+        if isinstance(error.__cause__, ValueError):
+            raise error.__cause__ from None
+        raise
+
+
 @cache
 def data_source(settings: str) -> Any:
     """The data source that a configuration names; runs that share it in one process share its contents."""
-    return hydra.utils.instantiate(yaml.safe_load(settings))
+    return build(yaml.safe_load(settings))
 
 
 def plan(composed: DictConfig) -> Plan:
@@ -92,22 +102,17 @@ def work(planned: Plan, tracker: Tracker, console: Console) -> tuple[Any, nn.Mod
     config = planned.config
     settings = OmegaConf.create(config)
     torch.manual_seed(config["seed"])
-    try:
-        known = {} if planned.data is None else {"data": planned.data}
-        task = hydra.utils.instantiate(settings.task, **known)
-        model = hydra.utils.instantiate(settings.model, **task.model_arguments)
-    except hydra.errors.InstantiationException as error:
-        if isinstance(error.__cause__, ValueError):  # what a class of ours says of its arguments
-            raise ConfigError(str(error.__cause__).splitlines()[0]) from error
-        raise
+    known = {} if planned.data is None else {"data": planned.data}
+    task = build(settings.task, **known)
+    model = build(settings.model, **task.model_arguments)
     initialize(model, config["seed"])
     training = config["training"]
     groups = parameter_groups(model, training["gate_learning_rate"])
     if not groups[0]["params"]:
         found = task.evaluate(model)
         return task, model, Result({training["steps"]: found.metrics}, found.tables)
-    optimizer = hydra.utils.instantiate(settings.optimizer)(groups)
-    schedule = hydra.utils.instantiate(settings.schedule)
+    optimizer = build(settings.optimizer)(groups)
+    schedule = build(settings.schedule)
     record = planned.record
     result = train(model, task, optimizer, schedule, training, planned.precision, record, tracker, console)
     return task, model, result
@@ -191,20 +196,27 @@ def fail(console: Console, error: BaseException) -> None:
     console.print(f"error: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
 
 
-def overrides_in(arguments: Sequence[str]) -> list[str]:
-    """The overrides among the program's arguments, without Hydra's own flags."""
-    return [argument for argument in arguments if not argument.startswith("-")]
+def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's own flags with their values, and the overrides: Hydra cannot read flags between overrides."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    for argument in arguments:
+        belongs_to_flag = flags and flags[-1] in FLAGS_WITH_VALUE
+        (flags if argument.startswith("-") or belongs_to_flag else overrides).append(argument)
+    return flags, overrides
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run what the arguments say; returns the exit code."""
     jobs = Jobs()
     register()
+    flags, overrides = sort_arguments(arguments)
     try:
-        check_overrides(overrides_in(arguments))
+        check_overrides(overrides, multirun=bool({"-m", "--multirun"} & set(flags)))
     except USER_ERRORS as error:
         fail(jobs.console, error)
         return 1
+    sys.argv[1:] = [*flags, *overrides]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(jobs)()
     return jobs.exit_code()
 

@@ -28,7 +28,7 @@ HELD_OUT = (KEYS * 2_654_435_761 % 2**32) % 10 == 0  # a tenth of all keys, spre
 
 @dataclass
 class Stage:
-    """A part of the training: for `steps` steps, prompts of a length drawn from shortest to longest, in segments."""
+    """A part of the training: for `steps` steps, prompts of shortest to longest segments, log-uniform in length."""
 
     steps: int
     shortest: int
@@ -88,7 +88,8 @@ class Passkey:
     def batch(self, step: int) -> Batch:
         generator = random_generator(self.seed, step)
         stage = self.stage(step)
-        length = self.segment_length * int(generator.integers(stage.shortest, stage.longest + 1))
+        logarithm = generator.uniform(np.log(stage.shortest), np.log(stage.longest + 1))
+        length = self.segment_length * max(stage.shortest, int(np.exp(logarithm)))
         rows = max(1, self.tokens_per_batch // length)
         keys = generator.choice(KEYS[~HELD_OUT], rows)
         depths = generator.integers(0, length - self.fixed + 1, rows)
@@ -143,10 +144,10 @@ class Passkey:
             for i in range(0, len(prompts), rows)
         ]
         right = np.concatenate(named) == answers
-        key_starts = len(self.introduction) + place
+        key_ends = length - len(self.question) - (space - place) - len(words(" is the pass key.")) - 1
         return {
             "digits": float(right.mean()),
             "exact": float(right.all(axis=1).mean()),
-            "last_segment": key_starts // self.segment_length == (length - 1) // self.segment_length,
+            "last_segment": key_ends // self.segment_length == (length - 1) // self.segment_length,
             "prompts": len(keys),
         }

@@ -72,7 +72,7 @@ class Summarization:
         targets = [[*e.ids[: summary_length - 1], END] for e in self.tokenizer.encode_batch([p.summary for p in pairs])]
         # Neighbours in length share a batch, so that little of it is padding.
         order = sorted(range(len(pairs)), key=lambda index: len(sources[index]))
-        self.groups = [order[i : i + batch_size] for i in range(0, len(order) - batch_size + 1, batch_size)]
+        self.groups = [order[i : i + batch_size] for i in range(len(order) % batch_size, len(order), batch_size)]
         self.sources, self.targets = sources, targets
 
     def encode_sources(self, pairs: list[Pair]) -> list[list[int]]:

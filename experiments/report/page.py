@@ -1,4 +1,4 @@
-"""The page: one file that needs no network."""
+"""The files of a report: ledger.json and index.html."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,10 @@ from tasks.data.source import write_atomically
 
 def write_report(verdicts: list[Verdict], evidence: Evidence, scale: str, outputs: Path) -> Path:
     """Write ledger.json and index.html under `outputs`/report; returns the page's path."""
-    folder = outputs / "report"
+    from experiments.report.rendering import render  # draws in Altair, which whoever only trains need not wait for
+
+    folder = Path(outputs) / "report"
     ledger = as_json(verdicts, scale)
     write_atomically(folder / "ledger.json", (json.dumps(ledger, indent=2) + "\n").encode())
-    write_atomically(folder / "index.html", b"")
+    write_atomically(folder / "index.html", render(verdicts, evidence, scale).encode())
     return folder / "index.html"

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from models.positions import Position
 
+SHORT = 512  # keys up to which three plain operations beat torch's fused attention on a CPU, 2 to 6 times at 32 to 128
+
 
 class Attention(nn.Module):
     """`forward(x, position, state) -> (y, state)` over x (B, T, width).
@@ -63,7 +65,8 @@ def attend(
     """
     value, key = value.to(query.dtype), key.to(query.dtype)
     bias = position.bias(query, query_positions, key_positions)
-    if bias is None and reach is None and valid is None and query.shape[2] == key.shape[2]:
+    short = query.device.type == "cpu" and key.shape[2] <= SHORT
+    if not short and bias is None and reach is None and valid is None and query.shape[2] == key.shape[2]:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
     distance = query_positions[:, None] - key_positions[None, :]
     visible = distance >= 0
@@ -71,7 +74,11 @@ def attend(
         visible = visible & (distance < reach)
     if valid is not None:
         visible = visible & valid
-    if bias is not None:
-        visible = bias.masked_fill(~visible, -torch.inf)
-        visible = visible.expand(query.shape[0], -1, -1, -1) if visible.dim() == 3 else visible
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+    if bias is None:
+        bias = torch.zeros((), dtype=query.dtype, device=query.device)
+    bias = bias.masked_fill(~visible, -torch.inf)
+    if short:
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + bias
+        return torch.softmax(scores, dim=-1).to(value.dtype) @ value
+    bias = bias.expand(query.shape[0], query.shape[1], -1, -1)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)

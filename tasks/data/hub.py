@@ -1,11 +1,13 @@
 """Data sets of the Hugging Face hub, from the hub or from a folder of files in the same columns."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from tasks.data.source import SPLITS, DataError, fingerprint
 
+SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
 
 
@@ -45,8 +47,9 @@ class HubDataset:
         files: dict[str, list[Path]] = {}
         for file in sorted(self.path.rglob("*")):
             if file.suffix in FORMATS:
-                name = str(file.relative_to(self.path)).lower()
-                split = next((s for s in SPLITS if s[:3] in name), None)
+                parts = reversed(file.relative_to(self.path).parts)  # the file's own name says more than its folder's
+                words = [word for part in parts for word in re.split("[^a-z]+", part.lower())]
+                split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
                 if split:
                     files.setdefault(split, []).append(file)
         if "train" not in files or not {"test", "validation"} & set(files):

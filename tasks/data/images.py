@@ -66,7 +66,9 @@ class HubImages:
 
     def images(self, split: str) -> Images:
         """The decoded images of train or test."""
-        rows = self.dataset.rows(split)
+        import datasets
+
+        rows = self.dataset.rows(split).cast_column(self.image_column, datasets.Image())
         pixels = np.stack([np.asarray(image.convert("RGB")) for image in rows[self.image_column]])
         if pixels.ndim != 4:
             raise DataError(f"{self.name} has images of different sizes; they must be alike")

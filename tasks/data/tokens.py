@@ -63,7 +63,9 @@ class TokenizedCorpus:
             if not file.exists():
                 texts = (document.text for document in self.corpus.documents("train"))
                 write_atomically(file, train_tokenizer(texts, self.vocabulary_size).to_str().encode())
-        return Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer.encode_special_tokens = True  # a text that spells one of them out is still text
+        return tokenizer
 
     def stream(self, split: str) -> TokenStream:
         """The tokens of a split. Raises DataError if it holds no document."""

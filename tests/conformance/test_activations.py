@@ -42,7 +42,7 @@ def spread(activation: Activation) -> list[float]:
     """Give each channel another β, and say which."""
     betas = [0.0, 0.7, 2.5]
     for parameter in activation.parameters():
-        parameter.copy_(torch.tensor(betas))
+        parameter.copy_(torch.tensor(betas, dtype=parameter.dtype))
     return betas
 
 
@@ -52,7 +52,7 @@ def test_values_equal_the_formula(activation: str) -> None:
     x = torch.linspace(-30, 30, 6 * 41).double().view(41, 2, CHANNELS)
     betas = spread(function)
     expected = [[[FORMULAS[activation](v, b) for v, b in zip(row, betas)] for row in rows] for rows in x.tolist()]
-    assert_close(function(x), torch.tensor(expected).double(), 1e-12)
+    assert_close(function(x), torch.tensor(expected, dtype=torch.float64), 1e-12)
 
 
 @every_activation
@@ -108,12 +108,12 @@ def test_two_activations_give_two_results_at_equal_weights(model: str, feedforwa
     """The negative control. A trained β is off its start here, where Swish is SiLU."""
     networks = {name: model_with(model, name, feedforward) for name in choices("activation")}
     for one, other in combinations(networks.values(), 2):
-        weights, others = one.state_dict(), other.state_dict()
+        weights, others = (dict(network.named_parameters()) for network in (one, other))
         for name in weights.keys() & others.keys():
             assert torch.equal(weights[name], others[name])
         (logits, loss), (other_logits, other_loss) = scores(one), scores(other)
         assert ((logits - other_logits).abs().amax(dim=-1) > 1e-6).all()
-        assert abs(float(loss - other_loss)) > 1e-6
+        assert abs(loss.item() - other_loss.item()) > 1e-6
 
 
 def count(module: Any) -> int:

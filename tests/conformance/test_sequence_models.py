@@ -105,6 +105,23 @@ def test_pieces_equal_the_whole(attention: str, position: str, pieces: list[int]
 
 
 @every_pair
+def test_fused_attention_equals_the_plain_operations(
+    attention: str, position: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few keys are attended to by plain operations, many (here: any) by torch's fused kernel."""
+    model, tokens, importance = decoder(attention, position), random_tokens(2, 18), noise(2, 18, VOCABULARY)
+    results = []
+    for short in (512, 0):
+        monkeypatch.setattr("models.attention.base.SHORT", short, raising=False)
+        _, state = model(tokens[:, :7])
+        whole, rest = model(tokens)[0], model(tokens[:, 7:], state)[0]
+        score = (whole * importance).sum() + (rest * importance[:, 7:]).sum()
+        results.append([whole, rest, *torch.autograd.grad(score, list(model.parameters()))])
+    for plain, fused in zip(*results, strict=True):
+        assert_close(fused, plain, 1e-8)
+
+
+@every_pair
 @pytest.mark.parametrize("length", [SEGMENT - 1, SEGMENT, 2 * SEGMENT + 2])
 def test_cached_generation_equals_generation_from_scratch(attention: str, position: str, length: int) -> None:
     model, prompt = decoder(attention, position), random_tokens(4, length)

@@ -1,0 +1,94 @@
+"""`make bench`: how fast training is on this machine, each figure beside its peer in one run."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import hydra
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.nn import functional as F
+
+from experiments import environment
+from experiments.config import compose
+from experiments.training import parameter_groups
+from models.initialization import initialize
+
+WIDTH, LENGTH, BATCH, VOCABULARY = 256, 1024, 8, 1024
+REPEATS = 7
+
+
+def training_step(attention: str, precision: str) -> tuple[Callable[[], None], int]:
+    """One step of training the default decoder at width 256 with this attention, and its floating-point operations."""
+    config = compose([f"attention={attention}", f"model.width={WIDTH}"])
+    model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
+    initialize(model, seed=0)
+    optimizer = hydra.utils.instantiate(config.optimizer)(parameter_groups(model, 0.03))
+    tokens = torch.randint(0, VOCABULARY, (BATCH, LENGTH + 1), generator=torch.Generator().manual_seed(0))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            logits, _ = model(tokens[:, :-1])
+        F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.training.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    # 6 operations a parameter and token; attention's two products over half of all pairs, forward and twice backward.
+    reach = config.attention.get("segment_length", config.attention.get("window", LENGTH))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return step, BATCH * LENGTH * (6 * parameters + 6 * config.model.layers * reach * WIDTH)
+
+
+def matrix_product(precision: str, size: int = 2048) -> tuple[Callable[[], object], int]:
+    """A product of two square matrices, and its operations."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = torch.randn(2, size, size).to(kind)
+    return lambda: torch.mm(left, right), 2 * size**3
+
+
+def seconds(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """The time of each call, all of them in turn and often, so that a slow moment of the machine hits all alike."""
+    for call in calls.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(REPEATS):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - started)
+    return times
+
+
+def main() -> None:
+    """Measure and print."""
+    threads = environment.use_threads(None)
+    precision = environment.resolve_precision("auto")
+    names = ("full", "window", "transformer_xl", "infini_linear", "infini_delta")
+    product, product_operations = matrix_product(precision)
+    steps = {name: training_step(name, precision) for name in names}
+    calls: dict[str, Callable[[], object]] = {name: step for name, (step, _) in steps.items()}
+    times = seconds({"product": product, **calls})
+    peak = product_operations / statistics.median(times["product"])
+    console = Console()
+    console.print(
+        f"{environment.processor()}, {threads} threads, {precision}; matrix product {peak / 1e9:,.0f} GFLOP/s"
+    )
+    title = f"training at width {WIDTH}, {BATCH} × {LENGTH} tokens, median of {REPEATS} [lowest, highest]"
+    table = Table("attention", "tokens/s", "GFLOP/s", "of the product's rate", "tokens/s against full", title=title)
+    for name, (_, operations) in steps.items():
+        median = statistics.median(times[name])
+        ratios = sorted(full / own for full, own in zip(times["full"], times[name]))
+        table.add_row(
+            name,
+            f"{BATCH * LENGTH / median:,.0f}",
+            f"{operations / median / 1e9:,.0f}",
+            f"{operations / median / peak:.0%}",
+            f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

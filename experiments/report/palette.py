@@ -1,0 +1,59 @@
+"""How charts look: colours, which are variables of the page's style sheet, shapes and dashes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+SERIES = [f"var(--series-{index})" for index in range(1, 9)]
+SHAPES = ["circle", "square", "triangle-up", "cross", "triangle-down", "triangle-right", "triangle-left", "wedge"]
+DASHES: list[list[float]] = [[1, 0], [5, 3], [1.5, 2.5], [8, 3, 1.5, 3]]
+
+CONFIG: dict[str, Any] = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "padding": {"left": 2, "top": 4, "right": 16, "bottom": 4},
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--line)", "domain": False,
+        "tickColor": "var(--line)", "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
+        "labelLimit": 150, "labelPadding": 6, "labelFlush": False, "labelOverlap": True,
+    },
+    "axisDiscrete": {"labelColor": "var(--ink)", "ticks": False, "grid": False},
+    "legend": {
+        "labelColor": "var(--ink)", "titleColor": "var(--soft)", "labelFontSize": 12, "titleFontSize": 12,
+        "titleFontWeight": "normal", "orient": "top", "direction": "horizontal", "labelLimit": 150,
+        "symbolStrokeWidth": 2, "symbolOpacity": 1, "layout": {"top": {"direction": "vertical", "anchor": "start"}},
+    },
+    "header": {"labelColor": "var(--ink)", "labelFontSize": 12},
+    "text": {"color": "var(--ink)"},
+    "rule": {"color": "var(--soft)"},
+}  # fmt: skip
+
+
+def legend(levels: Sequence[str], title: str, **options: Any) -> alt.Legend:
+    """A legend with as many columns as fit a narrow screen."""
+    longest = max(map(len, levels), default=1)
+    return alt.Legend(title=title or None, columns=max(1, min(5, 320 // (7 * min(longest, 20) + 26))), **options)
+
+
+def series(field: str, levels: Sequence[str], title: str = "", shown: bool = True, **options: Any) -> alt.Color:
+    """A colour for every level."""
+    colours = [SERIES[index % len(SERIES)] for index in range(len(levels))]
+    scale = alt.Scale(domain=levels, range=colours)
+    key = legend(levels, title, **options) if shown else None
+    return alt.Color(f"{field}:N", sort=levels, scale=scale, legend=key)
+
+
+def shapes(field: str, levels: Sequence[str], title: str = "", shown: bool = True) -> alt.Shape:
+    """A shape for every level, in one legend with its colour."""
+    forms: list[str] = [SHAPES[index % len(SHAPES)] for index in range(len(levels))]
+    scale = alt.Scale(domain=levels, range=forms)
+    return alt.Shape(f"{field}:N", sort=levels, scale=scale, legend=legend(levels, title) if shown else None)
+
+
+def dashes(field: str, levels: Sequence[str], title: str = "") -> alt.StrokeDash:
+    """A dash for every level."""
+    chosen = [DASHES[index % len(DASHES)] for index in range(len(levels))]
+    key = legend(levels, title, symbolType="stroke")
+    return alt.StrokeDash(f"{field}:N", sort=levels, scale=alt.Scale(domain=levels, range=chosen), legend=key)

@@ -1,0 +1,143 @@
+"""The page: one file that needs no network. What comes from records is escaped by the template, or data of a chart."""
+
+import base64
+import hashlib
+import shlex
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from experiments.ledger import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Evidence, Verdict
+from experiments.report import forest, numbers
+from experiments.report.charts import Chart, Table
+from experiments.report.data import Run, finished_runs
+from experiments.report.figures import Figure, figures, title
+from experiments.report.palette import CONFIG
+
+FOLDER = Path(__file__).resolve().parent
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN)
+MARKS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", INCONCLUSIVE: "≈", NOT_RUN: "○"}
+
+
+@dataclass
+class Shown:
+    """A figure with what was built for it: a chart, a table, or neither while runs are missing."""
+
+    figure: Figure
+    number: int
+    chart: Chart | None
+    table: Table | None
+
+
+@dataclass
+class Experiment:
+    """An experiment's place on the page."""
+
+    name: str
+    title: str
+    claims: list[str]
+    finished: int
+    planned: int
+    command: str
+    shown: list[Shown] = field(default_factory=list)
+
+
+def render(verdicts: list[Verdict], evidence: Evidence, scale: str) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters |= {
+        name: getattr(numbers, name) for name in ("number", "duration", "count", "spread", "claimed")
+    }
+    scripts = [library(), (FOLDER / "script.js").read_text(encoding="utf-8")]
+    return environment.get_template("page.html.jinja").render(
+        scale=scale,
+        written=time.strftime("%Y-%m-%d %H:%M %Z"),
+        verdicts=verdicts,
+        ideas=ideas(verdicts, evidence, scale),
+        counts={name: Counter(verdict.verdict for verdict in verdicts)[name] for name in VERDICTS},
+        planned=len(evidence),
+        statuses=Counter(record.status for record in evidence.values()),
+        failures=list(failures(evidence)),
+        marks=MARKS,
+        bars=forest.bars,
+        forest=forest,
+        config=CONFIG,
+        style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
+        scripts=[Markup(script) for script in scripts],
+        policy=policy(scripts),
+    )
+
+
+@cache
+def library() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, for the page to hold."""
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+
+
+def policy(scripts: Sequence[str]) -> str:
+    """The page may run its own scripts, known by their hashes, and load nothing."""
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
+    return f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}"
+
+
+def ideas(verdicts: list[Verdict], evidence: Evidence, scale: str) -> dict[str, list[Experiment]]:
+    """The experiments under each idea, in the order of the claims that rest on them."""
+    runs = finished_runs(evidence)
+    planned = Counter(job.experiment for job in evidence)
+    outputs = {job.experiment: job.outputs for job in evidence}
+    found: dict[str, list[Experiment]] = {}
+    chart_number = 0
+    for idea in dict.fromkeys(verdict.claim.idea for verdict in verdicts):
+        claims = [verdict.claim for verdict in verdicts if verdict.claim.idea == idea]
+        comparisons = [(claim.id, comparison) for claim in claims for comparison in claim.comparisons]
+        for name in dict.fromkeys(comparison.experiment for _, comparison in comparisons):
+            resting = list(dict.fromkeys(id for id, comparison in comparisons if comparison.experiment == name))
+            done = runs.get(name, [])
+            command = rerun(name, scale, outputs.get(name, "outputs"))
+            experiment = Experiment(name, title(name), resting, len(done), planned[name], command)
+            metrics = [comparison.metric for _, comparison in comparisons if comparison.experiment == name]
+            for figure in figures(name, metrics):
+                if figure.idea in ("", idea):
+                    chart_number += 1
+                    experiment.shown.append(show(figure, chart_number, done))
+            found.setdefault(idea, []).append(experiment)
+    return found
+
+
+def show(figure: Figure, chart_number: int, runs: list[Run]) -> Shown:
+    """Build a figure from the runs there are."""
+    built = figure.build(runs) if runs else None
+    chart = built if isinstance(built, Chart) else None
+    return Shown(figure, chart_number, chart, built if isinstance(built, Table) else None)
+
+
+def rerun(experiment: str, scale: str, outputs: str) -> str:
+    """The command that runs what an experiment lacks."""
+    place = "" if outputs == "outputs" else f" --outputs {shlex.quote(outputs)}"
+    return f"python -m experiments.reproduce --scale {shlex.quote(scale)} --only {shlex.quote(experiment)}{place}"
+
+
+def failures(evidence: Evidence) -> Iterator[tuple[str, Any]]:
+    """The runs that failed, each with the last line of what it failed of."""
+    for job, record in evidence.items():
+        status = record.read("status.json") or {}
+        if status.get("status") == "failed":
+            lines = str(status.get("traceback", "")).strip().splitlines()
+            levels = " ".join(f"{name}={level}" for name, level in job.factors)
+            yield f"{job.experiment} {levels}", lines[-1] if lines else ""

@@ -1,0 +1,247 @@
+"""What holds for data: splits by document, hub sets read from a folder, errors that name what is missing, ROUGE."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import hydra
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+from support import composed
+
+from experiments.run import plan
+from tasks.data.images import Digits
+from tasks.data.pairs import Docstrings, sentences
+from tasks.data.source import SPLITS, DataError, split_of
+from tasks.data.text import HubText, StandardLibrary
+from tasks.rouge import overall, rouge
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"  # samples of the hub's data sets, where there are any
+PUBLISHED = [  # ROUGE-1, 2, L and the overall score of Munkhdalai et al. 2024, table 4
+    (36.4, 7.6, 15.3, 16.2),
+    (36.8, 8.3, 15.7, 16.9),
+    (38.6, 7.2, 15.6, 16.3),
+    (37.9, 8.2, 16.3, 17.2),
+    (37.9, 8.7, 17.6, 18.0),
+    (40.0, 8.8, 17.9, 18.5),
+]
+PAIRS = [  # summary, reference
+    ("the cat sat on the mat", "the cat lay on the mat"),
+    ("He was running; they run.", "She runs and he ran, in 1984!"),
+    ("nothing in common", "entirely different words"),
+    ("", "a summary was expected here"),
+    ("Two sentences. The second follows.\nAnd a line.", "The second follows. Two sentences."),
+]
+
+
+@pytest.mark.parametrize("row", PUBLISHED)
+def test_overall_rouge_reproduces_the_published_rows(row: tuple[float, ...]) -> None:
+    assert overall(dict(zip(("rouge1", "rouge2", "rougeL"), row))) == pytest.approx(row[3], abs=0.05)
+
+
+def test_rouge_equals_rouge_scores_own() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    found = rouge(*map(list, zip(*PAIRS)))
+    rows = [scorer.score(target=reference, prediction=summary) for summary, reference in PAIRS]
+    for name in ("rouge1", "rouge2", "rougeL"):
+        assert found[name] == pytest.approx(100 * sum(row[name].fmeasure for row in rows) / len(rows))
+    assert found["overall"] == pytest.approx(overall(found))
+
+
+def test_rouge_equals_counts_by_hand() -> None:
+    """Five of six words, three of five pairs, a common subsequence of five."""
+    found = rouge([PAIRS[0][0]], [PAIRS[0][1]])
+    assert (found["rouge1"], found["rouge2"], found["rougeL"]) == pytest.approx((100 * 5 / 6, 60, 100 * 5 / 6))
+    assert rouge(["they were running"], ["they were runs"])["rouge1"] == pytest.approx(100)  # stemmed
+    with pytest.raises(ValueError):
+        rouge(["one"], ["one", "two"])
+
+
+def test_sentences_are_split_and_nothing_is_lost() -> None:
+    assert sentences("One. Two?  Three!\nfour\n\nFive is 3.14.") == ["One.", "Two?", "Three!", "four", "Five is 3.14."]
+
+
+def test_the_split_of_a_document_is_a_function_of_its_name() -> None:
+    names = [f"folder/file{index}.py" for index in range(20_000)]
+    splits = [split_of(name) for name in names]
+    assert splits == [split_of(name) for name in names]
+    shares = {split: splits.count(split) / len(names) for split in SPLITS}
+    assert shares == pytest.approx({"train": 0.85, "validation": 0.05, "test": 0.1}, abs=0.01)
+
+
+def library(root: Path, names: list[str]) -> dict[str, set[str]]:
+    for name in names:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"# {name}\n" + '"""Add two numbers.\n\n' + "One word after the other. " * 20 + f'{name}"""\n')
+    source = StandardLibrary(str(root))
+    return {split: {document.name for document in source.documents(split)} for split in SPLITS}
+
+
+def test_splits_are_disjoint_and_stay_as_the_corpus_grows(tmp_path: Path) -> None:
+    names = [f"package{index % 5}/module{index}.py" for index in range(80)]
+    before = library(tmp_path, names[:40])
+    after = library(tmp_path, ["a/first.py", *names])
+    for split in SPLITS:
+        assert before[split] and before[split] <= after[split]
+    assert sum(map(len, after.values())) == 81 == len(set().union(*after.values()))
+
+
+def test_docstrings_of_a_module_and_equal_texts_share_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(Docstrings, "packages", ("documented",))
+    text = "This sentence of ten words stands here for a document. " * 5
+    (tmp_path / "documented").mkdir()
+    (tmp_path / "documented" / "__init__.py").write_text("")
+    for index in range(60):
+        functions = [f'def f{k}():\n    """Do {k}.\n\n    {text} {index} {k}\n    """\n' for k in range(2)]
+        copied = f'def g():\n    """Copied.\n\n    {text}\n    """\n'
+        hidden = f'def _h():\n    """Hidden.\n\n    {text} hidden\n    """\n'
+        (tmp_path / "documented" / f"module{index}.py").write_text("\n".join([*functions, copied, hidden]))
+    splits = {split: Docstrings().pairs(split) for split in SPLITS}
+    modules = [{pair.name.split(":")[0] for pair in pairs} for pairs in splits.values()]
+    assert all(modules) and sum(map(len, modules)) == 60
+    documents = [pair.document for pairs in splits.values() for pair in pairs]
+    assert len(documents) == len(set(documents)) == 2 * 60 + 1
+    assert {pair.summary for pair in splits["train"]} >= {"Do 0.", "Do 1."}
+    assert not any("Hidden" in pair.summary for pairs in splits.values() for pair in pairs)
+
+
+def test_digits_are_split_once_and_for_all() -> None:
+    train, test = (Digits().images(split) for split in ("train", "test"))
+    assert (len(train.labels), len(test.labels)) == (1438, 359)
+    assert train.pixels.shape == (1438, 1, 8, 8) and train.pixels.dtype == np.uint8
+    everything = Digits().everything
+    joined = np.concatenate([train.pixels, test.pixels]).reshape(1797, -1)
+    assert sorted(map(bytes, joined)) == sorted(map(bytes, everything.pixels.reshape(1797, -1)))
+    assert np.array_equal(test.pixels, Digits().images("test").pixels)
+
+
+def books(split: str) -> datasets.Dataset:
+    columns = {"short_book_title": ["A", "B", "C"], "publication_date": [1850, 1860, 1870], "url": ["u", "v", "w"]}
+    return datasets.Dataset.from_dict(columns | {"text": [f"{split} book one", "  ", f"{split} book three"]})
+
+
+def chapters(split: str) -> datasets.Dataset:
+    summaries = [
+        [{"source": "sparknotes", "text": f"{split} short"}, {"source": "cliff", "text": "other"}],
+        [],
+        [{"source": "cliff", "text": f"{split} shorter"}],
+    ]
+    return datasets.Dataset.from_dict({"text": [f"{split} long", "lost", f"{split} longer"], "summary": summaries})
+
+
+def pictures(split: str) -> datasets.Dataset:
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})
+    shades = [np.full((32, 32, 3), shade + len(split), np.uint8) for shade in (0, 100, 200)]
+    columns = {"img": [Image.fromarray(shade) for shade in shades], "label": [3, 1, 9]}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+def source(data: str, folder: Path, cache: Path) -> Any:
+    settings = dict(composed(f"data={data}", f"data.path={folder}", f"cache={cache}").data)
+    return hydra.utils.get_class(settings.pop("_target_"))(**settings)
+
+
+def write(make: Callable[[str], datasets.Dataset], folder: Path, kind: str, splits: tuple[str, ...] = SPLITS) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in splits:
+        if kind == "parquet":
+            make(split).to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
+        else:
+            lines = (json.dumps(row) for row in make(split).to_list())
+            (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_pg19_is_read_from_a_folder(kind: str, tmp_path: Path) -> None:
+    read = source("pg19", write(books, tmp_path / "books", kind), tmp_path)
+    for split in SPLITS:
+        assert [document.text for document in read.documents(split)] == [f"{split} book one", f"{split} book three"]
+    names = [document.name for split in SPLITS for document in read.documents(split)]
+    assert len(set(names)) == 6
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_booksum_is_read_from_a_folder(kind: str, tmp_path: Path) -> None:
+    read = source("booksum", write(chapters, tmp_path / "books", kind), tmp_path)
+    for split in SPLITS:
+        found = [(pair.document, pair.summary) for pair in read.pairs(split)]
+        assert found == [(f"{split} long", f"{split} short"), (f"{split} longer", f"{split} shorter")]
+
+
+def test_cifar10_is_read_from_a_folder(tmp_path: Path) -> None:
+    read = source("cifar10", write(pictures, tmp_path / "images", "parquet", ("train", "test")), tmp_path)
+    for split in ("train", "test"):
+        pixels, labels = read.images(split)
+        assert pixels.shape == (3, 3, 32, 32) and pixels.dtype == np.uint8
+        assert pixels[:, 0, 0, 0].tolist() == [shade + len(split) for shade in (0, 100, 200)]
+        assert labels.tolist() == [3, 1, 9]
+
+
+def test_images_may_be_in_parquet_files_that_other_programs_wrote(tmp_path: Path) -> None:
+    """The same columns without the note, which only `datasets` leaves in a file, that img holds images."""
+    folder = write(pictures, tmp_path / "images", "parquet", ("train", "test"))
+    for file in folder.iterdir():
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(file).replace_schema_metadata(None), file)
+    assert source("cifar10", folder, tmp_path).images("test").pixels[:, 0, 0, 0].tolist() == [4, 104, 204]
+
+
+@pytest.mark.parametrize(("data", "make"), [("pg19", books), ("booksum", chapters), ("cifar10", pictures)])
+def test_what_a_folder_lacks_is_named(data: str, make: Callable[[str], Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.path=.*nowhere is not a folder"):
+        source(data, tmp_path / "nowhere", tmp_path)
+    with pytest.raises(DataError, match="names say train and test or validation; found train"):
+        source(data, write(make, tmp_path / "half", "parquet", ("train",)), tmp_path)
+    column = {"pg19": "text", "booksum": "summary", "cifar10": "label"}[data]
+    others = write(lambda split: make(split).rename_column(column, "misnamed"), tmp_path / "other", "parquet")
+    with pytest.raises(DataError, match=f"lacks the column {column}; it has .*misnamed"):
+        source(data, others, tmp_path)
+
+
+def test_a_run_on_data_that_is_not_there_ends_with_that_error_alone(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        plan(composed("data=pg19", f"data.path={tmp_path}/nowhere", f"cache={tmp_path}", f"outputs={tmp_path}"))
+
+
+def test_a_hub_set_without_a_network_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match=r"HF_HUB_OFFLINE=0 .* data\.path=<folder>"):
+        HubText("emozilla/pg19", "text", str(tmp_path))
+
+
+def test_a_fingerprint_tells_contents_apart(tmp_path: Path) -> None:
+    folder = write(books, tmp_path / "books", "jsonl")
+    first, again = (source("pg19", folder, tmp_path).fingerprint for _ in range(2))
+    (folder / "test.jsonl").write_text(json.dumps({"text": "another book"}))
+    assert first == again != source("pg19", folder, tmp_path).fingerprint
+
+
+@pytest.mark.parametrize("folder", ["extracts", "latest/abstracts", "interval"])
+def test_splits_are_told_by_words_and_not_by_letters(folder: str, tmp_path: Path) -> None:
+    """The name of a folder may hold the letters of a split: ex-tra-cts, la-tes-t, in-ter-val."""
+    write(books, tmp_path / "books" / folder, "jsonl")
+    read = source("pg19", tmp_path / "books", tmp_path)
+    for split in SPLITS:
+        assert [document.text for document in read.documents(split)] == [f"{split} book one", f"{split} book three"]
+
+
+@pytest.mark.parametrize(("data", "folder"), [("pg19", "books"), ("cifar10", "cifar10")])
+def test_samples_of_the_hub_are_read(data: str, folder: str, tmp_path: Path) -> None:
+    if not (DATA / folder).is_dir():
+        pytest.skip(f"no sample of {data} beside the repository")
+    for file in (DATA / folder).rglob("*.parquet"):
+        few = pyarrow.parquet.ParquetFile(file).read_row_group(0).slice(0, 20)
+        pyarrow.parquet.write_table(few, tmp_path / file.name)
+    read = source(data, tmp_path, tmp_path)
+    if data == "pg19":
+        assert all(len(document.text) > 100 for split in SPLITS for document in read.documents(split))
+    else:
+        assert all(read.images(split).pixels.shape == (20, 3, 32, 32) for split in ("train", "test"))

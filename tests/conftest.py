@@ -1,0 +1,65 @@
+"""What the tests share: tiny settings, one cache of tokens, and the program as a user calls it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+CACHE = ROOT / "outputs" / "cache"  # tokens are made once for all tests, and for `make reproduce`
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+Ended = subprocess.CompletedProcess[str]
+Program = Callable[..., Ended]
+
+
+@pytest.fixture(scope="session")
+def program() -> Program:
+    """Call `python -m <module> <arguments>` in the project's folder as a process of its own."""
+
+    def call(*arguments: str, module: str = "experiments.run", timeout: float = 240) -> Ended:
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+    return call
+
+
+@pytest.fixture
+def quick_program(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Program:
+    """Call `experiments.run` inside this process: the same entry without the seconds that imports take."""
+    from experiments.run import main
+
+    def call(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["experiments.run", *arguments])
+        capfd.readouterr()
+        code = main(arguments)
+        return Ended(list(arguments), code, *capfd.readouterr())
+
+    return call
+
+
+def tiny(outputs: Path, *overrides: str) -> list[str]:
+    """Overrides of a language-modelling run of a second or two."""
+    return [
+        "scale=smoke",
+        f"outputs={outputs}",
+        f"cache={CACHE}",
+        "experiment=positions",
+        "model.width=32",
+        "model.layers=2",
+        "threads=1",
+        *overrides,
+    ]
+
+
+def folder_of(name: str) -> Path:
+    """A folder of real data beside the project; the test skips, by name, where there is none."""
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"no {folder} to read")
+    return folder

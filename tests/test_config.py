@@ -1,0 +1,113 @@
+"""The configuration: every file of it can be built, and what is wrong with it is said in one line."""
+
+import inspect
+
+import hydra
+import pytest
+
+from experiments.claims import claims
+from experiments.config import ConfigError, compose, groups, plain
+from experiments.grid import jobs
+from experiments.run import plan
+
+PARTS = ("attention", "position", "feedforward", "activation")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("positon=rope", "unknown key 'positon'; the nearest is 'position'"),
+        ("position=rop", "position=rop: no such choice; the nearest is 'rope'"),
+        ("task.lenth=3", "unknown key 'task.lenth'; the nearest is 'task.length'"),
+        ("training.steps=many", "training.steps: Value 'many' of type 'str' could not be converted to Integer"),
+        ("model.width=1.5", "model.width=1.5"),
+        ("tracking.mod=offline", "tracking.mode"),
+        ("scale=huge", "scale=huge: no such choice"),
+        ("seed=", "seed"),
+        ("training.precision=fp31", "training.precision"),
+        ("tracking.mode=onlin", "tracking.mode"),
+        ("position=[", "position"),
+    ],
+)
+def test_a_wrong_override_is_named_in_one_line_with_the_nearest_right_one(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(["experiment=positions", override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_value_outside_of_a_choice_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"attention\.update.*'linear' or 'delta'"):
+        compose(["attention=infini_linear", "attention.update=quadratic"])
+
+
+@pytest.mark.parametrize("target", ["os.system", "subprocess.run", "builtins.eval"])
+def test_a_target_outside_of_our_packages_is_refused(target: str) -> None:
+    with pytest.raises(ConfigError, match="outside of"):
+        compose([f"activation._target_={target}"])
+
+
+def test_a_scale_that_an_experiment_has_no_plan_for_is_refused() -> None:
+    with pytest.raises(ConfigError, match="scale=paper is not planned here; choose one of smoke, laptop"):
+        plain(compose(["experiment=passkey", "scale=paper"]))
+
+
+@pytest.mark.parametrize("group", PARTS)
+def test_every_part_is_built_inside_a_decoder(group: str) -> None:
+    for choice in groups()[group]:
+        config = compose([f"{group}={choice}", "model.width=16", "model.heads=2", "model.layers=1"])
+        model = hydra.utils.instantiate(config.model, vocabulary_size=8)
+        assert sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("choice", groups()["model"])
+def test_every_model_is_built(choice: str) -> None:
+    config = compose([f"model={choice}"])
+    offered = {"vocabulary_size": 300, "channels": 1, "classes": 10}
+    wanted = inspect.signature(hydra.utils.get_object(config.model._target_)).parameters
+    model = hydra.utils.instantiate(config.model, **{k: v for k, v in offered.items() if k in wanted})
+    assert model.train()
+
+
+@pytest.mark.parametrize("choice", groups()["schedule"])
+def test_every_schedule_warms_up_and_stays_within_one(choice: str) -> None:
+    schedule = hydra.utils.instantiate(compose([f"schedule={choice}"]).schedule)
+    factors = [schedule(step, 200) for step in range(200)]
+    assert factors[0] < factors[10] < max(factors) <= 1
+    assert min(factors) > 0
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop"])
+@pytest.mark.parametrize("experiment", groups()["experiment"])
+def test_every_run_of_every_experiment_can_be_planned(experiment: str, scale: str, tmp_path) -> None:
+    planned = [job.plan() for job in jobs(experiment, scale, str(tmp_path))]
+    identifiers = [one.record.id for one in planned]
+    assert len(set(identifiers)) == len(identifiers)
+
+
+def test_every_claim_rests_on_runs_that_exist(tmp_path) -> None:
+    for claim in claims():
+        for comparison in claim.comparisons:
+            factors = [dict(job.factors) for job in jobs(comparison.experiment, "laptop", str(tmp_path))]
+            for side in filter(None, (comparison.treatment, comparison.control)):
+                wanted = {name: str(level) for name, level in side.items()}
+                assert any(wanted.items() <= levels.items() for levels in factors), (claim.id, comparison.label)
+
+
+def test_an_experiment_opens_with_its_own_command() -> None:
+    from experiments.config import CONF
+
+    for choice in groups()["experiment"]:
+        package, command, *_ = (CONF / "experiment" / f"{choice}.yaml").read_text().splitlines()
+        assert package == "# @package _global_"
+        assert command.startswith(f"# python -m experiments.run experiment={choice}")
+
+
+def test_the_id_changes_with_what_determines_the_numbers_and_with_nothing_else(tmp_path) -> None:
+    def identifier(*overrides: str) -> str:
+        return plan(compose(["experiment=positions", "scale=smoke", *overrides])).record.id
+
+    same = identifier()
+    assert identifier(f"outputs={tmp_path}", "threads=2", "tracking=none", "training.checkpoint_every=3") == same
+    for changed in ("seed=1", "position=none", "training.steps=9", "optimizer.lr=0.1", "training.precision=fp32"):
+        assert identifier(changed) != same

@@ -1,0 +1,227 @@
+"""The page from made-up records: it holds every claim, loads nothing, and is drawn by a real browser from disk."""
+
+import html
+import itertools
+import json
+import math
+import random
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.claims import claims
+from experiments.grid import Job
+from experiments.ledger import Evidence, judge
+from experiments.records import Record, to_json
+from experiments.report import write_report
+from experiments.report.data import smooth
+from tasks.data.source import write_atomically
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "properties": {"task.property": ("swish_shape", "rotary_distance", "memory_size", "delta_rewrite"), "seed": ("0",)},
+    "activation_images": {"activation": ("relu", "silu", "swish"), "model.depth": ("8", "14"), "seed": ("0", "1")},
+    "feedforward_lm": {"feedforward": ("mlp", "glu"), "activation": ("relu", "gelu", "silu"), "seed": ("0", "1")},
+    "positions": {"position": ("none", "learned", "sinusoidal", "relative_bias", "rope", HOSTILE), "seed": ("0", "1")},
+    "memory_lm": {
+        "attention": ("full", "window", "transformer_xl", "infini_linear", "infini_delta"),
+        "seed": ("0", "1"),
+    },
+    "passkey": {"attention": ("infini_linear", "infini_delta"), "seed": ("0", "1")},
+    "summarization": {"model": ("decoder", "bart"), "seed": ("0", "1")},
+}
+TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
+    "swish_shape": {
+        "curves": [
+            {"x": x / 4, "beta": beta, "value": x / 4 / (1 + math.exp(-float(beta) * x / 4))}
+            for beta in ("0.1", "1.0", "10.0")
+            for x in range(-20, 21)
+        ],
+        "distances": [{"beta": 1.0, "distance_to_linear": 1.2, "distance_to_relu": 0.2}],
+    },
+    "rotary_distance": {"scores": [{"scheme": "rope", "alone": 0.5, "after": 0.5}, {"scheme": HOSTILE, "after": 0.1}]},
+    "memory_size": {"memory": [{"mechanism": "infini", "floats": 1585152}]},
+    "delta_rewrite": {"rewrites": [{"update": "delta", "keys": "orthogonal", "second write / first": 0.0}]},
+    "summarization": {"samples": [{"document": "A text.\n" + HOSTILE, "reference": HOSTILE, "summary": HOSTILE}]},
+}
+
+
+def made_up(outputs: Path, finished: float = 1.0) -> Evidence:
+    """Jobs of every experiment with their records, of which a share is finished and one has failed."""
+    evidence: Evidence = {}
+    for experiment, sweep in SWEEPS.items():
+        for index, levels in enumerate(itertools.product(*sweep.values())):
+            job = Job(experiment, "laptop", str(outputs), tuple(zip(sweep, levels)))
+            record = evidence[job] = Record(outputs / "runs" / experiment / f"{index:012x}")
+            if random.Random(f"{experiment} {index}").random() < finished:
+                write(record, job)
+    failed = replace(next(iter(evidence)), factors=(("failed", HOSTILE), ("seed", "9")))
+    evidence[failed] = Record(outputs / "runs" / "failed")
+    evidence[failed].set_status("failed", ValueError(HOSTILE))
+    return evidence
+
+
+def write(record: Record, job: Job) -> None:
+    """A finished record with every metric that a claim or a chart asks of its experiment; one value is not finite."""
+    chance = random.Random(str(job.factors))
+    quality = random.Random(str(job.factors[:-1])).gauss(0, 0.06) + chance.gauss(0, 0.01)
+    metrics = {c.metric: c.threshold for claim in claims() for c in claim.comparisons if c.experiment == job.experiment}
+    metrics |= {"nonoverlapping/loss": 3.2 + quality, "nonoverlapping/perplexity": math.exp(3.2 + quality)}
+    metrics |= {"accuracy": 95 + 10 * quality}
+    metrics.pop("state_floats", None)  # a number of the summary
+    if job.factors[0] == ("position", "none"):
+        metrics["nonoverlapping/loss"] = math.nan
+    first = dict(metrics)
+    if job.experiment == "passkey":
+        places = [f"digits/{n}/{depth}" for n in (512, 2048, 8192) for depth in ("start", "middle", "end")]
+        metrics |= {place: chance.uniform(0.7, 1) for place in places}
+        metrics["digits/512/start"] = math.inf
+        first |= {place: chance.uniform(0, 0.2) for place in places}
+    if job.experiment == "summarization":
+        scores = ("rouge1", "rouge2", "rougeL", "overall")
+        metrics |= {f"{prefix}{s}": chance.uniform(5, 20) for prefix in ("", "baseline/lead/") for s in scores}
+    summary = {
+        "evaluations": {"600": first, "1100": metrics},
+        "metrics": metrics,
+        "parameters": 918_656,
+        "seconds": 61.5,
+        "steps": 1100,
+        "tokens": 819_200,
+        "state_floats": chance.choice((16_896, 131_072, 262_144)),
+    }
+    record.begin(
+        {"name": job.experiment, "scale": "laptop", "data": {}},
+        {"code": "c", "data": "d", "processor": "p", "libraries": {"torch": "t"}},
+    )
+    if job.experiment not in ("properties", "summarization"):
+        losses = [
+            (step, 3 + quality + 4 * math.exp(-step / 150) + chance.gauss(0, 0.1)) for step in range(10, 1101, 10)
+        ]
+        rows = [json.dumps({"step": step, "train/loss": loss}) for step, loss in losses]
+        write_atomically(record.metrics_file, "\n".join([*rows, json.dumps({"step": 1100} | metrics), ""]).encode())
+    record.finish(summary, TABLES.get(job.experiment, TABLES.get(job.factors[0][1], {})))
+
+
+def written(evidence: Evidence, outputs: Path, scale: str = "laptop") -> Path:
+    return write_report([judge(claim, evidence) for claim in claims()], evidence, scale, outputs)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a world in which all runs but one are finished."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    return written(made_up(outputs), outputs)
+
+
+def test_the_page_holds_every_claim_in_one_small_file(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(text.encode()) < 3_000_000
+    for claim in claims():
+        assert f'id="claim-{claim.id}"' in text
+    assert sorted(file.name for file in page.parent.iterdir()) == ["index.html", "ledger.json"]
+    assert [row["claim"]["id"] for row in json.loads((page.parent / "ledger.json").read_text())["claims"]] == [
+        claim.id for claim in claims()
+    ]
+
+
+def test_the_page_loads_nothing_and_shows_markup_as_text(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    markup = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.search(r"""(?:src|href|url|@import)\s*[=(:]?\s*["']?\s*(?:https?:)?//""", markup)
+    assert "http://" not in markup and "https://" not in markup
+    assert "default-src 'none'" in html.unescape(text)
+    assert "<script>alert" not in text and "<img" not in markup
+    assert "ValueError: &lt;script&gt;alert(1)" in text  # among the failed runs
+    assert "<td>&lt;script&gt;alert(1)" in text  # in the table of samples
+    assert "\\u003cscript\\u003ealert(1)" in text  # in the data of a chart
+
+
+@pytest.mark.parametrize("finished", [0.0, 0.3])
+def test_the_page_can_be_written_while_runs_are_missing(tmp_path: Path, finished: float) -> None:
+    evidence = made_up(tmp_path, finished)
+    started = time.monotonic()
+    text = written(evidence, tmp_path, "smoke").read_text(encoding="utf-8")
+    assert time.monotonic() - started < 10  # two seconds on a machine that does nothing else
+    assert "nothing here is a finding" in text and "not run" in text
+    done = sum(record.finished for record in evidence.values())
+    assert f"<dd>{done} of {len(evidence)}</dd>" in text
+
+
+def test_an_experiment_without_an_entry_is_shown_by_default(tmp_path: Path) -> None:
+    claim = claims()[0]
+    comparison = replace(claim.comparisons[0], experiment="brand_new", metric="some/metric")
+    job = Job("brand_new", "laptop", str(tmp_path), (("kind", "a"), ("seed", "0")))
+    record = Record(tmp_path / "runs" / "brand_new" / "0")
+    write(record, job)
+    write_atomically(
+        record.folder / "summary.json", to_json(record.summary | {"evaluations": {"1": {"some/metric": 4.0}}})
+    )
+    evidence: Evidence = {job: Record(record.folder)}
+    verdict = judge(replace(claim, comparisons=[comparison]), evidence)
+    text = write_report([verdict], evidence, "laptop", tmp_path).read_text(encoding="utf-8")
+    assert "Last value of some/metric" in text and text.count('class="chart"') == 2
+
+
+def test_smoothing_keeps_a_constant_and_follows_a_step() -> None:
+    assert smooth([2.0, 2.0, 2.0]) == pytest.approx([2, 2, 2])
+    followed = smooth([0.0] * 20 + [1.0] * 20)
+    assert followed[19] == 0 and 0 < followed[20] < followed[25] < 1 and followed[-1] > 0.99
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; the tests that need it skip, by name, where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} to open the page with")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        yield launched
+        launched.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_browser_draws_the_page_from_disk(page: Path, browser: Any, theme: str) -> None:
+    opened = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=theme)
+    said: list[str] = []
+    requested: list[str] = []
+    opened.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    opened.on("pageerror", lambda error: said.append(f"error: {error}"))
+    opened.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    opened.on("request", lambda request: requested.append(request.url))
+    opened.goto(page.as_uri())
+    opened.wait_for_selector("html[data-charts=drawn]", timeout=15_000)
+
+    charts = opened.eval_on_selector_all(".chart", "all => all.map(one => one.querySelectorAll('svg path').length)")
+    assert len(charts) >= 12 and all(charts)
+    assert opened.locator("table.prose", has_text=HOSTILE).count() == 1
+    label = opened.locator(".chart svg text", has_text="<script>").first
+    assert "<script>alert(1)" in (label.text_content() or "")
+
+    for width in (1280, 400):
+        opened.set_viewport_size({"width": width, "height": 900})
+        opened.wait_for_timeout(200)
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    style = "getComputedStyle(document.querySelector('{}')).{}"
+    background = opened.evaluate(style.format("body", "backgroundColor"))
+    ink = opened.evaluate(style.format(".chart text", "fill"))
+    assert (brightness(background) > brightness(ink)) == (theme == "light")
+    assert said == []
+    assert requested == [page.as_uri()]
+    opened.close()
+
+
+def brightness(colour: str) -> float:
+    return sum(map(float, re.findall(r"[\d.]+", colour)[:3]))

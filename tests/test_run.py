@@ -1,0 +1,163 @@
+"""One run and a sweep, as a user starts them: real processes, real W&B runs, real errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.records import Record, records, to_json
+from tests.conftest import CACHE, ROOT, Program, tiny
+
+
+def one_line(process: subprocess.CompletedProcess[str]) -> str:
+    """The only line of an error, without a traceback."""
+    lines = process.stderr.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert process.returncode == 1, process.stderr
+    assert "Traceback" not in process.stderr
+    assert len(errors) == 1, process.stderr
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def swept(program: Program, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A sweep of four runs and its outputs."""
+    outputs = tmp_path_factory.mktemp("sweep")
+    return outputs, program(*tiny(outputs, "-m", "position=rope,sinusoidal", "seed=0,1"))
+
+
+def test_a_sweep_finishes_every_run_and_says_where_they_lie(swept) -> None:
+    outputs, process = swept
+    assert process.returncode == 0, process.stderr
+    found = records(outputs, "positions")
+    assert len(found) == 4
+    assert all(record.finished for record in found)
+    for record in found:
+        names = {file.name for file in record.folder.iterdir()}
+        wanted = (
+            "config.yaml metrics.jsonl summary.json status.json environment.json tables.json checkpoint.safetensors"
+        )
+        assert names >= set(wanted.split())
+        assert record.summary["parameters"] > 0
+        assert record.summary["tokens"] == 8 * 2 * 64
+        assert str(record.folder.relative_to(outputs)).split("/")[1] in process.stderr
+
+
+def test_every_run_is_a_wandb_run_with_group_job_type_tags_config_and_steps(swept) -> None:
+    outputs, _ = swept
+    found = {record.id: record for record in records(outputs, "positions")}
+    files = {file.stem.removeprefix("run-"): file for file in (outputs / "wandb").rglob("run-*.wandb")}
+    assert set(files) == set(found)
+    for identifier, file in files.items():
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert shown.returncode == 0, shown.stderr
+        loss = found[identifier].summary["metrics"]["nonoverlapping/loss"]
+        assert f"{loss:.6f}"[:-2] in shown.stdout
+        for word in ("positions", "LanguageModeling", "position=", "smoke"):
+            assert word in shown.stdout
+
+
+def test_a_finished_run_is_not_run_again(swept, quick_program: Program) -> None:
+    outputs, _ = swept
+    before = {record.id: record.metrics_file.stat().st_mtime_ns for record in records(outputs)}
+    again = quick_program(*tiny(outputs, "position=rope", "seed=1"))
+    assert again.returncode == 0
+    assert "finished before" in again.stderr
+    assert {record.id: record.metrics_file.stat().st_mtime_ns for record in records(outputs)} == before
+
+
+def test_the_same_seed_gives_the_same_bytes(swept, quick_program: Program, tmp_path: Path) -> None:
+    outputs, _ = swept
+    assert quick_program(*tiny(tmp_path, "position=rope", "seed=1")).returncode == 0
+    (again,) = records(tmp_path)
+    first = Record(outputs / "runs" / "positions" / again.id)
+    assert first.metrics_file.read_bytes() == again.metrics_file.read_bytes()
+
+
+def test_a_job_that_fails_is_recorded_and_the_others_go_on(quick_program: Program, tmp_path: Path) -> None:
+    sweep = ("-m", "position=learned", "position.max_length=8,256", "seed=0", "tracking=none")
+    process = quick_program(*tiny(tmp_path, *sweep))
+    assert process.returncode == 1
+    statuses = sorted(record.status for record in records(tmp_path))
+    assert statuses == ["failed", "finished"]
+    failed = next(record for record in records(tmp_path) if record.status == "failed")
+    assert "learned positions hold 8 places" in failed.read("status.json")["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["positon=rope"], "unknown key 'positon'; the nearest is 'position'"),
+        (["seed=0,1"], "add -m to run them all"),
+        (["data=pg19"], "offline: set HF_HUB_OFFLINE=0 to load it, or data.path=<folder>"),
+        (["data=pg19", "data.path=nowhere"], "data.path=nowhere is not a folder"),
+        (["task.stride=1000"], "task.stride must be from 1 to task.length"),
+        (["model.heads=3"], "a width of 32 cannot be split over 3 heads"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(
+    overrides: list[str], message: str, quick_program: Program, tmp_path
+) -> None:
+    assert message in one_line(quick_program(*tiny(tmp_path, *overrides)))
+    assert not (tmp_path / "runs").exists() or all(not record.finished for record in records(tmp_path))
+
+
+def test_data_that_lacks_its_column_is_named(quick_program: Program, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text('{"title": "a"}\n')
+    line = one_line(quick_program(*tiny(tmp_path, "data=pg19", f"data.path={tmp_path}")))
+    assert "lacks the column text; it has title" in line
+
+
+def test_data_other_than_that_of_the_records_is_refused(swept, quick_program: Program) -> None:
+    outputs, _ = swept
+    record = records(outputs)[0]
+    environment = record.read("environment.json")
+    file = record.folder / "environment.json"
+    kept = file.read_bytes()
+    try:
+        file.write_bytes(to_json(environment | {"data": "0123456789abcdef"}))
+        assert "cannot be compared" in one_line(quick_program(*tiny(outputs, "position=none")))
+    finally:
+        file.write_bytes(kept)
+
+
+def test_a_checkpoint_that_is_cut_short_is_named_and_nothing_is_lost(quick_program: Program, tmp_path: Path) -> None:
+    arguments = tiny(tmp_path, "tracking=none")
+    assert quick_program(*arguments).returncode == 0
+    (record,) = records(tmp_path)
+    metrics = record.metrics_file.read_bytes()
+    record.set_status("interrupted")
+    whole = record.checkpoint_file.read_bytes()
+    record.checkpoint_file.write_bytes(whole[: len(whole) // 2])
+    line = one_line(quick_program(*arguments))
+    assert str(record.checkpoint_file) in line
+    assert "remove it to start that run again" in line
+    assert record.metrics_file.read_bytes() == metrics
+
+
+def test_a_full_disk_is_one_line_and_the_next_call_goes_on(tmp_path: Path) -> None:
+    """A limit on the size of a file stands for the disk: the checkpoint is the one that does not fit."""
+    command = [sys.executable, "-m", "experiments.run", *tiny(tmp_path, "tracking=none")]
+    limit = "import resource, sys, os; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
+    limited = [sys.executable, "-c", limit + "os.execv(sys.argv[1], sys.argv[1:])", *command]
+    process = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "checkpoint" in one_line(process)
+    (record,) = records(tmp_path)
+    assert not record.finished
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120).returncode == 0
+    assert record.finished
+
+
+def test_a_run_folder_is_whole_json(swept) -> None:
+    outputs, _ = swept
+    for record in records(outputs):
+        assert record.config["seed"] in (0, 1)
+        assert record.environment["data"]
+        assert record.environment["libraries"]["torch"]
+        for row in record.metrics():
+            json.dumps(row, allow_nan=False)
+    assert CACHE.exists()
