@@ -66,6 +66,7 @@ class Config:
     scale: str = MISSING
     outputs: str = MISSING
     cache: str = MISSING
+    segment_length: int = MISSING
     threads: int | None = None
     model: Any = MISSING
     attention: Any = MISSING

@@ -20,6 +20,7 @@ FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. Th
 SENTENCE = "The pass key is {key}. Remember it. {key} is the pass key."
 QUESTION = "What is the pass key? The pass key is"
 DIGITS = 5
+ANSWERED = DIGITS - 1  # digits of the answer that a model has read when it names the last one
 DEPTHS = ("start", "middle", "end")
 
 KEYS = np.arange(10 ** (DIGITS - 1), 10**DIGITS)
@@ -28,11 +29,11 @@ HELD_OUT = (KEYS * 2_654_435_761 % 2**32) % 10 == 0  # a tenth of all keys, spre
 
 @dataclass
 class Stage:
-    """A part of the training: for `steps` steps, prompts of shortest to longest segments, log-uniform in length."""
+    """A part of the training: for `steps` steps, prompts of `shortest` segments, doubled up to `doublings` times."""
 
     steps: int
     shortest: int
-    longest: int
+    doublings: int
 
 
 def words(text: str) -> list[str]:
@@ -43,7 +44,8 @@ def words(text: str) -> list[str]:
 class Passkey:
     """Prompts of an exact length in word-level tokens, the key in single digits, its depth uniform in tokens.
 
-    segment_length: unit of the prompts' lengths, and what "within the last segment" means.
+    segment_length: unit of lengths, and what "within the last segment" means. A length counts the digits of the answer
+    that a model reads back, so that answering does not open a new segment.
     tokens_per_batch: a batch holds as many prompts as fit into it. stages: what is trained on, one after the other.
     language_weight: what predicting the prompt itself counts beside predicting the answer.
     evaluation_lengths: prompt lengths in tokens, each asked `prompts` times at every depth: the key at the start, in
@@ -71,7 +73,7 @@ class Passkey:
         self.filler = self.encode(FILLER)
         self.question = self.encode(QUESTION)
         self.fixed = len(self.introduction) + len(self.encode(SENTENCE.format(key=10_000))) + len(self.question)
-        shortest = min([stage.shortest * segment_length for stage in self.stages] + evaluation_lengths)
+        shortest = min([stage.shortest * segment_length for stage in self.stages] + evaluation_lengths) - ANSWERED
         if shortest < self.fixed:
             raise ValueError(f"a passkey prompt needs at least {self.fixed} tokens and is asked for {shortest}")
 
@@ -88,10 +90,10 @@ class Passkey:
     def batch(self, step: int) -> Batch:
         generator = random_generator(self.seed, step)
         stage = self.stage(step)
-        logarithm = generator.uniform(np.log(stage.shortest), np.log(stage.longest + 1))
-        length = self.segment_length * max(stage.shortest, int(np.exp(logarithm)))
+        length = self.segment_length * stage.shortest * 2 ** int(generator.integers(stage.doublings + 1))
         rows = max(1, self.tokens_per_batch // length)
         keys = generator.choice(KEYS[~HELD_OUT], rows)
+        length -= ANSWERED
         depths = generator.integers(0, length - self.fixed + 1, rows)
         prompts = np.stack([self.prompt(length, key, depth) for key, depth in zip(keys, depths)])
         answers = np.stack([self.encode(str(key)) for key in keys])
@@ -132,13 +134,14 @@ class Passkey:
     @torch.no_grad()
     def retrieve(self, model: Any, length: int, depth: str) -> dict[str, Any]:
         """The share of digits and of whole keys named right, over prompts with keys that were never trained on."""
+        rows = max(1, 4 * self.tokens_per_batch // length)
+        length -= ANSWERED
         space = length - self.fixed
         place = {"start": 0, "middle": space // 2, "end": space}[depth]
         generator = random_generator(self.seed, length, DEPTHS.index(depth))
         keys = generator.choice(KEYS[HELD_OUT], self.prompts, replace=False)
         answers = np.stack([self.encode(str(key)) for key in keys])
         prompts = np.stack([self.prompt(length, key, place) for key in keys])
-        rows = max(1, 4 * self.tokens_per_batch // length)
         named = [
             model.answer(torch.from_numpy(prompts[i : i + rows]).to(device_of(model)), DIGITS).cpu().numpy()
             for i in range(0, len(prompts), rows)

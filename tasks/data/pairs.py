@@ -2,13 +2,15 @@
 
 import ast
 import importlib.util
+import json
 import re
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasks.data.hub import HubDataset
-from tasks.data.source import DataError, fingerprint, split_of
+from tasks.data.source import DataError, fingerprint, split_of, write_atomically
 
 
 class Pair(NamedTuple):
@@ -26,8 +28,20 @@ class Docstrings:
     packages = ("numpy", "scipy", "sklearn")
     shortest_document = 40  # words
 
+    def __init__(self, cache: str):
+        self.cache = Path(cache) / "docstrings"
+
     @cached_property
     def all_pairs(self) -> list[Pair]:
+        """All pairs, read from the packages' sources once and kept: parsing those takes ten seconds and a gigabyte."""
+        key = fingerprint([Path(__file__).read_text(), *(version(name) for name in ("numpy", "scipy", "scikit-learn"))])
+        file = self.cache / f"{key}.json"
+        if not file.exists():
+            write_atomically(file, json.dumps(self.parse()).encode())
+        return [Pair(*row) for row in json.loads(file.read_text())]
+
+    def parse(self) -> list[Pair]:
+        """The pairs in the packages' sources."""
         pairs: dict[str, Pair] = {}
         for package in self.packages:
             spec = importlib.util.find_spec(package)

@@ -104,7 +104,8 @@ def test_docstrings_of_a_module_and_equal_texts_share_a_split(tmp_path: Path, mo
         copied = f'def g():\n    """Copied.\n\n    {text}\n    """\n'
         hidden = f'def _h():\n    """Hidden.\n\n    {text} hidden\n    """\n'
         (tmp_path / "documented" / f"module{index}.py").write_text("\n".join([*functions, copied, hidden]))
-    splits = {split: Docstrings().pairs(split) for split in SPLITS}
+    docstrings = Docstrings(str(tmp_path / "cache"))
+    splits = {split: docstrings.pairs(split) for split in SPLITS}
     modules = [{pair.name.split(":")[0] for pair in pairs} for pairs in splits.values()]
     assert all(modules) and sum(map(len, modules)) == 60
     documents = [pair.document for pairs in splits.values() for pair in pairs]

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor, nn
 
-from tasks.passkey import DIGITS, Passkey, words
+from tasks.passkey import ANSWERED, DIGITS, Passkey, words
 
 PAPER = (  # appendix B of Munkhdalai et al. 2024, with its misprint mended
     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. I will quiz you "
@@ -19,7 +19,7 @@ FILLER = " The grass is green. The sky is blue. The sun is yellow. Here we go. T
 
 
 def passkey(segment_length: int = 64, **settings: Any) -> Passkey:
-    stages = [{"steps": 10, "shortest": 3, "longest": 6}, {"steps": 10, "shortest": 8, "longest": 9}]
+    stages = [{"steps": 10, "shortest": 3, "doublings": 1}, {"steps": 10, "shortest": 8, "doublings": 0}]
     given = {"seed": 0, "tokens_per_batch": 2048, "stages": stages, "language_weight": 0.2, "prompts": 7}
     lengths = [3 * segment_length, 3 * segment_length + 5, 8 * segment_length]
     return Passkey(segment_length=segment_length, evaluation_lengths=lengths, **(given | settings))
@@ -70,13 +70,12 @@ def test_prompts_have_their_exact_length_at_every_depth() -> None:
         for depth in {0, (length - task.fixed) // 2, length - task.fixed}:
             assert len(task.prompt(length, 12345, depth)) == length
     lengths = {step: task.batch(step)["prompt"].shape[1] for step in range(20)}
-    assert all(length % 64 == 0 for length in lengths.values())
-    assert {lengths[step] // 64 for step in range(10)} <= {3, 4, 5, 6}
-    assert {lengths[step] // 64 for step in range(10, 20)} == {8, 9}
+    assert {lengths[step] + ANSWERED for step in range(10)} == {3 * 64, 6 * 64}
+    assert {lengths[step] + ANSWERED for step in range(10, 20)} == {8 * 64}
 
 
 def test_a_prompt_too_short_for_the_sentence_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"needs at least \d+ tokens and is asked for 48"):
+    with pytest.raises(ValueError, match=r"needs at least \d+ tokens and is asked for 44"):
         passkey(segment_length=16)
 
 
@@ -108,8 +107,8 @@ def test_keys_of_training_are_many_and_none_is_asked_for() -> None:
 
 
 def test_depths_are_uniform_in_tokens() -> None:
-    task = passkey(stages=[{"steps": 1, "shortest": 3, "longest": 3}])
-    space = 3 * 64 - task.fixed
+    task = passkey(stages=[{"steps": 1, "shortest": 3, "doublings": 0}])
+    space = 3 * 64 - ANSWERED - task.fixed
     firsts = [digit_places(task, prompt)[0] for step in range(400) for prompt in task.batch(step)["prompt"].numpy()]
     depths = np.array(firsts) - min(firsts)
     assert min(firsts) == len(task.introduction) + 4 and max(depths) == space
@@ -138,9 +137,9 @@ def test_prompts_are_asked_at_their_depth() -> None:
     for row, prompts in zip(rows, np.split(np.arange(len(model.asked)), len(rows))):
         for index in prompts:
             prompt = model.asked[index]
-            assert len(prompt) == row["length"]
+            assert len(prompt) + ANSWERED == row["length"]
             before = digit_places(task, prompt)[0] - 4 - len(task.introduction)
-            space = row["length"] - task.fixed
+            space = len(prompt) - task.fixed
             assert before == {"start": 0, "middle": space // 2, "end": space}[row["depth"]]
 
 

@@ -154,7 +154,7 @@ def embedded(task: str, cache: Path, seed: int) -> Any:
     root = [f"+data.root={Path(re.__file__).parent}"] if data == "stdlib" else []  # one package of the library
     overrides = (f"task={task}", f"data={data}", f"seed={seed}", f"cache={cache}", *small, *root)
     config = composed(*overrides)
-    source = Folders() if data == "docstrings" else hydra.utils.instantiate(config.data)
+    source = Folders(str(cache)) if data == "docstrings" else hydra.utils.instantiate(config.data)
     return hydra.utils.instantiate(config.task, **({} if data == "none" else {"data": source}))
 
 
