@@ -1,0 +1,79 @@
+"""`make reproduce` at smoke scale: every experiment end to end, and nothing done twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.claims import claims
+from experiments.records import records
+from tests.conftest import ROOT, Ended, Program
+
+REPRODUCE = "experiments.reproduce"
+
+
+@pytest.fixture(scope="module")
+def reproduced(program: Program, tmp_path_factory) -> tuple[Path, Ended]:
+    outputs = tmp_path_factory.mktemp("reproduced")
+    return outputs, program("--scale", "smoke", "--outputs", str(outputs), module=REPRODUCE, timeout=420)
+
+
+def test_every_experiment_runs_and_every_claim_gets_a_row(reproduced: tuple[Path, Ended]) -> None:
+    outputs, ended = reproduced
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    ledger = json.loads((outputs / "report" / "ledger.json").read_text())
+    assert [row["claim"]["id"] for row in ledger["claims"]] == [claim.id for claim in claims()]
+    assert all(row["verdict"] != "not run" for row in ledger["claims"])
+    page = (outputs / "report" / "index.html").read_text()
+    assert all(f">{claim.id}<" in page for claim in claims())
+    found = records(outputs)
+    assert all(record.finished for record in found)
+    logged = {file.stem.removeprefix("run-") for file in (outputs / "wandb").rglob("run-*.wandb")}
+    assert logged == {record.id for record in found}
+
+
+def test_a_second_call_trains_nothing_and_says_the_same(reproduced: tuple[Path, Ended], program: Program) -> None:
+    outputs, first = reproduced
+    before = {record.folder: (record.folder / "status.json").stat().st_mtime_ns for record in records(outputs)}
+    again = program("--scale", "smoke", "--outputs", str(outputs), module=REPRODUCE)
+    assert again.returncode == 0
+    assert "0 runs in" in again.stdout
+    assert {folder: (folder / "status.json").stat().st_mtime_ns for folder in before} == before
+    table = first.stdout[first.stdout.index("ledger, smoke") : first.stdout.rindex("└")]
+    assert table in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scale", "huge"], "scale=huge: no such choice"),
+        (["--only", "position"], "only=position: no claim rests on such an experiment; the nearest is 'positions'"),
+    ],
+)
+def test_a_wrong_name_is_one_line(arguments: list[str], message: str, program: Program, tmp_path: Path) -> None:
+    ended = program(*arguments, "--outputs", str(tmp_path), module=REPRODUCE)
+    assert ended.returncode == 1
+    assert message in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, program: Program) -> None:
+    arguments = ["--scale", "smoke", "--only", "activation_images", "--outputs", str(tmp_path)]
+    command = [sys.executable, "-m", REPRODUCE, *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    while not any(record.finished for record in records(tmp_path)):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in output
+    assert not all(record.finished for record in records(tmp_path)) or len(records(tmp_path)) < 6
+    again = program(*arguments, module=REPRODUCE)
+    assert again.returncode == 0, again.stdout
+    assert len([record for record in records(tmp_path) if record.finished]) == 6
