@@ -13,6 +13,7 @@ SHARED = ROOT.parent / "shared" / "data"
 CACHE = ROOT / "outputs" / "cache"  # tokens are made once for all tests, and for `make reproduce`
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WANDB_CONSOLE"] = "off"  # W&B would wrap the streams that pytest replaces from test to test
 
 Ended = subprocess.CompletedProcess[str]
 Program = Callable[..., Ended]
