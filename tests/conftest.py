@@ -30,20 +30,6 @@ def program() -> Program:
     return call
 
 
-@pytest.fixture
-def quick_program(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Program:
-    """Call `experiments.run` inside this process: the same entry without the seconds that imports take."""
-    from experiments.run import main
-
-    def call(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["experiments.run", *arguments])
-        capfd.readouterr()
-        code = main(arguments)
-        return Ended(list(arguments), code, *capfd.readouterr())
-
-    return call
-
-
 def tiny(outputs: Path, *overrides: str) -> list[str]:
     """Overrides of a language-modelling run of a second or two."""
     return [

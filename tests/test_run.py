@@ -60,26 +60,26 @@ def test_every_run_is_a_wandb_run_with_group_job_type_tags_config_and_steps(swep
             assert word in shown.stdout
 
 
-def test_a_finished_run_is_not_run_again(swept, quick_program: Program) -> None:
+def test_a_finished_run_is_not_run_again(swept, program: Program) -> None:
     outputs, _ = swept
     before = {record.id: record.metrics_file.stat().st_mtime_ns for record in records(outputs)}
-    again = quick_program(*tiny(outputs, "position=rope", "seed=1"))
+    again = program(*tiny(outputs, "position=rope", "seed=1"))
     assert again.returncode == 0
     assert "finished before" in again.stderr
     assert {record.id: record.metrics_file.stat().st_mtime_ns for record in records(outputs)} == before
 
 
-def test_the_same_seed_gives_the_same_bytes(swept, quick_program: Program, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(swept, program: Program, tmp_path: Path) -> None:
     outputs, _ = swept
-    assert quick_program(*tiny(tmp_path, "position=rope", "seed=1")).returncode == 0
+    assert program(*tiny(tmp_path, "position=rope", "seed=1")).returncode == 0
     (again,) = records(tmp_path)
     first = Record(outputs / "runs" / "positions" / again.id)
     assert first.metrics_file.read_bytes() == again.metrics_file.read_bytes()
 
 
-def test_a_job_that_fails_is_recorded_and_the_others_go_on(quick_program: Program, tmp_path: Path) -> None:
+def test_a_job_that_fails_is_recorded_and_the_others_go_on(program: Program, tmp_path: Path) -> None:
     sweep = ("-m", "position=learned", "position.max_length=8,256", "seed=0", "tracking=none")
-    process = quick_program(*tiny(tmp_path, *sweep))
+    process = program(*tiny(tmp_path, *sweep))
     assert process.returncode == 1
     statuses = sorted(record.status for record in records(tmp_path))
     assert statuses == ["failed", "finished"]
@@ -98,21 +98,19 @@ def test_a_job_that_fails_is_recorded_and_the_others_go_on(quick_program: Progra
         (["model.heads=3"], "a width of 32 cannot be split over 3 heads"),
     ],
 )
-def test_bad_input_is_one_line_before_any_work(
-    overrides: list[str], message: str, quick_program: Program, tmp_path
-) -> None:
-    assert message in one_line(quick_program(*tiny(tmp_path, *overrides)))
+def test_bad_input_is_one_line_before_any_work(overrides: list[str], message: str, program: Program, tmp_path) -> None:
+    assert message in one_line(program(*tiny(tmp_path, *overrides)))
     assert not (tmp_path / "runs").exists() or all(not record.finished for record in records(tmp_path))
 
 
-def test_data_that_lacks_its_column_is_named(quick_program: Program, tmp_path: Path) -> None:
+def test_data_that_lacks_its_column_is_named(program: Program, tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text('{"title": "a"}\n')
-    line = one_line(quick_program(*tiny(tmp_path, "data=pg19", f"data.path={tmp_path}")))
+    line = one_line(program(*tiny(tmp_path, "data=pg19", f"data.path={tmp_path}")))
     assert "lacks the column text; it has title" in line
 
 
-def test_data_other_than_that_of_the_records_is_refused(swept, quick_program: Program) -> None:
+def test_data_other_than_that_of_the_records_is_refused(swept, program: Program) -> None:
     outputs, _ = swept
     record = records(outputs)[0]
     environment = record.read("environment.json")
@@ -120,20 +118,20 @@ def test_data_other_than_that_of_the_records_is_refused(swept, quick_program: Pr
     kept = file.read_bytes()
     try:
         file.write_bytes(to_json(environment | {"data": "0123456789abcdef"}))
-        assert "cannot be compared" in one_line(quick_program(*tiny(outputs, "position=none")))
+        assert "cannot be compared" in one_line(program(*tiny(outputs, "position=none")))
     finally:
         file.write_bytes(kept)
 
 
-def test_a_checkpoint_that_is_cut_short_is_named_and_nothing_is_lost(quick_program: Program, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_cut_short_is_named_and_nothing_is_lost(program: Program, tmp_path: Path) -> None:
     arguments = tiny(tmp_path, "tracking=none")
-    assert quick_program(*arguments).returncode == 0
+    assert program(*arguments).returncode == 0
     (record,) = records(tmp_path)
     metrics = record.metrics_file.read_bytes()
     record.set_status("interrupted")
     whole = record.checkpoint_file.read_bytes()
     record.checkpoint_file.write_bytes(whole[: len(whole) // 2])
-    line = one_line(quick_program(*arguments))
+    line = one_line(program(*arguments))
     assert str(record.checkpoint_file) in line
     assert "remove it to start that run again" in line
     assert record.metrics_file.read_bytes() == metrics
