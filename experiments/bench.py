@@ -15,13 +15,13 @@ from experiments.config import compose
 from experiments.training import parameter_groups
 from models.initialization import initialize
 
-WIDTH, LENGTH, BATCH, VOCABULARY = 256, 1024, 8, 1024
+WIDTH, LENGTH, SEGMENT, BATCH, VOCABULARY = 256, 1024, 128, 8, 1024
 REPEATS = 7
 
 
 def training_step(attention: str, precision: str) -> tuple[Callable[[], None], int]:
     """One step of training the default decoder at width 256 with this attention, and its floating-point operations."""
-    config = compose([f"attention={attention}", f"model.width={WIDTH}"])
+    config = compose([f"attention={attention}", f"model.width={WIDTH}", f"segment_length={SEGMENT}"])
     model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
     initialize(model, seed=0)
     optimizer = hydra.utils.instantiate(config.optimizer)(parameter_groups(model, 0.03))
@@ -75,7 +75,7 @@ def main() -> None:
     console.print(
         f"{environment.processor()}, {threads} threads, {precision}; matrix product {peak / 1e9:,.0f} GFLOP/s"
     )
-    title = f"training at width {WIDTH}, {BATCH} × {LENGTH} tokens, median of {REPEATS} [lowest, highest]"
+    title = f"training at width {WIDTH}, {BATCH} × {LENGTH} tokens, segments of {SEGMENT}; median of {REPEATS} [range]"
     table = Table("attention", "tokens/s", "GFLOP/s", "of the product's rate", "tokens/s against full", title=title)
     for name, (_, operations) in steps.items():
         median = statistics.median(times[name])

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared" / "data"
 CACHE = ROOT / "outputs" / "cache"  # tokens are made once for all tests, and for `make reproduce`
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -42,11 +41,3 @@ def tiny(outputs: Path, *overrides: str) -> list[str]:
         "threads=1",
         *overrides,
     ]
-
-
-def folder_of(name: str) -> Path:
-    """A folder of real data beside the project; the test skips, by name, where there is none."""
-    folder = SHARED / name
-    if not folder.is_dir():
-        pytest.skip(f"no {folder} to read")
-    return folder
