@@ -19,9 +19,9 @@ WIDTH, LENGTH, SEGMENT, BATCH, VOCABULARY = 256, 1024, 128, 8, 1024
 REPEATS = 7
 
 
-def training_step(attention: str, precision: str) -> tuple[Callable[[], None], int]:
-    """One step of training the default decoder at width 256 with this attention, and its floating-point operations."""
-    config = compose([f"attention={attention}", f"model.width={WIDTH}", f"segment_length={SEGMENT}"])
+def training_step(precision: str, *choices: str) -> tuple[Callable[[], None], int]:
+    """One step of training the default decoder at width 256 with these choices, and its floating-point operations."""
+    config = compose([*choices, f"model.width={WIDTH}", f"segment_length={SEGMENT}"])
     model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
     initialize(model, seed=0)
     optimizer = hydra.utils.instantiate(config.optimizer)(parameter_groups(model, 0.03))
@@ -39,6 +39,15 @@ def training_step(attention: str, precision: str) -> tuple[Callable[[], None], i
     reach = config.attention.get("segment_length", config.attention.get("window", LENGTH))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return step, BATCH * LENGTH * (6 * parameters + 6 * config.model.layers * reach * WIDTH)
+
+
+def activation_step(name: str, precision: str) -> Callable[[], None]:
+    """An activation alone, forward and backward."""
+    function = hydra.utils.instantiate(compose([f"activation={name}"]).activation)(4 * WIDTH)
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    x, gradient = torch.randn(2, BATCH * LENGTH, 4 * WIDTH).to(kind)
+    x.requires_grad_()
+    return lambda: torch.autograd.backward(function(x), gradient)
 
 
 def matrix_product(precision: str, size: int = 2048) -> tuple[Callable[[], object], int]:
@@ -61,33 +70,49 @@ def seconds(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
     return times
 
 
-def main() -> None:
-    """Measure and print."""
-    threads = environment.use_threads(None)
-    precision = environment.resolve_precision("auto")
+def attention_table(console: Console, precision: str) -> Table:
+    """Training with every attention beside the machine's own rate and beside full attention."""
     names = ("full", "window", "transformer_xl", "infini_linear", "infini_delta")
     product, product_operations = matrix_product(precision)
-    steps = {name: training_step(name, precision) for name in names}
+    steps = {name: training_step(precision, f"attention={name}") for name in names}
     calls: dict[str, Callable[[], object]] = {name: step for name, (step, _) in steps.items()}
     times = seconds({"product": product, **calls})
     peak = product_operations / statistics.median(times["product"])
-    console = Console()
-    console.print(
-        f"{environment.processor()}, {threads} threads, {precision}; matrix product {peak / 1e9:,.0f} GFLOP/s"
-    )
+    console.print(f"matrix product {peak / 1e9:,.0f} GFLOP/s")
     title = f"training at width {WIDTH}, {BATCH} × {LENGTH} tokens, segments of {SEGMENT}; median of {REPEATS} [range]"
     table = Table("attention", "tokens/s", "GFLOP/s", "of the product's rate", "tokens/s against full", title=title)
     for name, (_, operations) in steps.items():
         median = statistics.median(times[name])
-        ratios = sorted(full / own for full, own in zip(times["full"], times[name]))
-        table.add_row(
-            name,
-            f"{BATCH * LENGTH / median:,.0f}",
-            f"{operations / median / 1e9:,.0f}",
-            f"{operations / median / peak:.0%}",
-            f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]",
-        )
-    console.print(table)
+        speed, rate = f"{BATCH * LENGTH / median:,.0f}", f"{operations / median / 1e9:,.0f}"
+        table.add_row(name, speed, rate, f"{operations / median / peak:.0%}", against(times["full"], times[name]))
+    return table
+
+
+def activation_table(precision: str) -> Table:
+    """Every activation of the comparison beside SiLU, in training and alone."""
+    names = ("silu", "swish", "relu", "gelu", "mish", "prelu")
+    training = seconds({name: training_step(precision, f"activation={name}")[0] for name in names})
+    alone = seconds({name: activation_step(name, precision) for name in names})
+    table = Table("activation", "step's time against SiLU's", "its own time against SiLU's")
+    for name in names:
+        table.add_row(name, against(training[name], training["silu"]), against(alone[name], alone["silu"]))
+    return table
+
+
+def against(times: list[float], others: list[float]) -> str:
+    """The median ratio of times measured in turn, with its range."""
+    ratios = sorted(own / other for own, other in zip(times, others))
+    return f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+
+
+def main() -> None:
+    """Measure and print."""
+    threads = environment.use_threads(None)
+    precision = environment.resolve_precision("auto")
+    console = Console()
+    console.print(f"{environment.processor()}, {threads} threads, {precision}")
+    console.print(attention_table(console, precision))
+    console.print(activation_table(precision))
 
 
 if __name__ == "__main__":

@@ -35,17 +35,42 @@ Mode = Enum("Mode", ["offline", "online", "disabled"])
 class Training:
     """How a model is trained, whatever it is.
 
+    initial_gain: what initial weights are multiplied by.
     evaluate_at: steps, besides the last, after which the task's evaluation is run. precision: auto is bf16 where the
     processor has it and fp32 elsewhere.
     """
 
     steps: int = MISSING
+    initial_gain: float = MISSING
     gate_learning_rate: float = MISSING
     clip: float = MISSING
     precision: Precision = MISSING
     evaluate_at: list[int] = field(default_factory=list)
     log_every: int = MISSING
     checkpoint_every: int = MISSING
+
+
+Strategy = Enum("Strategy", ["random", "exhaustive", "evolutionary", "model_based"])
+
+
+@dataclass
+class Search:
+    """How activation functions are searched for; see experiments/search.py.
+
+    units: core units of a function, 1 or 2. trials: functions to train the child network with. max_operations: what a
+    function may cost. workers: children that train at a time. keep: how many of the best are trained again, in each of
+    the `larger` sizes (settings of the model) for `larger_steps` steps, `repeats` times with fresh seeds.
+    """
+
+    strategy: Strategy = MISSING
+    units: int = MISSING
+    trials: int = MISSING
+    max_operations: int = MISSING
+    workers: int = MISSING
+    keep: int = MISSING
+    larger: list[dict[str, int]] = MISSING
+    larger_steps: int = MISSING
+    repeats: int = MISSING
 
 
 @dataclass
@@ -78,6 +103,7 @@ class Config:
     optimizer: Any = MISSING
     schedule: Any = MISSING
     training: Training = field(default_factory=Training)
+    search: Search | None = None
     tracking: Tracking = field(default_factory=Tracking)
 
 
@@ -166,6 +192,12 @@ def check_overrides(overrides: Sequence[str], multirun: bool = False) -> None:
             check_types(composed)
 
 
+def quote_text(override: str) -> str:
+    """An override of a text, in the quotes that Hydra wants around what it would read as a call of its own."""
+    key, _, value = override.partition("=")
+    return f"{key}='{value}'" if key.endswith(".text") and not {"'", '"'} & set(value) else override
+
+
 def parse(override: str) -> Override:
     try:
         return OverridesParser.create().parse_override(override)
@@ -213,7 +245,7 @@ def check_call(node: dict[str, Any], path: str) -> None:
     except Exception as error:
         raise ConfigError(f"{path}._target_={target} cannot be found: {first_line(error)}") from error
     signature = inspect.signature(callable_)
-    hints = typing.get_type_hints(callable_.__init__ if inspect.isclass(callable_) else callable_)
+    hints = typing.get_type_hints(callable_.__init__ if inspect.isclass(callable_) else callable_, include_extras=True)
     for key, value in node.items():
         if key.startswith("_"):
             continue

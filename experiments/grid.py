@@ -1,17 +1,16 @@
 """The runs that an experiment consists of: its own sweep, as written in its configuration."""
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
+from experiments.claims import Comparison, claims
+from experiments.compositions import composition
 from experiments.config import ConfigError, compose_unchecked, groups, register
-from experiments.records import Record
-from experiments.run import Plan, plan
+from experiments.run import Plan, plan_of
 
 
 @dataclass(frozen=True)
@@ -34,24 +33,13 @@ class Job:
 
     def plan(self) -> Plan:
         """The run this job is."""
-        composed = composed_without_seed(tuple(line for line in self.overrides if not line.startswith("seed=")))
-        config = composed.copy()
-        config.seed = self.seed
-        return plan(config)
-
-    def record(self) -> Record:
-        return self.plan().record
-
-
-@cache
-def composed_without_seed(overrides: tuple[str, ...]) -> DictConfig:
-    """Composing is slow and the seed changes nothing but itself: done once for all seeds."""
-    register()
-    return compose_unchecked(overrides)
+        apart = ("seed=", "outputs=")
+        rest = tuple(line for line in self.overrides if not line.startswith(apart))
+        return plan_of(composition(rest, self.seed, self.outputs))
 
 
 def jobs(experiment: str, scale: str, outputs: str) -> list[Job]:
-    """The runs of an experiment's sweep, seed by seed; at smoke scale only the first seed."""
+    """The runs of an experiment's sweep, seed by seed; at smoke scale one level of what no claim compares."""
     if experiment not in groups()["experiment"]:
         raise ConfigError(f"experiment={experiment}: no such choice; there are {', '.join(groups()['experiment'])}")
     register()
@@ -60,10 +48,17 @@ def jobs(experiment: str, scale: str, outputs: str) -> list[Job]:
     factors = {name: levels(name, str(sweep)) for name, sweep in params.items()}
     factors.setdefault("seed", ["0"])
     if scale == "smoke":
-        factors["seed"] = factors["seed"][:1]
+        compared = {name for claim in claims() for c in claim.comparisons for name in factors_of(c, experiment)}
+        factors = {name: found if name in compared else found[:1] for name, found in factors.items()}
     combinations = itertools.product(*factors.values())
     found = [Job(experiment, scale, outputs, tuple(zip(factors, combination))) for combination in combinations]
     return sorted(found, key=lambda job: job.seed)
+
+
+def factors_of(comparison: Comparison, experiment: str) -> list[str]:
+    """The factors of an experiment that a comparison tells apart."""
+    apart = [*comparison.treatment, *comparison.control, *comparison.over]
+    return apart if comparison.experiment == experiment else []
 
 
 def levels(name: str, sweep: str) -> list[str]:
@@ -74,7 +69,12 @@ def levels(name: str, sweep: str) -> list[str]:
     return [str(override.value())]
 
 
-def breadth_first(experiments: list[str], scale: str, outputs: str) -> Iterator[Job]:
-    """The jobs of many experiments in the order to run them: the first seed of all, then the second of all."""
-    everything = [job for experiment in experiments for job in jobs(experiment, scale, outputs)]
-    return iter(sorted(everything, key=lambda job: job.seed))
+def in_order(plans: dict[Job, Plan]) -> list[Job]:
+    """The first seed of all experiments, then the second of all; of one seed the longest runs first, so that no long
+    one is left alone at the end."""
+
+    def effort(job: Job) -> int:
+        config = plans[job].config
+        return config["training"]["steps"] * (config["search"]["trials"] if config["search"] else 1)
+
+    return sorted(plans, key=lambda job: (job.seed, -effort(job)))

@@ -8,7 +8,7 @@ from typing import Any
 from experiments.claims import Claim, Comparison, Levels
 from experiments.grid import Job
 from experiments.records import Record
-from experiments.statistics import Estimate, estimate, estimate_ratio
+from experiments.statistics import Estimate, estimate, estimate_ratio, estimate_share, rank_correlation
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
 
@@ -45,7 +45,7 @@ Evidence = dict[Job, Record]
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
     """The verdict on a claim from the finished records among the jobs it could rest on."""
     findings = [find(comparison, evidence) for comparison in claim.comparisons]
-    found = {finding.verdict for finding in findings}
+    found = {finding.verdict for finding in findings if finding.comparison.decides}
     order = (NOT_REPRODUCED, NOT_RUN, INCONCLUSIVE, REPRODUCED)
     return Verdict(claim, next(v for v in order if v in found), findings, notes_on(findings, evidence))
 
@@ -59,14 +59,14 @@ def find(comparison: Comparison, evidence: Evidence) -> Finding:
     pairs, used, missing = [], [], []
     for key, treatment in sorted(treated.items()):
         both = [treatment, controls[key]] if comparison.control else [treatment]
-        unfinished = [job for job in both if not evidence[job].finished]
+        unfinished = [job for jobs in both for job in jobs if not evidence[job].finished]
         if unfinished:
             missing += [" ".join(job.overrides[:1] + [f"{n}={v}" for n, v in job.factors]) for job in unfinished]
             continue
-        pairs.append([value_of(comparison, evidence[job]) for job in both])
+        pairs.append(pool(comparison, both, evidence))
         used.append(both)
     verdict, effect = weigh(comparison, pairs)
-    records = [evidence[job] for both in used for job in both]
+    records = [evidence[job] for both in used for jobs in both for job in jobs]
     summaries = [record.summary for record in records]
     tokens = [summary["tokens"] for summary in summaries if "tokens" in summary]
     return Finding(
@@ -83,15 +83,30 @@ def find(comparison: Comparison, evidence: Evidence) -> Finding:
     )
 
 
-def side(comparison: Comparison, wanted: Levels, evidence: Evidence) -> dict[tuple[tuple[str, str], ...], Job]:
-    """The jobs with the wanted levels, by the levels of the factors that neither side fixes: what pairs them."""
-    fixed = {*comparison.treatment, *comparison.control}
-    found = {}
+def side(comparison: Comparison, wanted: Levels, evidence: Evidence) -> dict[tuple[tuple[str, str], ...], list[Job]]:
+    """The jobs with the wanted levels, by the levels of the factors that are neither fixed nor pooled: what pairs."""
+    apart = {*comparison.treatment, *comparison.control, *comparison.over}
+    found: dict[tuple[tuple[str, str], ...], list[Job]] = {}
     for job in evidence:
         factors = dict(job.factors)
-        if job.experiment == comparison.experiment and all(factors.get(n) == str(v) for n, v in wanted.items()):
-            found[tuple(pair for pair in job.factors if pair[0] not in fixed)] = job
+        fits = all(factors.get(name) == str(level) for name, level in wanted.items())
+        if comparison.pool == "rank":
+            fits = fits and factors.get(comparison.over[0]) in comparison.figures
+        if job.experiment == comparison.experiment and fits:
+            found.setdefault(tuple(pair for pair in job.factors if pair[0] not in apart), []).append(job)
     return found
+
+
+def pool(comparison: Comparison, sides: list[list[Job]], evidence: Evidence) -> list[float]:
+    """One number for each side: the metric of its only run, or what `pool` makes of several."""
+    values = [[value_of(comparison, evidence[job]) for job in jobs] for jobs in sides]
+    if comparison.pool == "area":
+        best = max(value for row in values for value in row)
+        return [statistics.fmean(value >= best - comparison.tolerance for value in row) for row in values]
+    if comparison.pool == "rank":
+        expected = [[comparison.figures[dict(job.factors)[comparison.over[0]]] for job in jobs] for jobs in sides]
+        return [rank_correlation(row, figures) for row, figures in zip(values, expected)]
+    return [only for (only,) in values]
 
 
 def value_of(comparison: Comparison, record: Record) -> float:
@@ -115,6 +130,8 @@ def weigh(comparison: Comparison, pairs: list[list[float]]) -> tuple[str, Estima
         return REPRODUCED if holds else NOT_REPRODUCED, Estimate(len(pairs), worst, worst, worst)
     if comparison.rule == "ratio":
         effect = estimate_ratio([treatment / control for treatment, control in pairs])
+    elif comparison.rule == "sign":
+        effect = estimate_share([treatment - control for treatment, control in pairs])
     elif comparison.rule == "difference":
         effect = estimate([treatment - control for treatment, control in pairs])
     else:

@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
+import hydra
 import torch
+from omegaconf import OmegaConf
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from experiments.checkpoint import leaves
+from experiments.config import CONF, groups
+from experiments.published import published_counts
 from models.activations import Swish
 from models.attention.infini import Infini, InfiniState
 from models.attention.transformer_xl import TransformerXL
@@ -17,7 +21,9 @@ from models.positions.relative import RelativeBias
 from models.positions.rotary import Rotary
 from tasks.base import Batch, Evaluation
 
-PropertyName = Literal["swish_shape", "rotary_distance", "memory_size", "delta_rewrite"]
+PropertyName = Literal[
+    "swish_shape", "functions", "published_counts", "rotary_distance", "memory_size", "delta_rewrite"
+]
 
 
 class Property:
@@ -75,6 +81,20 @@ def swish_shape() -> Evaluation:
         for at, value in zip(x[25_000:35_001:100], swish(x, beta)[25_000:35_001:100])
     ]
     return Evaluation(metrics, {"distances": rows, "curves": curves})
+
+
+def functions() -> Evaluation:
+    """Every activation of the configuration with its slope on [-5, 5], trained parameters at their first values."""
+    rows: list[dict[str, Any]] = []
+    for choice in groups()["activation"]:
+        x = (torch.arange(-50, 51) / 10).double().requires_grad_()
+        function = hydra.utils.instantiate(OmegaConf.load(CONF / "activation" / f"{choice}.yaml"))(1).double()
+        value = function(x[:, None])[:, 0]
+        (slope,) = torch.autograd.grad(value.sum(), x)
+        for line, points in (("value", value.detach()), ("slope", slope)):
+            at = {"level": choice.replace("_", " "), "line": line}
+            rows += [at | {"x": place, "value": y} for place, y in zip(x.tolist(), points.tolist())]
+    return Evaluation({"functions": float(len(groups()["activation"]))}, {"functions": rows})
 
 
 SENTENCE = "the pig chased the dog"
@@ -183,6 +203,8 @@ def delta_rewrite() -> Evaluation:
 
 PROPERTIES: dict[PropertyName, Callable[[], Evaluation]] = {
     "swish_shape": swish_shape,
+    "functions": functions,
+    "published_counts": published_counts,
     "rotary_distance": rotary_distance,
     "memory_size": memory_size,
     "delta_rewrite": delta_rewrite,

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments import environment
 from experiments.claims import claims
 from experiments.config import ConfigError, groups, nearest
-from experiments.grid import Job, breadth_first
+from experiments.grid import Job, in_order, jobs
 from experiments.ledger import Evidence, Verdict, judge
 from experiments.report import terminal_table, write_report
 from experiments.run import USER_ERRORS, execute, fail, tags_of
@@ -39,7 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     started = time.monotonic()
     try:
-        evidence = gather(options.scale, options.outputs)
+        with console.status("looking up which runs there are"):
+            evidence = gather(options.scale, options.outputs)
         wanted = chosen(options.only, evidence)
         todo = (
             []
@@ -65,7 +66,8 @@ def gather(scale: str, outputs: str) -> Evidence:
     if scale not in groups()["scale"]:
         raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
     experiments = list(dict.fromkeys(c.experiment for claim in claims() for c in claim.comparisons))
-    return {job: job.record() for job in breadth_first(experiments, scale, outputs)}
+    plans = {job: job.plan() for experiment in experiments for job in jobs(experiment, scale, outputs)}
+    return {job: plans[job].record for job in in_order(plans)}
 
 
 def chosen(only: str, evidence: Evidence) -> list[str]:
@@ -90,7 +92,14 @@ def run(todo: list[Job], evidence: Evidence, workers: int, console: Console) -> 
     """Run the jobs, several at a time, each on one processor thread; returns those that failed and why."""
     workers = workers or (1 if environment.processor_is_gpu() else len(os.sched_getaffinity(0)))
     failures: list[tuple[Job, str]] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        stop.set()
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(),)
@@ -106,6 +115,8 @@ def run(todo: list[Job], evidence: Evidence, workers: int, console: Console) -> 
             for future in concurrent.futures.as_completed(futures):
                 job = futures[future]
                 message = future.result()
+                if stop.is_set():  # a library that was at work when the signal came kept the exception to itself
+                    raise KeyboardInterrupt
                 if message:
                     failures.append((job, message))
                 bar.update(line, advance=1, description=job.experiment)

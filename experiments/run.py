@@ -18,7 +18,8 @@ from torch import nn
 
 from experiments import environment
 from experiments.checkpoint import leaves
-from experiments.config import CONF, check_overrides, check_types, plain, register
+from experiments.config import CONF, check_overrides, check_types, plain, quote_text, register
+from experiments.learned import trained_beta
 from experiments.records import Record, RecordError, check_same_data, run_id
 from experiments.tracking import Tracker
 from experiments.training import Interrupted, Result, parameter_groups, train, unit
@@ -58,7 +59,11 @@ def data_source(settings: str) -> Any:
 def plan(composed: DictConfig) -> Plan:
     """Find out which run a configuration is. Raises ConfigError and DataError before anything is built."""
     check_types(composed)
-    config = plain(composed)
+    return plan_of(plain(composed))
+
+
+def plan_of(config: dict[str, Any]) -> Plan:
+    """The same from a configuration that is plain and checked."""
     data = data_source(yaml.safe_dump(config["data"])) if config["data"] else None
     fingerprint = data.fingerprint if data is not None else "generated"
     precision = environment.resolve_precision(config["training"]["precision"])
@@ -98,23 +103,42 @@ def execute(planned: Plan, console: Console, tags: Sequence[str] = ()) -> Record
 
 
 def work(planned: Plan, tracker: Tracker, console: Console) -> tuple[Any, nn.Module, Result]:
-    """Build the task and the model, train and evaluate."""
+    """Train and evaluate one model, or search among many."""
+    if planned.config["search"] is None:
+        return train_model(planned, tracker, console)
+    from experiments.search import search
+
+    return *assemble(planned), search(planned.config, planned.precision, planned.record, tracker, console)
+
+
+def assemble(planned: Plan) -> tuple[Any, nn.Module]:
+    """The task and the model with its initial weights."""
     config = planned.config
     settings = OmegaConf.create(config)
     torch.manual_seed(config["seed"])
     known = {} if planned.data is None else {"data": planned.data}
     task = build(settings.task, **known)
     model = build(settings.model, **task.model_arguments)
-    initialize(model, config["seed"])
-    training = config["training"]
+    initialize(model, config["seed"], config["training"]["initial_gain"])
+    return task, model
+
+
+def train_model(planned: Plan, tracker: Tracker | None, console: Console) -> tuple[Any, nn.Module, Result]:
+    """Build the task and the model, train and evaluate."""
+    task, model = assemble(planned)
+    training = planned.config["training"]
     groups = parameter_groups(model, training["gate_learning_rate"])
     if not groups[0]["params"]:
         found = task.evaluate(model)
         return task, model, Result({training["steps"]: found.metrics}, found.tables)
+    settings = OmegaConf.create(planned.config)
     optimizer = build(settings.optimizer)(groups)
     schedule = build(settings.schedule)
     record = planned.record
     result = train(model, task, optimizer, schedule, training, planned.precision, record, tracker, console)
+    learned = trained_beta(model)
+    result.evaluations[training["steps"]] |= learned.metrics
+    result.tables |= learned.tables
     return task, model, result
 
 
@@ -203,7 +227,7 @@ def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     for argument in arguments:
         belongs_to_flag = flags and flags[-1] in FLAGS_WITH_VALUE
         (flags if argument.startswith("-") or belongs_to_flag else overrides).append(argument)
-    return flags, overrides
+    return flags, [quote_text(override) for override in overrides]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -27,6 +27,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     """
     sample = np.asarray(values, dtype=np.float64)
     mean = float(sample.mean()) if len(sample) else math.nan
+    if abs(mean) < 1e-12 * np.abs(sample).max(initial=0.0):  # what rounding leaves of values that cancel
+        mean = 0.0
     if len(sample) < 2 or not np.isfinite(sample).all():
         return Estimate(len(sample), mean, math.nan, math.nan)
     half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(sample) - 1) * stats.sem(sample))
@@ -37,3 +39,19 @@ def estimate_ratio(values: Sequence[float]) -> Estimate:
     """The geometric mean of positive ratios and its interval, from the t interval of their logarithms."""
     logarithms = estimate(np.log(values).tolist())
     return Estimate(logarithms.n, *(math.exp(x) for x in (logarithms.mean, logarithms.low, logarithms.high)))
+
+
+def estimate_share(differences: Sequence[float]) -> Estimate:
+    """The share of positive differences among those that are not zero, and its exact binomial interval (sign test)."""
+    signs = np.sign(np.asarray(differences, dtype=np.float64))
+    positive, n = int((signs > 0).sum()), int((signs != 0).sum())
+    if not n:
+        return Estimate(0, math.nan, math.nan, math.nan)
+    interval = stats.binomtest(positive, n).proportion_ci(CONFIDENCE, method="exact")
+    return Estimate(n, positive / n, float(interval.low), float(interval.high))
+
+
+def rank_correlation(values: Sequence[float], expected: Sequence[float]) -> float:
+    """Spearman's correlation of two rankings; 0 where all values are alike and there is none."""
+    found = float(stats.spearmanr(values, expected).statistic) if len(set(values)) > 1 else 0.0
+    return found if math.isfinite(found) else 0.0

@@ -92,7 +92,7 @@ def train(
     settings: dict[str, Any],
     precision: str,
     record: Record,
-    tracker: Tracker,
+    tracker: Tracker | None,
     console: Console,
 ) -> Result:
     """Train and evaluate, from the record's checkpoint if there is one; metrics go to the record and to W&B.
@@ -120,7 +120,8 @@ def train(
     def log(row: dict[str, float], step: int) -> None:
         metrics_file.write(json.dumps({"step": step, **row}).encode() + b"\n")
         metrics_file.flush()
-        tracker.log(row, step)
+        if tracker:
+            tracker.log(row, step)
 
     def save(step: int) -> None:
         os.fsync(metrics_file.fileno())

@@ -4,6 +4,8 @@ Every activation is built from the number of channels it acts on and the dimensi
 with trainable parameters per channel and those without are built alike.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +23,40 @@ class Activation(nn.Module):
         self.channels = channels
         self.channel_dimension = channel_dimension
 
+    def per_channel(self, parameter: Tensor, x: Tensor) -> Tensor:
+        """A parameter (channels,) in x's type and in a shape that broadcasts to x."""
+        shape = [1] * x.dim()
+        shape[self.channel_dimension] = self.channels
+        return parameter.to(x.dtype).view(shape)
+
+
+class Linear(Activation):
+    """x: no activation at all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Step(Activation):
+    """1 where x > 0, else 0 (McCulloch & Pitts 1943). Its gradient is zero everywhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0 * x + (x > 0)
+
+
+class Sigmoid(Activation):
+    """σ(x) = 1 / (1 + exp(-x))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
+
+
+class Tanh(Activation):
+    """tanh(x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x)
+
 
 class ReLU(Activation):
     """max(x, 0)."""
@@ -29,11 +65,73 @@ class ReLU(Activation):
         return F.relu(x)
 
 
+class SquaredReLU(Activation):
+    """max(x, 0)² (So et al. 2021, "Primer")."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).square()
+
+
+class LeakyReLU(Activation):
+    """x where x > 0, else `slope` x (Maas et al. 2013)."""
+
+    def __init__(self, channels: int, channel_dimension: int = -1, slope: float = 0.01):
+        super().__init__(channels, channel_dimension)
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, self.slope)
+
+
+class PReLU(Activation):
+    """x where x > 0, else a x with one trainable a per channel (He et al. 2015)."""
+
+    def __init__(self, channels: int, channel_dimension: int = -1, initial_slope: float = 0.25):
+        super().__init__(channels, channel_dimension)
+        self.slope = nn.Parameter(torch.full((channels,), initial_slope))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, self.per_channel(self.slope, x) * x)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), to the last digit also where PyTorch's own threshold of 20 would cut it off."""
+    return F.softplus(x, threshold=40)
+
+
+class Softplus(Activation):
+    """log(1 + exp(x))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return softplus(x)
+
+
+class ELU(Activation):
+    """x where x > 0, else exp(x) - 1 (Clevert et al. 2016, with α = 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.elu(x)
+
+
+class SELU(Activation):
+    """λ x where x > 0, else λ α (exp(x) - 1), λ ≈ 1.0507 and α ≈ 1.6733 (Klambauer et al. 2017)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.selu(x)
+
+
 class GELU(Activation):
     """x Φ(x), with the exact normal distribution function (Hendrycks & Gimpel 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x)
+
+
+class Mish(Activation):
+    """x tanh(log(1 + exp(x))) (Misra 2020)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.mish(x)
 
 
 class SiLU(Activation):
@@ -54,6 +152,24 @@ class Swish(Activation):
         self.beta = nn.Parameter(torch.full((channels,), initial_beta))
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = [1] * x.dim()
-        shape[self.channel_dimension] = self.channels
-        return x * torch.sigmoid(self.beta.to(x.dtype).view(shape) * x)
+        return SwishFunction.apply(x, self.per_channel(self.beta, x))
+
+
+class SwishFunction(torch.autograd.Function):
+    """y = x σ(βx), its gradient in as few passes over memory as PyTorch's own operations allow.
+
+    dy/dx is SiLU's slope at βx, which is one fused operation, and dy/dβ = x² σ(βx) (1 - σ(βx)) = y (x - y).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, beta: Tensor) -> Tensor:  # beta: broadcastable to x
+        y = (beta * x).sigmoid_().mul_(x)
+        ctx.save_for_backward(x, beta, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        x, beta, y = ctx.saved_tensors
+        for_x = torch.ops.aten.silu_backward(gradient, beta * x)
+        for_beta = (x - y).mul_(y).mul_(gradient).sum_to_size(beta.shape)
+        return for_x, for_beta

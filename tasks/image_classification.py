@@ -24,12 +24,15 @@ class ImageClassification:
     """Name the class of an image.
 
     shift: training images are padded with so many pixels and cut back at a random place. flip: half of them are also
-    mirrored. Pixels are normalised by mean and standard deviation of each channel of the training split.
+    mirrored. held_out: the share of the training images that is kept for evaluation in place of the test images, for
+    whoever chooses by the result. Pixels are normalised by mean and standard deviation of each channel of the training
+    split.
     """
 
-    def __init__(self, data: ImageSource, seed: int, batch_size: int, shift: int, flip: bool):
+    def __init__(self, data: ImageSource, seed: int, batch_size: int, shift: int, flip: bool, held_out: float = 0.0):
         self.seed, self.batch_size, self.shift, self.flip = seed, batch_size, shift, flip
-        self.train, self.test = data.images("train"), data.images("test")
+        self.train = data.images("train")
+        self.test = data.images("test") if not held_out else self.hold_out(held_out)
         pixels = self.train.pixels / 255.0
         self.mean = torch.tensor(pixels.mean((0, 2, 3)), dtype=torch.float32).view(-1, 1, 1)
         self.deviation = torch.tensor(pixels.std((0, 2, 3)) + 1e-8, dtype=torch.float32).view(-1, 1, 1)
@@ -37,6 +40,14 @@ class ImageClassification:
             "channels": self.train.pixels.shape[1],
             "classes": int(max(self.train.labels.max(), self.test.labels.max())) + 1,
         }
+
+    def hold_out(self, share: float) -> Images:
+        """Take a share out of the training images, the same one for every seed."""
+        order = random_generator(0, 2, 0).permutation(len(self.train.labels))
+        count = round(share * len(order))
+        held, kept = (Images(*(array[chosen] for array in self.train)) for chosen in (order[:count], order[count:]))
+        self.train = kept
+        return held
 
     def normalize(self, pixels: np.ndarray) -> Tensor:
         return (torch.from_numpy(pixels).float() / 255 - self.mean) / self.deviation

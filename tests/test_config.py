@@ -111,3 +111,11 @@ def test_the_id_changes_with_what_determines_the_numbers_and_with_nothing_else(t
     assert identifier(f"outputs={tmp_path}", "threads=2", "tracking=none", "training.checkpoint_every=3") == same
     for changed in ("seed=1", "position=none", "training.steps=9", "optimizer.lr=0.1", "training.precision=fp32"):
         assert identifier(changed) != same
+
+
+@pytest.mark.parametrize("experiment", groups()["experiment"])
+def test_a_kept_composition_is_hydras_own(experiment: str, tmp_path) -> None:
+    """Of the last run of every experiment, whose levels are all other ones than the first."""
+    job = jobs(experiment, "laptop", str(tmp_path))[-1]
+    assert job.plan().config == plan(compose(job.overrides)).config
+    assert job.plan().record == plan(compose(job.overrides)).record

@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from experiments.claims import Claim, ClaimError, Comparison, claims, read_claim
 from experiments.grid import Job, jobs
 from experiments.ledger import Evidence, as_json, judge
 from experiments.records import Record, to_json
-from experiments.statistics import estimate, estimate_ratio
+from experiments.statistics import estimate, estimate_ratio, estimate_share, rank_correlation
 from tasks.data.source import write_atomically
 
 ENVIRONMENT = {"code": "c", "data": "d", "processor": "p", "libraries": {"torch": "t"}}
@@ -27,15 +29,28 @@ def write_record(folder: Path, metrics: dict[str, float], code: str = "c") -> Re
     return record
 
 
-def world(comparison: Comparison, folder: Path, value) -> Evidence:
-    """Records for all jobs of a comparison's experiment; `value(treated, seed)` is their metric."""
+def world(comparison: Comparison, folder: Path, value: Callable[[Job, bool], float]) -> Evidence:
+    """Records for the jobs that a comparison is about; `value(job, treated)` is their metric."""
     evidence = {}
     for index, job in enumerate(jobs(comparison.experiment, "laptop", str(folder))):
-        factors = dict(job.factors)
-        treated = all(factors.get(name) == str(level) for name, level in comparison.treatment.items())
-        metrics = {comparison.metric: value(treated, job.seed)}
-        evidence[job] = write_record(folder / str(index), metrics)
+        treated, control = (fits(job, levels) for levels in (comparison.treatment, comparison.control))
+        if treated or (comparison.control and control):
+            metrics = {comparison.metric: value(job, treated)}
+            evidence[job] = write_record(folder / str(index), metrics)
     return evidence
+
+
+def fits(job: Job, levels: dict) -> bool:
+    return all(dict(job.factors).get(name) == str(level) for name, level in levels.items())
+
+
+def pooled(comparison: Comparison, job: Job, treated: bool, holds: bool) -> float:
+    """The metric of one of several runs that become one number, in a world where the claim holds or does not."""
+    level = dict(job.factors)[comparison.over[0]]
+    if comparison.pool == "rank":
+        return comparison.figures.get(level, 0.0) * (1 if holds else -1)
+    trains = treated == holds or level == "0.1"  # one side everywhere, the other one in a part of the grid
+    return 90.0 if trains else 10.0
 
 
 COMPARISONS = [(claim, comparison) for claim in claims() for comparison in claim.comparisons]
@@ -45,18 +60,21 @@ NAMES = [f"{claim.id}: {comparison.label}" for claim, comparison in COMPARISONS]
 @pytest.mark.parametrize(("claim", "comparison"), COMPARISONS, ids=NAMES)
 def test_a_verdict_can_come_out_each_way(claim: Claim, comparison: Comparison, tmp_path: Path) -> None:
     up = 1 if comparison.side == "above" else -1
-    alone = Claim(**{**vars(claim), "comparisons": [comparison]})
+    alone = Claim(**{**vars(claim), "comparisons": [replace(comparison, decides=True)]})
 
-    def verdict_of(name: str, effect) -> str:
+    def verdict_of(name: str, effect: Callable[[int], float]) -> str:
         """The verdict in a world where the effect beyond the threshold is `effect(seed)`."""
 
-        def value(treated: bool, seed: int) -> float:
-            base = 100.0 + 7 * seed
+        def value(job: Job, treated: bool) -> float:
+            base = 100.0 + 7 * job.seed
+            if comparison.pool:
+                return pooled(comparison, job, treated, holds=effect(job.seed) * up > 0)
             if comparison.rule in ("level", "exact"):
-                return comparison.threshold + effect(seed)
+                return comparison.threshold + effect(job.seed)
             if comparison.rule == "ratio":
-                return base * comparison.threshold * math.exp(effect(seed)) if treated else base
-            return base + comparison.threshold + effect(seed) if treated else base
+                return base * comparison.threshold * math.exp(effect(job.seed)) if treated else base
+            threshold = 0.0 if comparison.rule == "sign" else comparison.threshold
+            return base + threshold + effect(job.seed) if treated else base
 
         return judge(alone, world(comparison, tmp_path / name, value)).verdict
 
@@ -72,15 +90,18 @@ def test_a_verdict_can_come_out_each_way(claim: Claim, comparison: Comparison, t
 
 def test_a_claim_is_only_reproduced_if_all_of_its_comparisons_are(tmp_path: Path) -> None:
     claim = next(claim for claim in claims() if claim.id == "S8")
-    evidence = world(claim.comparisons[0], tmp_path, lambda treated, seed: 1.0 + 0.01 * seed - 0.1 * treated)
+    evidence: Evidence = {}
+    for index, job in enumerate(jobs("feedforward_lm", "laptop", str(tmp_path))):
+        loss = 1.0 + 0.01 * job.seed - 0.1 * (dict(job.factors)["feedforward"] == "glu")
+        evidence[job] = write_record(tmp_path / str(index), {"nonoverlapping/loss": loss})
     assert judge(claim, evidence).verdict == "reproduced"
     gelu = next(
         job for job in evidence if dict(job.factors) == {"feedforward": "mlp", "activation": "gelu", "seed": "0"}
     )
     write_atomically(evidence[gelu].folder / "status.json", to_json({"status": "failed"}))
     verdict = judge(claim, evidence)
-    assert [len(finding.missing) for finding in verdict.findings] == [0, 1, 0]
-    assert verdict.findings[1].effect.n == 2
+    assert [len(finding.missing) for finding in verdict.findings] == [0, 1, 0, 0, 0, 0, 0]
+    assert verdict.findings[1].effect.n == 4
     assert "1 runs are missing" in verdict.notes
 
 
@@ -90,21 +111,58 @@ def test_effects_are_paired_by_seed_and_by_every_other_factor(tmp_path: Path) ->
     evidence: Evidence = {}
     for index, job in enumerate(jobs(comparison.experiment, "laptop", str(tmp_path))):
         factors = dict(job.factors)
-        base = 10 * job.seed + int(factors["model.depth"])  # a large effect of what pairs must cancel
-        gain = {"relu": 0.0, "silu": 1.0, "swish": 2.0}[factors["activation"]] + 0.01 * job.seed
+        base = 10 * job.seed + len(factors["model"])  # a large effect of what pairs must cancel
+        gain = {"relu": 0.0, "silu": 1.0}.get(factors["activation"], 2.0) + 0.01 * job.seed
         evidence[job] = write_record(tmp_path / str(index), {"accuracy": base + gain})
     effect = judge(claim, evidence).findings[0].effect
-    assert effect.n == 10
+    assert effect.n == 15
     assert effect.mean == pytest.approx(2.0)
     assert effect.high - effect.low < 1e-6
 
 
 def test_records_of_different_code_are_told(tmp_path: Path) -> None:
     claim = next(claim for claim in claims() if claim.id == "S8")
-    evidence = world(claim.comparisons[0], tmp_path, lambda treated, seed: 1.0 - 0.1 * treated + 0.001 * seed)
+    evidence = world(claim.comparisons[0], tmp_path, lambda job, treated: 1.0 - 0.1 * treated + 0.001 * job.seed)
     one = next(iter(evidence))
     evidence[one] = write_record(evidence[one].folder, {"nonoverlapping/loss": 1.0}, code="other")
     assert any("2 versions of code" in note for note in judge(claim, evidence).notes)
+
+
+def test_what_does_not_decide_is_shown_and_not_counted(tmp_path: Path) -> None:
+    claim = next(claim for claim in claims() if claim.id == "S2")
+    shown = [comparison for comparison in claim.comparisons if not comparison.decides]
+    assert len(shown) == 12
+    alone = Claim(**{**vars(claim), "comparisons": [shown[0], replace(shown[0], decides=True, threshold=2)]})
+    verdict = judge(alone, world(shown[0], tmp_path, lambda job, treated: 2.0))
+    assert [finding.verdict for finding in verdict.findings] == ["not reproduced", "reproduced"]
+    assert verdict.verdict == "reproduced"
+
+
+def test_an_area_is_the_share_of_the_grid_near_the_best_of_both(tmp_path: Path) -> None:
+    claim = next(claim for claim in claims() if claim.id == "S5")
+    accuracy = {"0.01": 90.0, "0.1": 89.1, "1.0": 88.9}  # of Swish; one point below the best is near
+
+    def value(job: Job, treated: bool) -> float:
+        return accuracy[dict(job.factors)["optimizer.lr"]] - (0 if treated else 0.5)
+
+    finding = judge(claim, world(claim.comparisons[0], tmp_path, value)).findings[0]
+    assert (finding.treatment_mean, finding.control_mean) == pytest.approx((2 / 3, 1 / 3))
+    assert finding.effect.mean == pytest.approx(1 / 3)
+
+
+def test_a_share_is_counted_without_ties_and_has_an_exact_interval() -> None:
+    found = estimate_share([1.0, 2.0, 0.0, -1.0, 3.0])
+    assert (found.n, found.mean) == (4, 0.75)
+    assert found.low == pytest.approx(stats.beta.ppf(0.025, 3, 2)) and found.high == pytest.approx(
+        stats.beta.ppf(0.975, 4, 1)
+    )
+    assert math.isnan(estimate_share([0.0]).mean)
+
+
+def test_a_rank_correlation_is_spearmans() -> None:
+    assert rank_correlation([3.0, 2.0, 9.0], [1.0, 0.5, 70.0]) == pytest.approx(1)
+    assert rank_correlation([3.0, 2.0, 9.0], [1.0, 2.0, 0.0]) == pytest.approx(-1)
+    assert rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) == 0
 
 
 def test_intervals_are_students(tmp_path: Path) -> None:

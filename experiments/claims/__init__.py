@@ -17,23 +17,31 @@ Levels = dict[str, str | int | float]
 class Comparison:
     """One measured effect and what is claimed of it.
 
-    rule: difference (treatment - control) and ratio (treatment / control), paired by all factors that neither side
-    fixes; level (the treatment alone); exact (the treatment alone, within `tolerance` of the threshold).
+    rule: difference (treatment - control), ratio (treatment / control) and sign (the share of the pairs in which the
+    treatment is the greater), paired by all factors that neither side fixes; level (the treatment alone); exact (the
+    treatment alone, within `tolerance` of the threshold).
+    pool: how the runs that differ only in the factors `over` become one number: area, the share of them within
+    `tolerance` of the best one of both sides; rank, Spearman's correlation with the paper's `figures` by level.
     side: on which side of the threshold the effect is claimed to lie. evaluation: the first or the last one of a run.
+    decides: whether the claim's verdict rests on it, or it is only shown beside.
     """
 
     label: str
     experiment: str
     metric: str
-    rule: Literal["difference", "ratio", "level", "exact"]
-    treatment: Levels
+    rule: Literal["difference", "ratio", "sign", "level", "exact"]
     threshold: float
+    treatment: Levels = field(default_factory=dict)
     control: Levels = field(default_factory=dict)
+    pool: Literal["", "area", "rank"] = ""
+    over: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
     side: Literal["above", "below"] = "above"
     tolerance: float = 0.0
     evaluation: Literal["first", "last"] = "last"
     paper: str = ""
     unit: str = ""
+    decides: bool = True
 
 
 @dataclass(config=STRICT)

@@ -1,6 +1,8 @@
 """From the runs of an experiment to a chart or a table: builders that name a metric and a factor, not an experiment."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
 
 from experiments.report import charts
 from experiments.report.charts import Chart, Table
@@ -158,10 +160,92 @@ def listed(prefix: str, name: str, value: str) -> Builder:
     return build
 
 
-def swish_curves(runs: Sequence[Run]) -> Built:
-    rows = [row for run in runs for row in run.tables.get("curves", ())]
-    rows = [{"level": row["beta"], "x": row["x"], "value": row["value"]} for row in rows]
-    return charts.lines(rows, "x", "Swish(x) = x · σ(βx)", "β") if rows else None
+def drawn(table: str, level: str, x: str, y: str, said: str) -> Builder:
+    """A recorded table of points (x, value) as lines, one for every value of `level`; of the first run that has it."""
+
+    def build(runs: Sequence[Run]) -> Built:
+        rows = next((run.tables[table] for run in runs if run.tables.get(table)), [])
+        rows = [{"level": str(row[level]), "x": row["x"], "value": row["value"]} for row in rows]
+        return charts.lines(rows, x, y, said) if rows else None
+
+    return build
+
+
+def gallery(runs: Sequence[Run]) -> Built:
+    """Every function with its slope, each in a frame of its own."""
+    rows = next((run.tables["functions"] for run in runs if run.tables.get("functions")), [])
+    return charts.frames(rows, "x", "value and slope") if rows else None
+
+
+def histogram(table: str, x: str, y: str) -> Builder:
+    """A recorded histogram, the mean over the runs of every level of the network."""
+
+    def build(runs: Sequence[Run]) -> Built:
+        found: dict[tuple[str, float], list[float]] = {}
+        having = [run for run in runs if run.tables.get(table)]
+        networks = Counter(run.factors.get("model", "") for run in having)
+        for run in having:
+            for row in run.tables[table]:
+                found.setdefault((run.factors.get("model", ""), row[x]), []).append(row[y])
+        rows = [
+            {"level": level.replace("_", " "), "x": place, "value": sum(values) / networks[level]}
+            for (level, place), values in sorted(found.items())
+        ]
+        return charts.lines(rows, x, f"{y} of the channels", "network") if rows else None
+
+    return build
+
+
+def grid(metric: str, x: str, y: str, highest: float) -> Builder:
+    """A metric over two factors, a map for every level of the others; `highest` is full colour."""
+
+    def build(runs: Sequence[Run]) -> Built:
+        rest = [name for name in factors_of(runs) if name not in (x, y)]
+        rows = [
+            {
+                "level": run.label(rest),
+                "group": f"{metric} / {highest:g}",
+                "x": float(run.factors[x]),
+                "y": run.factors[y],
+                "value": (run.value(metric) or 0.0) / highest,
+            }
+            for run in runs
+        ]
+        return charts.heat(summarize(rows, ["level", "group", "x", "y"]), short(x), short(y), metric) if rows else None
+
+    return build
+
+
+def wins(treatment: str, baselines: dict[str, str]) -> Builder:
+    """How often one activation does better than, as well as and worse than others: by median of a network, by pair."""
+
+    def build(runs: Sequence[Run]) -> Built:
+        scores: dict[str, dict[tuple[str, int], float]] = {}
+        for run in runs:
+            place = (run.factors.get("model", ""), run.job.seed)
+            scores.setdefault(run.factors["activation"], {})[place] = run.value("accuracy") or 0.0
+        rows: list[list[str]] = []
+        for baseline, printed in baselines.items():
+            own, other = scores.get(treatment, {}), scores.get(baseline, {})
+            shared = sorted(own.keys() & other.keys())
+            networks = {network for network, _ in shared}
+            medians = [
+                [median(side[place] for place in shared if place[0] == network) for side in (own, other)]
+                for network in networks
+            ]
+            if shared:
+                pairs = [[own[place], other[place]] for place in shared]
+                rows.append([baseline.replace("_", " "), printed, tally(medians), tally(pairs)])
+        columns = ["against", "paper, 9 models", "here, networks by median", "here, pairs of runs"]
+        return Table(columns, rows) if rows else None
+
+    return build
+
+
+def tally(pairs: Iterable[Sequence[float]]) -> str:
+    """better / equal / worse."""
+    signs = Counter((ours > theirs) - (ours < theirs) for ours, theirs in pairs)
+    return f"{signs[1]} / {signs[0]} / {signs[-1]}"
 
 
 def prefix_scores(runs: Sequence[Run]) -> Built:

@@ -158,6 +158,25 @@ def lines(rows: list[Row], x: str, y: str, level: str) -> Chart:
     return Chart(spec, f"Lowest points drawn: {said}.")
 
 
+def frames(rows: list[Row], x: str, y: str) -> Chart:
+    """Lines by `line`, every level in a small frame of its own."""
+    levels, kinds = distinct(rows, "level"), distinct(rows, "line")
+    chart = (
+        alt.Chart(alt.NamedData(name="frames"))
+        .mark_line(strokeWidth=1.6, clip=True)
+        .encode(
+            x=alt.X("x:Q", title=None, axis=alt.Axis(grid=False, tickCount=3)),
+            y=alt.Y("value:Q", title=None, scale=alt.Scale(domain=[-2, 4]), axis=alt.Axis(tickCount=3)),
+            color=series("line", kinds, y, symbolType="stroke"),
+            strokeDash=dashes("line", kinds, y),
+            tooltip=[alt.Tooltip("level:N", title="function"), "line:N", alt.Tooltip("x:Q"), alt.Tooltip("value:Q")],
+        )
+        .properties(width=118, height=84)
+        .facet(facet=alt.Facet("level:N", sort=levels, title=None), columns=5, spacing=10)
+    )
+    return Chart(finish(chart, frames=rows), f"{y} against {x} of {', '.join(levels)}.")
+
+
 def pairs(rows: list[Row], x: str, level: str) -> Chart:
     """For every level the values of two or more groups on one line, so that a shift between them is seen."""
     levels, groups = distinct(rows, "level"), distinct(rows, "group")

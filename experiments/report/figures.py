@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from experiments.report.builders import (
     Builder,
     against,
+    drawn,
     final_values,
+    gallery,
+    grid,
+    histogram,
     learning_curves,
     listed,
     prefix_scores,
@@ -14,7 +18,7 @@ from experiments.report.builders import (
     retrieval,
     rouge,
     samples,
-    swish_curves,
+    wins,
 )
 from experiments.report.data import LEFT_OUT, SMOOTHING
 
@@ -43,6 +47,17 @@ CURVES = (
 )
 
 
+PRINTED = {  # better / equal / worse of nine models: Ramachandran et al. 2017, table 3
+    "relu": "9 / 0 / 0",
+    "leaky_relu": "7 / 1 / 1",
+    "prelu": "6 / 3 / 0",
+    "softplus": "6 / 2 / 1",
+    "elu": "8 / 0 / 1",
+    "selu": "8 / 1 / 0",
+    "gelu": "8 / 1 / 0",
+}
+
+
 def language_model(level: str, what: str) -> tuple[Figure, ...]:
     """What every language-modelling experiment shows."""
     loss = "nonoverlapping/loss"
@@ -57,7 +72,21 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         Figure(
             "Swish for several β",
             "Look at the dip left of zero, and at how the curve turns from a line into ReLU's shape as β grows.",
-            swish_curves,
+            drawn("curves", "beta", "x", "Swish(x) = x · σ(βx)", "β"),
+            "Swish",
+        ),
+        Figure(
+            "All activation functions",
+            "Look at which functions have a slope that changes sign, and which are not smooth. Trained parameters are "
+            "at their first values.",
+            gallery,
+            "Swish",
+        ),
+        Figure(
+            "The paper's table 3, made again from its tables 4 to 11",
+            "Look at how many columns agree with the first line, for each way to take a model's several results "
+            "together: better / equal / worse.",
+            recorded("published_counts"),
             "Swish",
         ),
         Figure(
@@ -93,12 +122,41 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
     ),
     "activation_images": (
         Figure(
-            "Test accuracy by activation and depth", SEEDS, final_values("accuracy", "test accuracy, %", "activation")
+            "Test accuracy by activation and network",
+            SEEDS,
+            final_values("accuracy", "test accuracy, %", "activation"),
         ),
         Figure(
-            "Training loss by activation and depth",
-            CURVES,
-            learning_curves("activation", "training loss, nats per image"),
+            "Swish better / equal / worse",
+            "Look at how often the first number is the greater one; medians are over the seeds of a network.",
+            wins("swish", PRINTED),
+        ),
+        Figure(
+            "Trained β",
+            "Look at how far β has spread from 1, where it began. Bins of 0.1 over the channels of all layers, means "
+            "over seeds.",
+            histogram("beta", "beta", "share"),
+        ),
+    ),
+    "activation_robustness": (
+        Figure(
+            "Accuracy over learning rates and initial gains",
+            "Look at how many cells are near the best one, and where a function gets no further than chance (0.1). "
+            "Means over seeds.",
+            grid("accuracy", "optimizer.lr", "training.initial_gain", 100),
+        ),
+    ),
+    "activation_search": (
+        Figure(
+            "The best functions found",
+            "Look at their common shape, at β = 1: what is near Swish, what is not. Of the first search.",
+            drawn("curves", "function", "x", "value", "function"),
+        ),
+        Figure(
+            "Functions by score",
+            "Look at where the functions made by hand would have ranked. The score is accuracy on held-out training "
+            "images after the short training; retrained is test accuracy in the larger networks. Of the first search.",
+            recorded("found"),
         ),
     ),
     "feedforward_lm": language_model("activation", "activation and feed-forward"),
@@ -139,6 +197,8 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
 TITLES = {
     "properties": "Exact properties",
     "activation_images": "Activations in image classification",
+    "activation_robustness": "Robustness of activations",
+    "activation_search": "The search for activations",
     "feedforward_lm": "Feed-forwards in a language model",
     "positions": "Positions in a language model",
     "memory_lm": "Memories in a language model",

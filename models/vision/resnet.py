@@ -1,6 +1,6 @@
 """Pre-activation residual networks for small images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,29 +28,94 @@ class PreActivationBlock(nn.Module):
         return shortcut + self.conv2(self.activation2(self.norm2(x)))
 
 
-class ResNet(nn.Module):
-    """A pre-activation ResNet of `depth` = 6n + 2 layers in three stages of n blocks, `width`, 2 and 4 × as wide.
+class BottleneckBlock(nn.Module):
+    """x + f(act(norm(x))), f being convolutions of 1 × 1, 3 × 3 and 1 × 1 with a quarter of the channels between them.
 
-    images (B, channels, H, W) to logits (B, classes). Raises ValueError for a depth the family does not have.
+    Where the number of channels changes, act(norm(x)) is projected and takes the place of x, as in the authors' code
+    (He et al. 2016, "Identity Mappings").
     """
 
-    def __init__(self, channels: int, classes: int, depth: int, width: int, activation: Callable[..., nn.Module]):
+    def __init__(self, channels: int, out_channels: int, stride: int, activation: Callable[..., nn.Module]):
         super().__init__()
-        if depth < 8 or (depth - 2) % 6:
-            raise ValueError(f"a ResNet of basic blocks has 6n + 2 layers (8, 14, 20, …), not {depth}")
-        self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        blocks: list[nn.Module] = []
-        current = width
-        for stage in range(3):
-            for index in range((depth - 2) // 6):
-                out = width * 2**stage
-                blocks.append(PreActivationBlock(current, out, 2 if stage and not index else 1, activation))
+        inner = out_channels // 4
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.activation1 = activation(channels, channel_dimension=1)
+        self.conv1 = nn.Conv2d(channels, inner, 1, stride, bias=False)
+        self.norm2 = nn.BatchNorm2d(inner)
+        self.activation2 = activation(inner, channel_dimension=1)
+        self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
+        self.norm3 = nn.BatchNorm2d(inner)
+        self.activation3 = activation(inner, channel_dimension=1)
+        self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
+        self.projection = None
+        if channels != out_channels:
+            self.projection = nn.Conv2d(channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = self.activation1(self.norm1(x))
+        shortcut = x if self.projection is None else self.projection(activated)
+        x = self.conv2(self.activation2(self.norm2(self.conv1(activated))))
+        return shortcut + self.conv3(self.activation3(self.norm3(x)))
+
+
+class ThreeStages(nn.Module):
+    """A 3 × 3 convolution, three stages of blocks of which the last two begin with a stride of 2, and a linear layer.
+
+    stem: channels of the first convolution; widths: those of the stages, each of `blocks` blocks of the class `block`.
+    stem_stride: 2 quarters the work. images (B, channels, H, W) to logits (B, classes).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        stem: int,
+        widths: Sequence[int],
+        blocks: int,
+        block: type[nn.Module],
+        stem_stride: int,
+        activation: Callable[..., nn.Module],
+    ):
+        super().__init__()
+        self.stem = nn.Conv2d(channels, stem, 3, stem_stride, padding=1, bias=False)
+        body: list[nn.Module] = []
+        current = stem
+        for stage, out in enumerate(widths):
+            for index in range(blocks):
+                body.append(block(current, out, 2 if stage and not index else 1, activation))
                 current = out
-        self.body = nn.Sequential(*blocks)
+        self.body = nn.Sequential(*body)
         self.norm = nn.BatchNorm2d(current)
         self.activation = activation(current, channel_dimension=1)
         self.classifier = nn.Linear(current, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.activation(self.norm(self.body(self.stem(images))))
+        x = images.contiguous(memory_format=torch.channels_last)  # up to a sixth faster on processors
+        x = self.activation(self.norm(self.body(self.stem(x))))
         return self.classifier(torch.mean(x, dim=(2, 3)))
+
+
+class ResNet(ThreeStages):
+    """A pre-activation ResNet whose three stages are `width`, 2 and 4 × as wide, with bottlenecks 4 × that.
+
+    It has `depth` layers: 6n + 2 with basic blocks, 9n + 2 with bottlenecks, n being the blocks of a stage. Raises
+    ValueError for a depth the family does not have.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        depth: int,
+        width: int,
+        bottleneck: bool,
+        activation: Callable[..., nn.Module],
+        stem_stride: int = 1,
+    ):
+        period, name = (9, "bottlenecks") if bottleneck else (6, "basic blocks")
+        if depth < period + 2 or (depth - 2) % period:
+            valid = ", ".join(str(period * n + 2) for n in (1, 2, 3))
+            raise ValueError(f"a ResNet of {name} has {period}n + 2 layers ({valid}, …), not {depth}")
+        block, expansion = (BottleneckBlock, 4) if bottleneck else (PreActivationBlock, 1)
+        widths = [width * expansion * 2**stage for stage in range(3)]
+        super().__init__(channels, classes, width, widths, (depth - 2) // period, block, stem_stride, activation)

@@ -17,11 +17,35 @@ from experiments.training import parameter_groups
 from models.activations import Activation
 from models.initialization import initialize
 
-FORMULAS = {
-    "relu": lambda x, beta: x if x > 0 else 0.0,
-    "gelu": lambda x, beta: x * (1 + math.erf(x / math.sqrt(2))) / 2,
-    "silu": lambda x, beta: x / (1 + math.exp(-x)),
-    "swish": lambda x, beta: x / (1 + math.exp(-beta * x)),
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+FORMULAS = {  # of x and the channel's trained parameter, where there is one
+    "linear": lambda x, _: x,
+    "step": lambda x, _: float(x > 0),
+    "sigmoid": lambda x, _: sigmoid(x),
+    "tanh": lambda x, _: math.tanh(x),
+    "relu": lambda x, _: x if x > 0 else 0.0,
+    "squared_relu": lambda x, _: x**2 if x > 0 else 0.0,
+    "leaky_relu": lambda x, _: x if x > 0 else 0.01 * x,
+    "prelu": lambda x, slope: x if x > 0 else slope * x,
+    "softplus": lambda x, _: max(x, 0) + math.log1p(math.exp(-abs(x))),
+    "elu": lambda x, _: x if x > 0 else math.expm1(x),
+    "selu": lambda x, _: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * math.expm1(x)),
+    "gelu": lambda x, _: x * math.erfc(-x / math.sqrt(2)) / 2,
+    "mish": lambda x, _: x * math.tanh(max(x, 0) + math.log1p(math.exp(-abs(x)))),
+    "silu": lambda x, _: x * sigmoid(x),
+    "swish": lambda x, beta: x * sigmoid(beta * x),
+    "expression": lambda x, beta: max(x, sigmoid(beta * x)),
+    "max_sigmoid": lambda x, _: max(x, sigmoid(x)),
+    "cos_minus_x": lambda x, _: math.cos(x) - x,
+    "min_sin": lambda x, _: min(x, math.sin(x)),
+    "atan_squared_minus_x": lambda x, _: math.atan(x) ** 2 - x,
+    "max_tanh": lambda x, _: max(x, math.tanh(x)),
+    "sinc_plus_x": lambda x, _: math.sin(x) / x + x,
+    "x_asinh_squared": lambda x, _: x * math.asinh(x) ** 2,
 }
 CHANNELS = 3
 every_activation = pytest.mark.parametrize("activation", choices("activation"))

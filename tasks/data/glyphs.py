@@ -1,0 +1,157 @@
+"""Letters and digits drawn from fonts: small colour images of 62 classes that need no download."""
+
+import io
+import math
+import string
+import zipfile
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from tasks.data.images import Images
+from tasks.data.source import DataError, fingerprint, write_atomically
+
+CLASSES = string.digits + string.ascii_uppercase + string.ascii_lowercase
+FONTS = (  # those of matplotlib that hold all classes, in the alphabet's order
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-BoldOblique", "DejaVuSans-Oblique", "DejaVuSansMono"),
+    *("DejaVuSansMono-Bold", "DejaVuSansMono-BoldOblique", "DejaVuSansMono-Oblique", "DejaVuSerif", "DejaVuSerif-Bold"),
+    *("DejaVuSerif-BoldItalic", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralBolIta"),
+    *("STIXGeneralItalic", "cmb10", "cmr10", "cmss10", "cmti10", "cmtt10"),
+)
+SPLITS = ("train", "test")
+VERSION = 1  # of the drawing below: to be raised with every change that moves a pixel
+SIDE = 32  # pixels of an image's side
+MASK = 80  # pixels of the side of a letter's mask, of which two become one of the image
+FONT_SIZE = 52  # pixels of a mask; half as many of an image
+CONTRAST = 140  # by so much at least the letter is brighter than the background, of 255
+TURN = 0.1  # a letter is turned and slanted by up to so much, radians
+STRETCH = 0.1  # its width and height are each changed by up to so much
+MOVE = 0.5  # it is moved by up to so many pixels across and down
+OTHERS = 1  # up to so many other letters show at the edges
+STROKES = 1  # up to so many lines are drawn over it
+BLUR = 0.5  # radius, pixels, at most
+NOISE = 8.0  # standard deviation at most, of 255
+
+
+class Glyphs:
+    """Images of one of 0-9, A-Z and a-z each: random font, place, size, slant and colours, clutter, blur and noise.
+
+    Letters are light on dark, and no harder than a small network learns in some seconds: that is what they are for.
+    Every image is drawn from a generator of its own, seeded with (seed, split, index), and its class is index mod 62:
+    splits are balanced and disjoint, and no image depends on how many others there are. They are drawn once and kept
+    in `cache`.
+    """
+
+    name = "glyphs"
+
+    def __init__(self, cache: str, seed: int = 0, train_size: int = 12_000, test_size: int = 2_000):
+        self.cache = Path(cache) / "glyphs"
+        self.seed, self.sizes = seed, dict(zip(SPLITS, (train_size, test_size)))
+
+    @cached_property
+    def font_files(self) -> list[Path]:
+        import matplotlib
+
+        folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+        files = [folder / f"{font}.ttf" for font in FONTS]
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise DataError(f"glyphs are drawn from matplotlib's fonts, and {folder} lacks {', '.join(missing)}")
+        return files
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of all that the images depend on, without drawing any."""
+        settings = [str(VERSION), PIL.__version__, str(self.seed), *map(str, self.sizes.values())]
+        return fingerprint([*settings, *(file.read_bytes() for file in self.font_files)])
+
+    def images(self, split: str) -> Images:
+        """The images of train or test."""
+        return self.everything[split]
+
+    @cached_property
+    def everything(self) -> dict[str, Images]:
+        """Both splits, from the cache, or drawn if the cache lacks them or is damaged."""
+        file = self.cache / f"{self.fingerprint}.npz"
+        try:
+            with np.load(file) as arrays:
+                pixels = {split: arrays[split] for split in SPLITS}
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            pixels = {split: self.draw(split) for split in SPLITS}
+            buffer = io.BytesIO()
+            np.savez(buffer, **pixels)
+            write_atomically(file, buffer.getvalue())
+        return {split: Images(pixels[split], np.arange(self.sizes[split]) % len(CLASSES)) for split in SPLITS}
+
+    def draw(self, split: str) -> np.ndarray:
+        """The pixels (N, 3, 32, 32) of a split."""
+        letters = [[mask(file, letter) for letter in CLASSES] for file in self.font_files]
+        pixels = np.empty((self.sizes[split], 3, SIDE, SIDE), np.uint8)
+        for index in range(len(pixels)):
+            generator = np.random.default_rng([self.seed, SPLITS.index(split), index])
+            pixels[index] = np.moveaxis(picture(index % len(CLASSES), letters, generator), -1, 0)
+        return pixels
+
+
+def mask(font_file: Path, letter: str) -> Image.Image:
+    """A letter's coverage of 80 × 80 fine pixels, in the middle; how large letters are to each other is kept."""
+    font = ImageFont.truetype(str(font_file), FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+    left, top, right, bottom = font.getbbox(letter)
+    drawn = Image.new("L", (MASK, MASK))
+    ImageDraw.Draw(drawn).text(((MASK - left - right) / 2, (MASK - top - bottom) / 2), letter, 255, font)
+    return drawn
+
+
+def picture(label: int, letters: list[list[Image.Image]], generator: np.random.Generator) -> np.ndarray:
+    """An image (32, 32, 3) of a class: from back to front a background, parts of other letters, it, and strokes."""
+    background, ink = colours(generator)
+    pixels = np.empty((SIDE, SIDE, 3))
+    pixels[:] = background
+    for _ in range(generator.integers(OTHERS + 1)):
+        font, other = generator.integers(len(letters)), generator.integers(len(CLASSES))
+        angle, distance = generator.uniform(0, 2 * math.pi), generator.uniform(13, 19)
+        away = distance * math.cos(angle), distance * math.sin(angle)
+        cover(pixels, placed(letters[font][other], *away, generator), generator.uniform(0, 255, 3))
+    font, (right, down) = generator.integers(len(letters)), generator.uniform(-MOVE, MOVE, 2)
+    cover(pixels, placed(letters[font][label], right, down, generator), ink)
+    for _ in range(generator.integers(STROKES + 1)):
+        cover(pixels, stroke(generator), generator.uniform(0, 255, 3))
+    blurred = Image.fromarray(pixels.astype(np.uint8)).filter(ImageFilter.GaussianBlur(generator.uniform(0, BLUR)))
+    noise = generator.normal(0, generator.uniform(0, NOISE), pixels.shape)
+    return np.clip(np.asarray(blurred) + noise, 0, 255).astype(np.uint8)
+
+
+def colours(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A background and a brighter ink."""
+    while True:
+        background, ink = generator.uniform(0, 255, (2, 3))
+        if (ink - background) @ (0.299, 0.587, 0.114) >= CONTRAST:  # brightness of ITU-R BT.601
+            return background, ink
+
+
+def cover(pixels: np.ndarray, coverage: np.ndarray, colour: np.ndarray) -> None:
+    """Paint a colour where there is coverage (32, 32), in place."""
+    pixels += coverage[:, :, None] * (colour - pixels)
+
+
+def placed(letter: Image.Image, right: float, down: float, generator: np.random.Generator) -> np.ndarray:
+    """A letter's coverage (32, 32), scaled, slanted and turned at random, so many pixels away from the middle."""
+    turn, slant = generator.uniform(-TURN, TURN, 2)
+    width, height = generator.uniform(1 - STRETCH, 1 + STRETCH, 2) / 2
+    cos, sin = math.cos(turn), math.sin(turn)
+    # Pillow asks where a pixel comes from: the turn's inverse, then the slant's, then the scale's.
+    a, b = (cos + slant * sin) / width, (sin - slant * cos) / width
+    d, e = -sin / height, cos / height
+    x, y = SIDE / 2 + right, SIDE / 2 + down
+    matrix = (a, b, MASK / 2 - a * x - b * y, d, e, MASK / 2 - d * x - e * y)
+    return np.asarray(letter.transform((SIDE, SIDE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)) / 255
+
+
+def stroke(generator: np.random.Generator) -> np.ndarray:
+    """The coverage (32, 32) of a straight line from anywhere to anywhere."""
+    drawn = Image.new("L", (2 * SIDE, 2 * SIDE))
+    ImageDraw.Draw(drawn).line(tuple(generator.uniform(0, 2 * SIDE, 4)), 255, width=int(generator.integers(1, 5)))
+    return np.asarray(drawn.reduce(2)) / 255
