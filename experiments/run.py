@@ -83,11 +83,12 @@ def execute(planned: Plan, console: Console, tags: Sequence[str] = ()) -> Record
     check_same_data(config["outputs"], config, planned.data_fingerprint)
     with record.locked():
         environment.use_threads(config["threads"])
+        task, model = assemble(planned)  # what cannot be built is refused before anything is recorded
         console.print(f"run {record.folder}")
         record.begin(config, environment.describe(planned.data_fingerprint, planned.precision))
         tracker = Tracker(config, record.id, list(tags))
         try:
-            task, model, result = work(planned, tracker, console)
+            result = work(planned, task, model, tracker, console)
             summary = summarize(task, model, result, config)
             record.finish(summary, result.tables)
             tracker.finish(summary, result.tables, config["training"]["steps"])
@@ -102,15 +103,6 @@ def execute(planned: Plan, console: Console, tags: Sequence[str] = ()) -> Record
     return record
 
 
-def work(planned: Plan, tracker: Tracker, console: Console) -> tuple[Any, nn.Module, Result]:
-    """Train and evaluate one model, or search among many."""
-    if planned.config["search"] is None:
-        return train_model(planned, tracker, console)
-    from experiments.search import search
-
-    return *assemble(planned), search(planned.config, planned.precision, planned.record, tracker, console)
-
-
 def assemble(planned: Plan) -> tuple[Any, nn.Module]:
     """The task and the model with its initial weights."""
     config = planned.config
@@ -123,14 +115,22 @@ def assemble(planned: Plan) -> tuple[Any, nn.Module]:
     return task, model
 
 
-def train_model(planned: Plan, tracker: Tracker | None, console: Console) -> tuple[Any, nn.Module, Result]:
-    """Build the task and the model, train and evaluate."""
-    task, model = assemble(planned)
+def work(planned: Plan, task: Any, model: nn.Module, tracker: Tracker, console: Console) -> Result:
+    """Train and evaluate one model, or search among many."""
+    if planned.config["search"] is None:
+        return train_model(planned, task, model, tracker, console)
+    from experiments.search import search
+
+    return search(planned.config, planned.precision, planned.record, tracker, console)
+
+
+def train_model(planned: Plan, task: Any, model: nn.Module, tracker: Tracker | None, console: Console) -> Result:
+    """Train and evaluate."""
     training = planned.config["training"]
     groups = parameter_groups(model, training["gate_learning_rate"])
     if not groups[0]["params"]:
         found = task.evaluate(model)
-        return task, model, Result({training["steps"]: found.metrics}, found.tables)
+        return Result({training["steps"]: found.metrics}, found.tables)
     settings = OmegaConf.create(planned.config)
     optimizer = build(settings.optimizer)(groups)
     schedule = build(settings.schedule)
@@ -139,7 +139,7 @@ def train_model(planned: Plan, tracker: Tracker | None, console: Console) -> tup
     learned = trained_beta(model)
     result.evaluations[training["steps"]] |= learned.metrics
     result.tables |= learned.tables
-    return task, model, result
+    return result
 
 
 def summarize(task: Any, model: nn.Module, result: Result, config: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
-from models.activations import Activation, softplus
+from models.activations import Activation
+from models.functions import asinh, maximum, minimum, sinc, softplus
 
 EPSILON = 1e-7
 UNARY: dict[str, Callable[[Tensor], Tensor]] = {
@@ -34,9 +35,9 @@ UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "sinh": torch.sinh,
     "cosh": torch.cosh,
     "tanh": torch.tanh,
-    "asinh": torch.asinh,
+    "asinh": asinh,
     "atan": torch.atan,
-    "sinc": lambda x: torch.sinc(x / math.pi),  # sin(x) / x
+    "sinc": sinc,
     "sigmoid": torch.sigmoid,
     "softplus": softplus,
     "erf": torch.erf,
@@ -47,8 +48,8 @@ BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "*": operator.mul,
     "/": operator.truediv,
     "**": operator.pow,
-    "max": torch.maximum,
-    "min": torch.minimum,
+    "max": maximum,
+    "min": minimum,
 }
 COMMUTATIVE = {"+", "*", "max", "min"}
 OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}

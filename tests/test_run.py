@@ -103,6 +103,23 @@ def test_bad_input_is_one_line_before_any_work(overrides: list[str], message: st
     assert not (tmp_path / "runs").exists() or all(not record.finished for record in records(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.depth=9"], "6n + 2 layers"),
+        (["activation=expression", "activation.text=x * sigmod(x)"], "character 5: unknown function 'sigmod'"),
+        (["activation=expression", "activation.text=max(x, 1 / x)"], "not finite at x = 0"),
+        (["activation=expression", "activation.text=x - x"], "constant on [-10, 10]"),
+    ],
+)
+def test_a_network_or_function_that_does_not_exist_is_refused_before_any_work(
+    overrides: list[str], message: str, program: Program, tmp_path: Path
+) -> None:
+    line = one_line(program("experiment=activation_images", "scale=smoke", f"outputs={tmp_path}", *overrides))
+    assert message in line
+    assert not records(tmp_path) and not (tmp_path / "wandb").exists()
+
+
 def test_data_that_lacks_its_column_is_named(program: Program, tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text('{"title": "a"}\n')

@@ -146,7 +146,8 @@ def lines(rows: list[Row], x: str, y: str, level: str) -> Chart:
         alt.Tooltip("x:Q", format=".3~g"),
         alt.Tooltip("value:Q", format=".3~g"),
     ]
-    chart = named("curves").mark_line(strokeWidth=1.8).encode(
+    few = len(rows) < 100  # of a line through few points, the points are seen
+    chart = named("curves").mark_line(strokeWidth=1.8, point=few).encode(
         x=alt.X("x:Q", title=x, axis=alt.Axis(grid=False)),
         y=alt.Y("value:Q", title=y),
         color=series("level", levels, level, symbolType="stroke"),
@@ -172,7 +173,7 @@ def frames(rows: list[Row], x: str, y: str) -> Chart:
             tooltip=[alt.Tooltip("level:N", title="function"), "line:N", alt.Tooltip("x:Q"), alt.Tooltip("value:Q")],
         )
         .properties(width=118, height=84)
-        .facet(facet=alt.Facet("level:N", sort=levels, title=None), columns=5, spacing=10)
+        .facet(facet=alt.Facet("level:N", sort=levels, title=None), columns=4, spacing=10)
     )
     return Chart(finish(chart, frames=rows), f"{y} against {x} of {', '.join(levels)}.")
 

@@ -178,8 +178,12 @@ def test_booksum_is_read_from_a_folder(kind: str, tmp_path: Path) -> None:
         assert found == [(f"{split} long", f"{split} short"), (f"{split} longer", f"{split} shorter")]
 
 
-def test_cifar10_is_read_from_a_folder(tmp_path: Path) -> None:
-    read = source("cifar10", write(pictures, tmp_path / "images", "parquet", ("train", "test")), tmp_path)
+@pytest.mark.parametrize(("data", "label"), [("cifar10", "label"), ("cifar100", "fine_label")])
+def test_cifar_is_read_from_a_folder(data: str, label: str, tmp_path: Path) -> None:
+    def rows(split: str) -> datasets.Dataset:
+        return pictures(split).rename_column("label", label) if label != "label" else pictures(split)
+
+    read = source(data, write(rows, tmp_path / "images", "parquet", ("train", "test")), tmp_path)
     for split in ("train", "test"):
         pixels, labels = read.images(split)
         assert pixels.shape == (3, 3, 32, 32) and pixels.dtype == np.uint8
