@@ -65,9 +65,8 @@ class Search:
             name: optuna.distributions.CategoricalDistribution(values)
             for name, values in options(self.settings["units"]).items()
         }
-        for trial in self.study.get_trials(states=[TrialState.RUNNING]):  # of a search that was killed: first again
+        for trial in self.study.get_trials(states=[TrialState.RUNNING]):  # of a search that was killed
             self.study.tell(trial.number, state=TrialState.FAIL)
-            self.study.enqueue_trial(trial.params)
 
     def trained(self) -> list[FrozenTrial]:
         """The candidates that a child network was trained with, in their order."""
@@ -78,8 +77,8 @@ class Search:
         return sorted(self.trained(), key=lambda trial: (-(trial.value or 0.0), trial.number))
 
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """The strategy for the candidate of this number. Its chance depends on nothing before, so that a search that
-        was killed goes on as if it had not been."""
+        """The strategy for the candidate of this number. Its chance depends on the number alone, so that a search that
+        was killed asks again for the candidate it was at, and goes on as if it had not been killed."""
         seed = 1_000_003 * self.config["seed"] + number
         if self.settings["strategy"] == "model_based":
             return optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.settings["trials"] // 3)
@@ -93,12 +92,13 @@ class Search:
         random.Random(self.config["seed"]).shuffle(order)
         asked = 0
         while asked < ASKED_PER_TRIAL * self.settings["trials"]:
-            number = sum(trial.state != TrialState.FAIL for trial in self.study.get_trials(deepcopy=False))
-            waiting = self.study.get_trials(deepcopy=False, states=[TrialState.WAITING])
-            if order and not waiting:
+            states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+            number = sum(state not in (TrialState.FAIL, TrialState.WAITING) for state in states)
+            if order:
                 if number >= len(order):
                     return
-                self.study.enqueue_trial(order[number])
+                if TrialState.WAITING not in states:
+                    self.study.enqueue_trial(order[number])
             self.study.sampler = self.sampler(number)
             trial = self.study.ask(self.distributions)
             asked += 1

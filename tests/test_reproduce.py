@@ -68,14 +68,15 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, progr
     expected = len(jobs("positions", "smoke", str(tmp_path)))
     command = [sys.executable, "-m", REPRODUCE, *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    while not any(record.finished for record in records(tmp_path)):
+    while not any(record.finished for record in records(tmp_path, "positions")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "the same command goes on from here" in output
-    assert not all(record.finished for record in records(tmp_path)) or len(records(tmp_path)) < expected
+    assert sum(record.finished for record in records(tmp_path, "positions")) < expected
     again = program(*arguments, module=REPRODUCE)
     assert again.returncode == 0, again.stdout
-    assert len([record for record in records(tmp_path) if record.finished]) == expected
+    assert sum(record.finished for record in records(tmp_path, "positions")) == expected
+    assert all(record.finished for record in records(tmp_path))
