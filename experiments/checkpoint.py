@@ -68,6 +68,7 @@ def save(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
 
 
 def same_storage(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors lie in the same memory."""
     return first.numel() > 0 and first.data_ptr() == second.data_ptr()
 
 
@@ -97,4 +98,5 @@ def load(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, templat
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors of a group, by their names in it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -128,6 +128,7 @@ def compose(overrides: Sequence[str], return_hydra_config: bool = False) -> Dict
 
 
 def compose_unchecked(overrides: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
+    """The same without looking at the overrides first."""
     with hydra_at_conf():
         try:
             return hydra.compose("config", overrides=list(overrides), return_hydra_config=return_hydra_config)
@@ -199,6 +200,7 @@ def quote_text(override: str) -> str:
 
 
 def parse(override: str) -> Override:
+    """An override as Hydra reads it. Raises ConfigError."""
     try:
         return OverridesParser.create().parse_override(override)
     except HydraException as error:
@@ -235,6 +237,7 @@ def check_types(config: DictConfig) -> None:
 
 
 def check_call(node: dict[str, Any], path: str) -> None:
+    """Raise ConfigError where a node does not fit the signature of its _target_."""
     target = node.get("_target_")
     if target is None:
         return
@@ -259,6 +262,7 @@ def check_call(node: dict[str, Any], path: str) -> None:
 
 
 def check_value(value: Any, annotation: Any, path: str) -> None:
+    """Raise ConfigError where a value is not of the annotated type."""
     try:
         pydantic.TypeAdapter(annotation).validate_python(value)
     except pydantic.errors.PydanticSchemaGenerationError:

@@ -44,6 +44,7 @@ class Property:
 
 
 def swish(x: Tensor, beta: float) -> Tensor:
+    """Swish at x (N,) with a fixed β, in float64."""
     return Swish(1, initial_beta=beta).double()(x[:, None])[:, 0].detach()
 
 

@@ -41,6 +41,7 @@ def run_id(config: dict[str, Any], data_fingerprint: str, precision: str) -> str
 
 
 def to_json(value: Any) -> bytes:
+    """A value as the bytes of a JSON file."""
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 

@@ -211,6 +211,7 @@ class Jobs:
 
 
 def print_result(console: Console, record: Record) -> None:
+    """Tell where a record lies and its first metrics."""
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in list(record.summary["metrics"].items())[:6])
     console.print(f"{record.folder}: {metrics}", highlight=False)
 

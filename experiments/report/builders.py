@@ -126,6 +126,7 @@ def samples(runs: Sequence[Run]) -> Built:
 
 
 def excerpt(text: str) -> str:
+    """The beginning of a text, on one line."""
     text = " ".join(text.split())
     return text if len(text) <= EXCERPT else text[:EXCERPT].rsplit(" ", 1)[0] + " …"
 

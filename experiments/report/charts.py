@@ -45,6 +45,7 @@ def finish(chart: Any, **datasets: list[Row]) -> dict[str, Any]:
 
 
 def plain(row: Row) -> Row:
+    """A row without numbers that JSON has no word for."""
     return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
 
 
@@ -55,6 +56,7 @@ def fitted(chart: Any, height: int) -> Any:
 
 
 def named(name: str) -> alt.Chart:
+    """A chart of the data set of this name."""
     return alt.Chart(alt.NamedData(name=name))
 
 
@@ -65,6 +67,7 @@ def in_words(means: Sequence[Row]) -> str:
 
 
 def name_of(row: Row) -> str:
+    """What a row is called."""
     return ", ".join(row[key] for key in ("level", "group") if row.get(key))
 
 
@@ -107,6 +110,7 @@ def dots(rows: list[Row], means: list[Row], title: str, level: str, group: str) 
 
 
 def undrawn(count: int) -> str:
+    """A note on runs that cannot be drawn, if there are any."""
     return f"Runs without a finite value, not drawn: {count}." if count else ""
 
 

@@ -42,6 +42,7 @@ class Transition(nn.Module):
 
 
 def norm_and_activation(channels: int, activation: Callable[..., nn.Module]) -> nn.Sequential:
+    """act(norm(x))."""
     return nn.Sequential(nn.BatchNorm2d(channels), activation(channels, channel_dimension=1))
 
 
