@@ -161,3 +161,12 @@ def test_beta_is_there_only_if_it_is_in_the_text() -> None:
     with_beta, without = Expression(5, "x * sigmoid(beta * x)"), Expression(5, "x * sigmoid(x)")
     assert isinstance(with_beta, Activation)
     assert [tuple(p.shape) for p in with_beta.parameters()] == [(5,)] and not list(without.parameters())
+
+
+@pytest.mark.parametrize("text", ["max(x, beta)", "min(x, beta) + max(x, 0.5)", "sinc(x) + beta * asinh(x)"])
+def test_gradients_equal_finite_differences_where_beta_takes_part(text: str) -> None:
+    """Also through functions whose gradients are written by hand, and whose arguments broadcast to each other."""
+    function = Expression(3, text).double()
+    x = torch.linspace(-7.3, 7.1, 30).double().view(10, 3).requires_grad_()
+    beta = torch.tensor([0.3, 1.1, -2.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, beta: torch.func.functional_call(function, {"beta": beta}, x), (x, beta))
