@@ -92,6 +92,9 @@ class Config:
     outputs: str = MISSING
     cache: str = MISSING
     segment_length: int = MISSING
+    trained_length: int = MISSING
+    extension: float = MISSING
+    start: list[str] | None = None
     threads: int | None = None
     model: Any = MISSING
     attention: Any = MISSING

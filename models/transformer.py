@@ -1,4 +1,4 @@
-"""The transformer decoder, put together from a position scheme, an attention mechanism and a feed-forward."""
+"""Transformers, decoder and encoder, put together from a position scheme, an attention mechanism and a feed-forward."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -34,12 +34,15 @@ class Block(nn.Module):
         return x + self.feedforward(self.feedforward_norm(x)), state
 
 
-class Decoder(nn.Module):
-    """A pre-norm decoder with tied input and output embeddings.
+class Transformer(nn.Module):
+    """Embedding, position scheme, blocks and norm, with tied input and output embeddings.
 
-    `attention`, `feedforward`, `activation` and `position` build their parts: position(width, heads),
+    `attention`, `feedforward`, `activation` and `position` build their parts: position(width, heads, causal),
     attention(width, heads), feedforward(width, activation) and, inside it, activation(channels).
+    Raises ValueError for parts that do not fit each other.
     """
+
+    causal = True  # whether a token is hidden from those before it
 
     def __init__(
         self,
@@ -54,12 +57,27 @@ class Decoder(nn.Module):
     ):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, width)
-        self.position = position(width=width, heads=heads)
+        self.position = position(width=width, heads=heads, causal=self.causal)
         self.blocks = nn.ModuleList(
             Block(width, attention(width=width, heads=heads), feedforward(width=width, activation=activation))
             for _ in range(layers)
         )
         self.norm = nn.RMSNorm(width)
+        for block in self.blocks:
+            block.attention.check(self.position)  # type: ignore[union-attr, operator]
+
+    @property
+    def limit(self) -> int | None:
+        """The longest sequence that the model is defined for; None if there is no such limit."""
+        return self.position.limit
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (B, T, vocabulary) for the last block's output x (B, T, width)."""
+        return nn.functional.linear(self.norm(x), self.embedding.weight)
+
+
+class Decoder(Transformer):
+    """A pre-norm decoder; see Transformer for its parts."""
 
     def initial_state(self, batch_size: int) -> DecoderState:
         """The state before the first token of `batch_size` sequences."""
@@ -86,9 +104,24 @@ class Decoder(nn.Module):
             layers.append(layer)
         if target is not None:
             x = x[:, source_length - 1 :]
-        logits = nn.functional.linear(self.norm(x), self.embedding.weight)
-        return logits, DecoderState(torch.tensor(seen + tokens.shape[1]), tuple(layers))
+        return self.logits(x), DecoderState(torch.tensor(seen + tokens.shape[1]), tuple(layers))
 
     def answer(self, source: Tensor, steps: int, end: int | None = None) -> Tensor:
         """The most likely continuation (B, up to `steps`) of source (B, T), token by token, to `end` at the latest."""
         return generate(self, source, steps, end=end)
+
+
+class Encoder(Transformer):
+    """An encoder as BERT's (Devlin et al. 2019), pre-norm: every token sees all others; see Transformer for its parts.
+
+    Its attention must be one that looks both ways.
+    """
+
+    causal = False
+
+    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """Logits (B, T, vocabulary) for tokens (B, T); nothing is carried on."""
+        x = self.position.embed(self.embedding(tokens), torch.arange(tokens.shape[1], device=tokens.device))
+        for block in self.blocks:
+            x, _ = block(x, self.position, None)
+        return self.logits(x), None

@@ -28,6 +28,9 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
         self.output = nn.Linear(width, width, bias=False)
 
+    def check(self, position: Position) -> None:
+        """Raise ValueError for a position scheme that the mechanism cannot work with."""
+
     def initial_state(self, x: Tensor) -> Any:
         """The state before the first token, for the batch size, device and type of x."""
         raise TypeError(f"{type(self).__name__} does not define initial_state")
@@ -58,18 +61,20 @@ def attend(
     reach: int | None = None,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Causal softmax attention of query (B, H, Tq, d) over key and value (B, H, Tk, d).
+    """Softmax attention of query (B, H, Tq, d) over key and value (B, H, Tk, d).
 
-    A query sees the keys at or before its own position: all of them, or the last `reach`; `valid`, if given, says
-    which keys exist, (B, 1, 1, Tk). Queries and keys come rotated; the position's bias is added to the scores here.
+    Where the scheme is causal, a query sees the keys at or before its own position: all of them, or the last `reach`;
+    `valid`, if given, says which keys exist, (B, 1, 1, Tk). The last query stands where the last key does. Queries and
+    keys come rotated; the position's bias is added to the scores here.
     """
     value, key = value.to(query.dtype), key.to(query.dtype)
-    bias = position.bias(query, query_positions, key_positions)
+    bias = position.bias(query, key, query_positions, key_positions)
     short = query.device.type == "cpu" and key.shape[2] <= SHORT
-    if not short and bias is None and reach is None and valid is None and query.shape[2] == key.shape[2]:
-        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    square, everything = query.shape[2] == key.shape[2], not position.causal or query.shape[2] == 1
+    if not short and bias is None and reach is None and valid is None and (square or everything):
+        return F.scaled_dot_product_attention(query, key, value, is_causal=not everything)
     distance = query_positions[:, None] - key_positions[None, :]
-    visible = distance >= 0
+    visible = (distance >= 0) | (not position.causal)
     if reach is not None:
         visible = visible & (distance < reach)
     if valid is not None:

@@ -1,4 +1,4 @@
-"""Full causal attention with a key-value cache."""
+"""Full attention: causal with a key-value cache, and bidirectional."""
 
 from typing import NamedTuple
 
@@ -33,3 +33,13 @@ class Full(Attention):
             value = torch.cat([state.values.to(value.dtype), value], dim=2)
         y = attend(query, key, value, position, positions[before:], positions)
         return self.merge(y), Cache(key, value)
+
+
+class Bidirectional(Attention):
+    """Every token attends to all of its sequence; there is nothing to carry on."""
+
+    def forward(self, x: Tensor, position: Position, state: None = None) -> tuple[Tensor, None]:
+        query, key, value = self.project(x)
+        positions = torch.arange(x.shape[1], device=x.device)
+        query, key = position.rotate(query, positions), position.rotate(key, positions)
+        return self.merge(attend(query, key, value, position, positions, positions)), None

@@ -12,9 +12,10 @@ class Learned(Position):
     Raises ValueError at a position that the table does not hold.
     """
 
-    def __init__(self, width: int, heads: int, max_length: int):
-        super().__init__(width, heads)
+    def __init__(self, width: int, heads: int, max_length: int, causal: bool = True):
+        super().__init__(width, heads, causal)
         self.table = nn.Embedding(max_length, width)
+        self.limit = max_length
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         end = int(positions[-1]) + 1
@@ -33,7 +34,11 @@ class Sinusoidal(Position):
     """
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        exponents = torch.arange(0, self.width, 2, device=x.device, dtype=torch.float64) / self.width
-        angles = positions.to(torch.float64)[:, None] / 10_000**exponents  # (T, width / 2)
-        waves = torch.cat([angles.sin(), angles.cos()], dim=-1)[:, : self.width]
-        return x + (waves * self.width**-0.5).to(x.dtype)
+        return x + (waves(positions, self.width) * self.width**-0.5).to(x.dtype)
+
+
+def waves(positions: Tensor, width: int) -> Tensor:
+    """sin, then cos, of position / 10,000^(2i/width), for positions (T,): (T, width) in float64."""
+    exponents = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64) / width
+    angles = positions.to(torch.float64)[:, None] / 10_000**exponents  # (T, width / 2)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :width]

@@ -6,14 +6,19 @@ from torch import Tensor, nn
 class Position(nn.Module):
     """Three hooks, each of which does nothing unless a scheme says otherwise; as it stands, no positions at all.
 
-    Positions are passed in as integers, so that offsets, segments and caches are the caller's business. One scheme
-    serves all layers of a model.
+    Positions are passed in as consecutive integers, so that offsets, segments and caches are the caller's business. One
+    scheme serves all layers of a model. causal: whether keys after their query are hidden from it.
     """
 
-    def __init__(self, width: int, heads: int):
+    limit: int | None = None  # the longest sequence that the scheme is defined for, if there is one
+    temperature: float = 1.0  # what `rotate` multiplies by beside turning
+
+    def __init__(self, width: int, heads: int, causal: bool = True):
         super().__init__()
         self.width = width
         self.heads = heads
+        self.head_width = width // heads
+        self.causal = causal
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Add to the token embeddings x (B, T, width) at `positions` (T,)."""
@@ -23,6 +28,10 @@ class Position(nn.Module):
         """Rotate queries or keys x (B, H, T, d) at `positions` (T,)."""
         return x
 
-    def bias(self, query: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
-        """What to add to the scores: (H, Tq, Tk) or (B, H, Tq, Tk), from the queries (B, H, Tq, d) if need be."""
+    def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
+        """What to add to the scores, (H, Tq, Tk) or (B, H, Tq, Tk).
+
+        The queries (B, H, Tq, d) and keys (B, H, Tk, d) are there for schemes that depend on content; the scores that
+        the bias is added to are divided by √d before.
+        """
         return None

@@ -1,36 +1,124 @@
-"""Schemes that add a number for the distance between query and key to their score."""
+"""Schemes that add to the score of a query with a key something for their distance."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
+from models.positions.absolute import waves
 from models.positions.base import Position
+
+
+def distances(query_positions: Tensor, key_positions: Tensor) -> Tensor:
+    """Every distance query - key that occurs, the greatest first: (Tq + Tk - 1,)."""
+    count = len(query_positions) + len(key_positions) - 1
+    return query_positions[-1] - key_positions[0] - torch.arange(count, device=query_positions.device)
+
+
+def spread(values: Tensor, queries: int, keys: int) -> Tensor:
+    """A value for every distance (…, Tq + Tk - 1), the greatest distance first, at its queries and keys (…, Tq, Tk)."""
+    return values.unfold(-1, keys, 1)[..., -queries:, :].flip(-2)
+
+
+def skew(values: Tensor, keys: int) -> Tensor:
+    """The same where every query has its own values: (…, Tq, Tq + Tk - 1) to (…, Tq, Tk), without a copy by index.
+
+    One column of padding moves every row of the flattened matrix one place further than the row before it (the
+    relative shift of Dai et al. 2019, appendix B).
+    """
+    *outer, queries, count = values.shape
+    padded = nn.functional.pad(values, (1, 0)).reshape(*outer, count + 1, queries)
+    return padded[..., 1:, :].reshape(*outer, queries, count)[..., :keys]
 
 
 class RelativeBias(Position):
     """T5's relative bias: a trained number per head and bucket of distances (Raffel et al. 2020, section 2.1).
 
     Half of the buckets hold one distance each, the other half grow logarithmically up to `max_distance`, beyond which
-    all distances share the last one. Causal: a key after its query falls into bucket 0.
+    all distances share the last one. Causal, a key after its query falls into bucket 0; otherwise half of the buckets
+    are for the keys after their query.
     """
 
-    def __init__(self, width: int, heads: int, buckets: int = 32, max_distance: int = 128):
-        super().__init__(width, heads)
+    def __init__(self, width: int, heads: int, buckets: int = 32, max_distance: int = 128, causal: bool = True):
+        super().__init__(width, heads, causal)
         self.max_distance = max_distance
         self.table = nn.Parameter(torch.zeros(buckets, heads))
 
     def bucket(self, distance: Tensor) -> Tensor:
         """The bucket, from 0 to buckets - 1, of each distance query - key."""
-        buckets = self.table.shape[0]
+        buckets, first = self.table.shape[0], torch.zeros_like(distance)
+        if self.causal:
+            distance = distance.clamp(min=0)
+        else:
+            buckets //= 2
+            first = buckets * (distance < 0)
+            distance = distance.abs()
         exact = buckets // 2
-        distance = distance.clamp(min=0)
         growth = torch.log(distance.clamp(min=1).double() / exact) / math.log(self.max_distance / exact)
         far = (exact + (growth * (buckets - exact)).long()).clamp(max=buckets - 1)
-        return torch.where(distance < exact, distance, far)
+        return first + torch.where(distance < exact, distance, far)
 
-    def bias(self, query: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        # The bias depends on the distance alone: one look-up per distance, then every score picks its own.
-        distance = query_positions[:, None] - key_positions[None, :]
-        values = self.table[self.bucket(torch.arange(int(distance.max()) + 1, device=query.device))]
-        return values.T[:, distance.clamp(min=0)].to(query.dtype)  # (H, Tq, Tk)
+    def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        values = self.table[self.bucket(distances(query_positions, key_positions))].T.to(query.dtype)
+        return spread(values, query.shape[2], key.shape[2])  # (H, Tq, Tk)
+
+
+class ALiBi(Position):
+    """Attention with linear biases: -slope · |distance|, with a slope per head (Press et al. 2022, section 3).
+
+    Slopes are the powers 2^(-8/H), 2^(-16/H), … 2^-8; for a number of heads that is no power of two, those of the
+    nearest smaller power, then every second one of twice as many.
+    """
+
+    def slopes(self) -> Tensor:
+        """The slope of each head, (H,), in float64."""
+        power = 2 ** math.floor(math.log2(self.heads))
+        first = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+        between = [2 ** (-4 * (i + 1) / power) for i in range(0, 2 * (self.heads - power), 2)]
+        return torch.tensor(first + between, dtype=torch.float64)
+
+    def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        distance = distances(query_positions, key_positions).abs()
+        values = -self.slopes().to(query.device)[:, None] * distance
+        return spread(values.to(query.dtype), query.shape[2], key.shape[2])  # (H, Tq, Tk)
+
+
+class Shaw(Position):
+    """A trained vector per distance, clipped at `max_distance`, that is added to the key (Shaw et al. 2018, eq. 4).
+
+    All heads share the vectors. Those that the paper also adds to the values are left out: its ablation finds them
+    without effect (BLEU 25.8 with and without).
+    """
+
+    def __init__(self, width: int, heads: int, max_distance: int = 16, causal: bool = True):
+        super().__init__(width, heads, causal)
+        self.max_distance = max_distance
+        self.table = nn.Parameter(torch.zeros((1 if causal else 2) * max_distance + 1, self.head_width))
+
+    def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        lowest = 0 if self.causal else -self.max_distance
+        clipped = distances(query_positions, key_positions).clamp(lowest, self.max_distance) - lowest
+        return skew(query @ self.table[clipped].T.to(query.dtype), key.shape[2]) * self.head_width**-0.5
+
+
+class TransformerXLRelative(Position):
+    """Transformer-XL's scheme: (q + u) · k + (q + v) · W_R R(distance), R the sinusoids (Dai et al. 2019, section 3.3).
+
+    u, v and, unlike in the paper, W_R too are shared by all layers.
+    """
+
+    def __init__(self, width: int, heads: int, causal: bool = True):
+        super().__init__(width, heads, causal)
+        self.relative = nn.Linear(width, width, bias=False)  # W_R
+        self.content_bias = nn.Parameter(torch.zeros(width))  # u
+        self.distance_bias = nn.Parameter(torch.zeros(width))  # v
+
+    def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        places = waves(distances(query_positions, key_positions), self.width)
+        encoded = self.relative(places.to(self.relative.weight.dtype)).to(query.dtype)
+        encoded = encoded.view(-1, self.heads, self.head_width).permute(1, 2, 0)  # (H, d, Tq + Tk - 1)
+        u, v = (
+            bias.view(self.heads, 1, self.head_width).to(query.dtype) for bias in (self.content_bias, self.distance_bias)
+        )
+        by_distance = skew((query + v) @ encoded, key.shape[2])
+        return (u @ key.transpose(-1, -2) + by_distance) * self.head_width**-0.5

@@ -2,6 +2,7 @@
 
 import zlib
 from functools import cache
+from itertools import product
 from typing import Any
 
 import hydra
@@ -55,7 +56,7 @@ def decoder(
     parts = [f"attention={attention}", f"position={position}", f"feedforward={feedforward}", f"activation={activation}"]
     size = [f"model.width={WIDTH}", f"model.heads={HEADS}", f"model.layers={layers}"]
     shrunk = [f"attention.{key}={SEGMENT}" for key in settings("attention", attention) if key in LENGTHS]
-    config = composed("model=decoder", *parts, *size, *shrunk, *overrides)
+    config = composed("model=decoder", "extension=2", "trained_length=1024", *parts, *size, *shrunk, *overrides)
     model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
     initialize(model, 0)
     if shaken:
@@ -89,11 +90,27 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> 
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
+@cache
+def scheme_of(position: str) -> Position:
+    """A position scheme of the configuration."""
+    return decoder("full", position).position
+
+
+def works_on_scores(position: str) -> bool:
+    """Whether a scheme adds a bias to the scores or sets the temperature of their softmax."""
+    scheme = scheme_of(position)
+    return type(scheme).bias is not Position.bias or scheme.temperature != 1
+
+
+UNFIT = [("linear", position) for position in choices("position") if works_on_scores(position)]  # no scores there
+PAIRS = [pair for pair in product(choices("attention"), choices("position")) if pair not in UNFIT]
+
+
 class Shifted(Position):
     """Another scheme with the same offset added to all positions."""
 
     def __init__(self, scheme: Position, offset: int):
-        super().__init__(scheme.width, scheme.heads)
+        super().__init__(scheme.width, scheme.heads, scheme.causal)
         self.scheme, self.offset = scheme, offset
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
@@ -102,5 +119,5 @@ class Shifted(Position):
     def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
         return self.scheme.rotate(x, positions + self.offset)
 
-    def bias(self, query: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
-        return self.scheme.bias(query, query_positions + self.offset, key_positions + self.offset)
+    def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
+        return self.scheme.bias(query, key, query_positions + self.offset, key_positions + self.offset)

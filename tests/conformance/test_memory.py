@@ -64,7 +64,7 @@ def local(position: Position, Q: Tensor, K: Tensor, head: int) -> Tensor:
     places = torch.arange(len(Q))
     rotated_Q, rotated_K = (position.rotate(t[None, None], places)[0, 0] for t in (Q, K))
     scores = rotated_Q @ rotated_K.T / Q.shape[1] ** 0.5
-    bias = position.bias(Q.expand(1, position.heads, -1, -1), places, places)
+    bias = position.bias(*(t.expand(1, position.heads, -1, -1) for t in (Q, K)), places, places)
     if bias is not None:
         scores = scores + bias.flatten(0, -3)[head]
     return torch.softmax(scores.masked_fill(places[:, None] < places, -torch.inf), dim=-1)

@@ -6,7 +6,7 @@ from typing import Any
 import hydra
 import pytest
 import torch
-from support import HEADS, WIDTH, Shifted, assert_close, choices, composed, decoder, noise, random_tokens
+from support import HEADS, PAIRS, WIDTH, Shifted, assert_close, choices, composed, decoder, noise, random_tokens, scheme_of
 from torch import Tensor
 
 from models.positions import Position
@@ -15,20 +15,16 @@ from models.positions.relative import RelativeBias
 from models.positions.rotary import Rotary
 
 every_position = pytest.mark.parametrize("position", choices("position"))
-every_attention = pytest.mark.parametrize("attention", choices("attention"))
-
-
-def scheme_of(position: str) -> Position:
-    return decoder("full", position).position
 
 
 def signals(scheme: Position, length: int = 7) -> dict[str, bool]:
     """Which hooks of a scheme do anything."""
-    places, x, query = torch.arange(1, 1 + length), noise(2, length, WIDTH), noise(2, HEADS, length, WIDTH // HEADS)
+    places, x = torch.arange(1, 1 + length), noise(2, length, WIDTH)
+    query, key = noise(2, 2, HEADS, length, WIDTH // HEADS)
     return {
         "embed": not torch.equal(scheme.embed(x, places), x),
         "rotate": not torch.equal(scheme.rotate(query, places), query),
-        "bias": scheme.bias(query, places, places) is not None,
+        "bias": scheme.bias(query, key, places, places) is not None,
     }
 
 
@@ -36,7 +32,7 @@ def scores(scheme: Position, query: Tensor, key: Tensor, offset: int) -> Tensor:
     """The scores of all queries and keys, with all positions moved by `offset`."""
     places = torch.arange(query.shape[2]) + offset
     products = scheme.rotate(query, places) @ scheme.rotate(key, places).transpose(2, 3)
-    bias = scheme.bias(query, places, places)
+    bias = scheme.bias(query, key, places, places)
     return products if bias is None else products + bias
 
 
@@ -81,12 +77,12 @@ def test_embeddings_change_with_an_offset_or_not_at_all(position: str) -> None:
 
 @every_position
 def test_rotation_preserves_norms(position: str) -> None:
-    x = noise(2, HEADS, 50, WIDTH // HEADS)
-    assert_close(scheme_of(position).rotate(x, torch.arange(50) * 1000).norm(dim=-1), x.norm(dim=-1))
+    x, scheme = noise(2, HEADS, 50, WIDTH // HEADS), scheme_of(position)
+    turned = scheme.rotate(x, torch.arange(50) + 900)
+    assert_close(turned.norm(dim=-1), scheme.temperature * x.norm(dim=-1))  # YaRN's changes all norms alike
 
 
-@every_attention
-@every_position
+@pytest.mark.parametrize(("attention", "position"), PAIRS)
 def test_values_are_never_rotated(attention: str, position: str) -> None:
     """A token that sees only itself gives its value, wherever it stands."""
     module, x = decoder(attention).blocks[0].attention, noise(2, 1, WIDTH)
@@ -100,7 +96,7 @@ def test_values_are_never_rotated(attention: str, position: str) -> None:
 def test_rotary_angles_equal_those_of_transformers(head_width: int, base: int) -> None:
     cos, sin, frequencies = llama(head_width, base, torch.arange(2000))
     scheme = Rotary(head_width, 1, base)
-    assert_close(scheme.frequencies().float(), frequencies, 1e-6)
+    assert_close(scheme.frequencies(1).float(), frequencies, 1e-6)
     x = torch.zeros(1, 1, 2000, head_width)
     x[..., : head_width // 2] = 1.0  # turns into (cos, sin)
     turned = scheme.rotate(x, torch.arange(2000))[0, 0]
@@ -138,7 +134,7 @@ def test_rotary_turns_every_component_by_a_visible_angle() -> None:
     width = config.model.width // config.model.heads
     turned = scheme.rotate(torch.ones(1, 1, 1, width).double(), torch.tensor([100]))
     assert ((turned - 1).abs() > 1e-3).all()
-    assert len(scheme.frequencies()) == width // 2 and float(scheme.frequencies()[0]) == 1.0
+    assert len(scheme.frequencies(1)) == width // 2 and float(scheme.frequencies(1)[0]) == 1.0
 
 
 def test_rotary_is_exact_at_a_million_tokens() -> None:
@@ -167,7 +163,8 @@ def test_relative_buckets_equal_those_of_t5(buckets: int, max_distance: int) -> 
 def test_relative_bias_is_the_tables_number_for_head_and_bucket() -> None:
     scheme = scheme_of("relative_bias")
     query_places, key_places = torch.arange(100, 160), torch.arange(20, 130)
-    bias = scheme.bias(noise(1, HEADS, 60, WIDTH // HEADS), query_places, key_places)
+    query, key = noise(1, HEADS, 60, WIDTH // HEADS), noise(1, HEADS, 110, WIDTH // HEADS)
+    bias = scheme.bias(query, key, query_places, key_places)
     buckets = scheme.bucket(query_places[:, None] - key_places)
     assert_close(bias, torch.stack([scheme.table[buckets, head] for head in range(HEADS)]))
 

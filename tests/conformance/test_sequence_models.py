@@ -6,11 +6,14 @@ from typing import Any
 import hydra
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from support import (
     HEADS,
     INFINI,
     LAYERS,
+    PAIRS,
     SEGMENT,
+    UNFIT,
     VOCABULARY,
     WIDTH,
     assert_close,
@@ -29,9 +32,7 @@ from models.initialization import initialize
 from models.positions import Position
 
 every_attention = pytest.mark.parametrize("attention", choices("attention"))
-every_pair = pytest.mark.parametrize(
-    ("attention", "position"), list(product(choices("attention"), choices("position")))
-)
+every_pair = pytest.mark.parametrize(("attention", "position"), PAIRS)
 HEAD = WIDTH // HEADS
 GROWING = {"full"}  # attentions whose state holds every token
 
@@ -140,6 +141,12 @@ def test_a_target_is_scored_after_its_source(attention: str, position: str) -> N
     assert_close(scored, model(text)[0][:, 4:-1])
 
 
+@pytest.mark.parametrize(("attention", "position"), UNFIT)
+def test_a_pair_that_cannot_work_is_refused_as_it_is_built(attention: str, position: str) -> None:
+    with pytest.raises(InstantiationException, match=r"no scores .* choose position="):
+        decoder(attention, position)
+
+
 @every_attention
 def test_the_bytes_of_carried_state_do_not_grow(attention: str) -> None:
     model, tokens = decoder(attention), random_tokens(1, 1003 * SEGMENT)
@@ -157,7 +164,7 @@ def test_the_state_has_the_size_of_the_papers_table(attention: str) -> None:
         "window": 2 * HEAD * (SEGMENT - 1),
         "transformer_xl": 2 * HEAD * SEGMENT,
     }
-    formulas |= dict.fromkeys(INFINI, HEAD * (HEAD + 1))
+    formulas |= dict.fromkeys([*INFINI, "linear"], HEAD * (HEAD + 1))
     _, state = decoder(attention)(random_tokens(1, 5 * SEGMENT))
     assert state_floats(state) == formulas[attention] * HEADS * LAYERS
 
@@ -197,7 +204,7 @@ def test_a_window_reaches_exactly_so_many_tokens(window: int, pieces: int) -> No
     assert torch.equal(reach(model, 19, pieces), (distance >= 0) & (distance < window))
 
 
-@pytest.mark.parametrize("attention", ["full", *INFINI])
+@pytest.mark.parametrize("attention", ["full", "linear", *INFINI])
 def test_everything_before_is_in_reach(attention: str) -> None:
     assert torch.equal(reach(decoder(attention), 19, 7), torch.ones(19, 19).triu().bool())
 

@@ -1,0 +1,104 @@
+"""Rotary positions for sequences `factor` times as long as those a model was trained on."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from models.positions.rotary import Rotary
+
+
+class ScaledRotary(Rotary):
+    """What the scalings have in common. Raises ValueError for a factor below 1."""
+
+    def __init__(self, width: int, heads: int, factor: float, base: float = 10_000.0, causal: bool = True):
+        super().__init__(width, heads, base, causal)
+        if factor < 1:
+            raise ValueError(f"the scaling factor of rotary positions must be at least 1, not {factor:g}")
+        self.factor = factor
+
+
+class InterpolatedRotary(ScaledRotary):
+    """Position interpolation: positions divided by the factor (Chen et al. 2023, equation 4)."""
+
+    def frequencies(self, length: int) -> Tensor:
+        return self.powers(self.base) / self.factor
+
+
+class NTKAwareRotary(ScaledRotary):
+    """NTK-aware scaling: the base grows, so that the fastest pair turns as before and the slowest one `factor` times
+    slower (Peng et al. 2023, equation 16)."""
+
+    def frequencies(self, length: int) -> Tensor:
+        return self.powers(larger(self.base, self.factor, self.head_width))
+
+
+class DynamicNTKRotary(ScaledRotary):
+    """NTK-aware scaling by as much as a sequence needs: none up to `trained_length` (Peng et al. 2023, section 3.3).
+
+    The angles of all tokens depend on the length of the whole sequence, as in transformers. Keys that were turned for a
+    shorter one do not fit, so a sequence cannot go on from a cache beyond `trained_length`: raises ValueError.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        factor: float,
+        trained_length: int,
+        base: float = 10_000.0,
+        causal: bool = True,
+    ):
+        super().__init__(width, heads, factor, base, causal)
+        self.trained_length = trained_length
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        end = int(positions[-1]) + 1
+        if int(positions[0]) and end > self.trained_length:
+            raise ValueError(
+                f"dynamic scaling turns all tokens anew as a sequence grows beyond {self.trained_length}, so that it "
+                f"cannot go on to {end} tokens from a cache: read the whole sequence at once, or choose rope_ntk"
+            )
+        return x
+
+    def frequencies(self, length: int) -> Tensor:
+        factor = max(1.0, self.factor * length / self.trained_length - (self.factor - 1))
+        return self.powers(larger(self.base, factor, self.head_width))
+
+
+class YaRNRotary(ScaledRotary):
+    """YaRN (Peng et al. 2023, section 3.2 and 3.4): pairs that turn often within `trained_length` as they are, those
+    that turn less than once interpolated, a ramp between, and a temperature for the scores."""
+
+    FAST, SLOW = 32, 1  # turns within the trained length between which the ramp lies
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        factor: float,
+        trained_length: int,
+        base: float = 10_000.0,
+        causal: bool = True,
+    ):
+        super().__init__(width, heads, factor, base, causal)
+        self.trained_length = trained_length
+        self.temperature = 0.1 * math.log(factor) + 1  # of queries and of keys: squared in the scores, equation 22
+
+    def frequencies(self, length: int) -> Tensor:
+        plain = self.powers(self.base)
+        low = max(0, math.floor(self.pair_with(self.FAST)))
+        high = min(self.head_width - 1, math.ceil(self.pair_with(self.SLOW)))
+        pairs = torch.arange(len(plain), dtype=torch.float64)
+        interpolated = ((pairs - low) / (high - low or 0.001)).clamp(0, 1)
+        return plain * (1 - interpolated) + plain / self.factor * interpolated
+
+    def pair_with(self, turns: float) -> float:
+        """The pair, as a real number, that turns so often within the trained length."""
+        ratio = math.log(self.trained_length / (turns * 2 * math.pi)) / math.log(self.base)
+        return self.head_width * ratio / 2
+
+
+def larger(base: float, factor: float, head_width: int) -> float:
+    """The base with which the slowest pair turns `factor` times slower."""
+    return base * factor ** (head_width / max(1, head_width - 2))
