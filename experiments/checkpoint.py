@@ -72,8 +72,8 @@ def same_storage(first: Tensor, second: Tensor) -> bool:
     return first.numel() > 0 and first.data_ptr() == second.data_ptr()
 
 
-def load(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, template: Any) -> tuple[Any, Progress]:
-    """Put a checkpoint's contents back; returns the carried state, built like `template`, and the progress.
+def load_weights(file: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Put a checkpoint's weights into a model; returns all it holds, and its metadata.
 
     Raises RecordError if the file is damaged or belongs to another model.
     """
@@ -85,6 +85,15 @@ def load(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, templat
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise RecordError(f"the checkpoint {file} is damaged ({reason}): remove it to start that run again") from error
+    return tensors, metadata
+
+
+def load(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, template: Any) -> tuple[Any, Progress]:
+    """Put a checkpoint's contents back; returns the carried state, built like `template`, and the progress.
+
+    Raises RecordError if the file is damaged or belongs to another model.
+    """
+    tensors, metadata = load_weights(file, model)
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in with_prefix(tensors, "optimizer/").items():
         index, key = name.split("/")

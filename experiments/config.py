@@ -93,7 +93,7 @@ class Config:
     cache: str = MISSING
     segment_length: int = MISSING
     trained_length: int = MISSING
-    extension: float = MISSING
+    extension: int = MISSING
     start: list[str] | None = None
     threads: int | None = None
     model: Any = MISSING

@@ -35,7 +35,7 @@ class Job:
         """The run this job is."""
         apart = ("seed=", "outputs=")
         rest = tuple(line for line in self.overrides if not line.startswith(apart))
-        return plan_of(composition(rest, self.seed, self.outputs))
+        return plan_of(composition(rest, self.seed, self.outputs), self.overrides)
 
 
 def jobs(experiment: str, scale: str, outputs: str) -> list[Job]:

@@ -8,7 +8,15 @@ from typing import Any
 from experiments.claims import Claim, Comparison, Levels
 from experiments.grid import Job
 from experiments.records import Record
-from experiments.statistics import Estimate, estimate, estimate_ratio, estimate_share, rank_correlation
+from experiments.statistics import (
+    Estimate,
+    estimate,
+    estimate_ratio,
+    estimate_share,
+    rank_correlation,
+    smooth,
+    steps_to_equal,
+)
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
 
@@ -98,7 +106,9 @@ def side(comparison: Comparison, wanted: Levels, evidence: Evidence) -> dict[tup
 
 
 def pool(comparison: Comparison, sides: list[list[Job]], evidence: Evidence) -> list[float]:
-    """One number for each side: the metric of its only run, or what `pool` makes of several."""
+    """One number for each side: the metric of its only run, or what `pool` makes of its curve or of several runs."""
+    if comparison.pool == "steps":
+        return steps_to_equal(*(curve_of(comparison.metric, evidence[only]) for (only,) in sides))
     values = [[value_of(comparison, evidence[job]) for job in jobs] for jobs in sides]
     if comparison.pool == "area":
         best = max(value for row in values for value in row)
@@ -120,6 +130,14 @@ def value_of(comparison: Comparison, record: Record) -> float:
     return float(source[comparison.metric])
 
 
+def curve_of(metric: str, record: Record) -> list[tuple[int, float]]:
+    """A metric by step, smoothed."""
+    rows = [row for row in record.metrics() if metric in row]
+    if not rows:
+        raise KeyError(f"{record.folder} has logged no {metric}")
+    return list(zip([row["step"] for row in rows], smooth(row[metric] for row in rows)))
+
+
 def weigh(comparison: Comparison, pairs: list[list[float]]) -> tuple[str, Estimate]:
     """The effect over the pairs, and on which side of the threshold its interval lies."""
     if not pairs:
@@ -132,10 +150,14 @@ def weigh(comparison: Comparison, pairs: list[list[float]]) -> tuple[str, Estima
         effect = estimate_ratio([treatment / control for treatment, control in pairs])
     elif comparison.rule == "sign":
         effect = estimate_share([treatment - control for treatment, control in pairs])
-    elif comparison.rule == "difference":
+    elif comparison.rule in ("difference", "equivalence"):
         effect = estimate([treatment - control for treatment, control in pairs])
     else:
         effect = estimate([pair[0] for pair in pairs])
+    if comparison.rule == "equivalence":
+        low, high = comparison.threshold - comparison.tolerance, comparison.threshold + comparison.tolerance
+        inside, outside = low < effect.low and effect.high < high, effect.low > high or effect.high < low
+        return REPRODUCED if inside else NOT_REPRODUCED if outside else INCONCLUSIVE, effect
     if effect.low > comparison.threshold:
         return (REPRODUCED if comparison.side == "above" else NOT_REPRODUCED), effect
     if effect.high < comparison.threshold:

@@ -11,18 +11,24 @@ from torch import Tensor, nn
 
 from experiments.checkpoint import leaves
 from experiments.config import CONF, groups
+from experiments.position_properties import cached_decoding, rotary_distance, rotary_matrix, rotary_reach
 from experiments.published import published_counts
 from models.activations import Swish
 from models.attention.infini import Infini, InfiniState
 from models.attention.transformer_xl import TransformerXL
 from models.positions import Position
-from models.positions.absolute import Learned, Sinusoidal
-from models.positions.relative import RelativeBias
-from models.positions.rotary import Rotary
 from tasks.base import Batch, Evaluation
 
 PropertyName = Literal[
-    "swish_shape", "functions", "published_counts", "rotary_distance", "memory_size", "delta_rewrite"
+    "swish_shape",
+    "functions",
+    "published_counts",
+    "rotary_distance",
+    "rotary_matrix",
+    "rotary_reach",
+    "cached_decoding",
+    "memory_size",
+    "delta_rewrite",
 ]
 
 
@@ -98,64 +104,6 @@ def functions() -> Evaluation:
     return Evaluation({"functions": float(len(groups()["activation"]))}, {"functions": rows})
 
 
-SENTENCE = "the pig chased the dog"
-PREFIX = "once upon a time"
-
-
-def rotary_distance() -> Evaluation:
-    """R7: whether a prefix before a sentence changes the scores inside it, for every scheme; and what RoPE turns."""
-    width, heads = 64, 4
-    generator = torch.Generator().manual_seed(0)
-    words = SENTENCE.split()
-    shift = len(PREFIX.split())
-    embedded = torch.randn(1, len(words), width, generator=generator, dtype=torch.float64)
-    to_query, to_key = torch.randn(2, width, width, generator=generator, dtype=torch.float64) / width**0.5
-    learned = Learned(width, heads, max_length=64).double()
-    nn.init.normal_(learned.table.weight, generator=generator)
-    biased = RelativeBias(width, heads).double()
-    nn.init.normal_(biased.table, generator=generator)
-    schemes: dict[str, Position] = {
-        "none": Position(width, heads),
-        "learned": learned,
-        "sinusoidal": Sinusoidal(width, heads),
-        "relative_bias": biased,
-        "rope": Rotary(width, heads),
-    }
-
-    def scores(scheme: Position, offset: int) -> Tensor:
-        positions = torch.arange(offset, offset + len(words))
-        x = scheme.embed(embedded, positions)
-        query, key = (
-            scheme.rotate((x @ matrix).view(1, len(words), heads, -1).transpose(1, 2), positions)
-            for matrix in (to_query, to_key)
-        )
-        score = query @ key.transpose(-1, -2) / (width // heads) ** 0.5
-        bias = scheme.bias(query, positions, positions)
-        return (score if bias is None else score + bias).detach().tril()
-
-    metrics, rows = {}, []
-    pig, dog = words.index("pig"), words.index("dog")
-    for name, scheme in schemes.items():
-        alone, prefixed = scores(scheme, 0), scores(scheme, shift)
-        metrics[f"score_change/{name}"] = change = float((alone - prefixed).abs().max())
-        metrics[f"prefix_matters/{name}"] = float(change > 0.1)
-        rows.append(
-            {
-                "scheme": name,
-                f"dog → pig in “{SENTENCE}”": float(alone[0, 0, dog, pig]),
-                f"dog → pig in “{PREFIX} {SENTENCE}”": float(prefixed[0, 0, dog, pig]),
-            }
-        )
-    rope = schemes["rope"]
-    x = torch.randn(1, heads, 100, width // heads, generator=generator, dtype=torch.float64)
-    turned = rope.rotate(x, torch.arange(100))
-    metrics["norm_change/rope"] = float((turned.norm(dim=-1) - x.norm(dim=-1)).abs().max())
-    far = scores(rope, 1_000_000) - scores(rope, 0)
-    metrics["score_change_at_a_million/rope"] = float(far.abs().max())
-    metrics["embedding_change/rope"] = float((rope.embed(embedded, torch.arange(len(words))) - embedded).abs().max())
-    return Evaluation(metrics, {"scores": rows})
-
-
 def memory_size() -> Evaluation:
     """M2: floats of memory at the paper's sizes, 12 layers of 8 heads of 128 and segments of 2,048, without weights."""
     layers, heads, head_width, segment = 12, 8, 128, 2048
@@ -207,6 +155,9 @@ PROPERTIES: dict[PropertyName, Callable[[], Evaluation]] = {
     "functions": functions,
     "published_counts": published_counts,
     "rotary_distance": rotary_distance,
+    "rotary_matrix": rotary_matrix,
+    "rotary_reach": rotary_reach,
+    "cached_decoding": cached_decoding,
     "memory_size": memory_size,
     "delta_rewrite": delta_rewrite,
 }

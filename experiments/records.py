@@ -118,12 +118,12 @@ class Record:
         write_atomically(self.folder / "status.json", to_json(content))
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run for this process. The lock dies with its holder. Raises RecordError if another has it."""
+    def locked(self, wait: bool = False) -> Iterator[None]:
+        """Hold the run for this process. The lock dies with its holder. Where another has it: wait, or RecordError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=-1 if wait else 0)
         except Timeout as error:
             raise RecordError(f"{self.folder} is being run by another process") from error
         try:

@@ -21,7 +21,7 @@ from experiments.config import ConfigError, groups, nearest
 from experiments.grid import Job, in_order, jobs
 from experiments.ledger import Evidence, Verdict, judge
 from experiments.report import terminal_table, write_report
-from experiments.run import USER_ERRORS, execute, fail, tags_of
+from experiments.run import USER_ERRORS, execute, fail
 from experiments.training import Interrupted
 
 EXACT = "properties"  # nothing is trained in it, and claims of every idea rest on it
@@ -150,7 +150,7 @@ def work(job: Job) -> str:
     planned = job.plan()
     planned.config["threads"] = 1
     try:
-        execute(planned, Console(file=StringIO()), tags_of(job.overrides))
+        execute(planned, Console(file=StringIO()))
     except Interrupted:
         return "interrupted"
     except Exception as error:

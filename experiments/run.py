@@ -16,9 +16,18 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from experiments import environment
+from experiments import checkpoint, environment
 from experiments.checkpoint import leaves
-from experiments.config import CONF, check_overrides, check_types, plain, quote_text, register
+from experiments.config import (
+    CONF,
+    ConfigError,
+    check_overrides,
+    check_types,
+    compose_unchecked,
+    plain,
+    quote_text,
+    register,
+)
 from experiments.learned import trained_beta
 from experiments.records import Record, RecordError, check_same_data, run_id
 from experiments.tracking import Tracker
@@ -31,13 +40,15 @@ USER_ERRORS = (ValueError, RecordError, OSError)  # told in one line; a run's st
 
 @dataclass
 class Plan:
-    """A run that is known in full and not started: its settings, its data, and where its record lies."""
+    """A run that is known in full and not started: its settings, its data, where its record lies, and the overrides
+    that asked for it."""
 
     config: dict[str, Any]
     data: Any
     data_fingerprint: str
     precision: str
     record: Record
+    overrides: Sequence[str] = ()
 
 
 def build(settings: Any, **known: Any) -> Any:
@@ -56,24 +67,34 @@ def data_source(settings: str) -> Any:
     return build(yaml.safe_load(settings))
 
 
-def plan(composed: DictConfig) -> Plan:
+def plan(composed: DictConfig, overrides: Sequence[str] = ()) -> Plan:
     """Find out which run a configuration is. Raises ConfigError and DataError before anything is built."""
     check_types(composed)
-    return plan_of(plain(composed))
+    return plan_of(plain(composed), overrides)
 
 
-def plan_of(config: dict[str, Any]) -> Plan:
+def plan_of(config: dict[str, Any], overrides: Sequence[str]) -> Plan:
     """The same from a configuration that is plain and checked."""
     data = data_source(yaml.safe_dump(config["data"])) if config["data"] else None
     fingerprint = data.fingerprint if data is not None else "generated"
     precision = environment.resolve_precision(config["training"]["precision"])
     folder = Path(config["outputs"]) / "runs" / config["name"] / run_id(config, fingerprint, precision)
-    return Plan(config, data, fingerprint, precision, Record(folder))
+    return Plan(config, data, fingerprint, precision, Record(folder), overrides)
 
 
-def execute(planned: Plan, console: Console, tags: Sequence[str] = ()) -> Record:
+def plan_start(planned: Plan) -> Plan:
+    """The run that another one starts from: the same overrides but for those of `start`, which replace them."""
+    start = planned.config["start"]
+    replaced = tuple(f"{override.split('=')[0]}{end}" for override in start for end in ("=", "."))
+    kept = [override for override in planned.overrides if not override.startswith(replaced)]
+    overrides = [*kept, *start, "start=null"]
+    return plan(compose_unchecked(overrides), overrides)
+
+
+def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
     """Run what is planned and record it; a finished run is left alone, one that was cut off goes on.
 
+    The run that it starts from is run first. wait: if another process is at this run, wait until it is done.
     Raises Interrupted after Ctrl-C or SIGTERM. Whatever else goes wrong while it runs is in the record's status too.
     """
     record, config = planned.record, planned.config
@@ -81,12 +102,17 @@ def execute(planned: Plan, console: Console, tags: Sequence[str] = ()) -> Record
         console.print(f"finished before: {record.folder}")
         return record
     check_same_data(config["outputs"], config, planned.data_fingerprint)
-    with record.locked():
+    start = execute(plan_start(planned), console, wait=True) if config["start"] else None
+    with record.locked(wait):
+        if record.finished:  # by the one that was waited for
+            return record
         environment.use_threads(config["threads"])
         task, model = assemble(planned)  # what cannot be built is refused before anything is recorded
+        if start:
+            checkpoint.load_weights(start.checkpoint_file, model)
         console.print(f"run {record.folder}")
         record.begin(config, environment.describe(planned.data_fingerprint, planned.precision))
-        tracker = Tracker(config, record.id, list(tags))
+        tracker = Tracker(config, record.id, tags_of(planned.overrides))
         try:
             result = work(planned, task, model, tracker, console)
             summary = summarize(task, model, result, config)
@@ -111,6 +137,12 @@ def assemble(planned: Plan) -> tuple[Any, nn.Module]:
     known = {} if planned.data is None else {"data": planned.data}
     task = build(settings.task, **known)
     model = build(settings.model, **task.model_arguments)
+    longest, limit = getattr(task, "length", 0), getattr(model, "limit", None)
+    if limit is not None and longest > limit:
+        raise ConfigError(
+            f"task.length={longest} is beyond the {limit} positions of the model: make its table longer "
+            "(position.max_length) or choose a scheme without one"
+        )
     initialize(model, config["seed"], config["training"]["initial_gain"])
     return task, model
 
@@ -166,7 +198,7 @@ def summarize(task: Any, model: nn.Module, result: Result, config: dict[str, Any
 def tags_of(overrides: Sequence[str]) -> list[str]:
     """What a run was asked to be, as short tags; the experiment and the seed have places of their own."""
     pairs = [override.lstrip("+").split("=", 1) for override in overrides]
-    skipped = {"experiment", "seed", "scale", "tracking", "outputs", "threads", "data.path"}
+    skipped = {"experiment", "seed", "scale", "tracking", "outputs", "threads", "data.path", "start"}
     return [f"{key.split('.')[-1]}={value}"[:64] for key, value in pairs if key not in skipped]
 
 
@@ -186,7 +218,7 @@ class Jobs:
             self.ended.append((name, "not started"))
             return
         try:
-            record = execute(plan(composed), self.console, tags_of(overrides))
+            record = execute(plan(composed, overrides), self.console)
             print_result(self.console, record)
             self.ended.append((name, "finished"))
         except (Interrupted, KeyboardInterrupt):

@@ -1,13 +1,14 @@
 """Intervals for paired effects."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+SMOOTHING = 0.7  # what the exponential moving average of a learning curve keeps of its past
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,30 @@ def rank_correlation(values: Sequence[float], expected: Sequence[float]) -> floa
     """Spearman's correlation of two rankings; 0 where all values are alike and there is none."""
     found = float(stats.spearmanr(values, expected).statistic) if len(set(values)) > 1 else 0.0
     return found if math.isfinite(found) else 0.0
+
+
+def smooth(values: Iterable[float], keep: float = SMOOTHING) -> list[float]:
+    """The exponential moving average, corrected for its start."""
+    average, weight, found = 0.0, 0.0, []
+    for value in values:
+        average = keep * average + (1 - keep) * value
+        weight = keep * weight + (1 - keep)
+        found.append(average / weight)
+    return found
+
+
+def steps_to_equal(first: Sequence[tuple[int, float]], second: Sequence[tuple[int, float]]) -> list[float]:
+    """The steps that two loss curves take to the same loss: the one at which the worse of them ends."""
+    goal = max(first[-1][1], second[-1][1])
+    return [steps_to(curve, goal) for curve in (first, second)]
+
+
+def steps_to(curve: Sequence[tuple[int, float]], goal: float) -> float:
+    """The step at which a loss curve first reaches the goal, between two of its points in proportion."""
+    before_step, before = 0, math.inf
+    for step, loss in curve:
+        if loss <= goal:
+            share = (before - goal) / (before - loss) if math.isfinite(before) and before > loss else 1.0
+            return before_step + share * (step - before_step)
+        before_step, before = step, loss
+    return math.nan  # a loss that is not a number, nowhere at or below its own end

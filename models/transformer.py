@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.attention import Attention
 from models.generation import generate
-from models.positions import Position
+from models.positions import Position, places
 
 
 class DecoderState(NamedTuple):
@@ -96,7 +96,7 @@ class Decoder(Transformer):
         if target is not None:
             tokens = torch.cat([tokens, target[:, :-1]], dim=1)
         seen = 0 if state is None else int(state.seen)
-        positions = torch.arange(seen, seen + tokens.shape[1], device=tokens.device)
+        positions = places(seen, seen + tokens.shape[1], tokens.device)
         x = self.position.embed(self.embedding(tokens), positions)
         layers = []
         for index, block in enumerate(self.blocks):
@@ -121,7 +121,7 @@ class Encoder(Transformer):
 
     def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
         """Logits (B, T, vocabulary) for tokens (B, T); nothing is carried on."""
-        x = self.position.embed(self.embedding(tokens), torch.arange(tokens.shape[1], device=tokens.device))
+        x = self.position.embed(self.embedding(tokens), places(0, tokens.shape[1], tokens.device))
         for block in self.blocks:
             x, _ = block(x, self.position, None)
         return self.logits(x), None

@@ -1,8 +1,8 @@
 """Causal language modelling and perplexity by two protocols."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,33 @@ from tasks.data.tokens import Corpus, TokenizedCorpus, TokenStream
 IGNORED = -100
 
 
+class Scored(NamedTuple):
+    """What scoring a stream came to: nats and place in its window of each token, (N,), and the bytes of all."""
+
+    losses: np.ndarray
+    places: np.ndarray
+    bytes: int
+
+    def by_position(self, bin: int) -> list[dict[str, float]]:
+        """The mean loss of the tokens whose place in their window falls into each bin of so many tokens."""
+        bins = self.places // bin
+        return [
+            {"position": int(bin * (index + 0.5)), "loss": float(self.losses[bins == index].mean())}
+            for index in np.unique(bins)
+        ]
+
+
+def long_documents(stream: TokenStream, length: int) -> TokenStream:
+    """The documents that fill a window of so many tokens. Raises DataError if none does."""
+    documents = [d for d in np.split(stream.tokens, stream.starts[1:]) if len(d) > length]
+    if not documents:
+        raise DataError(
+            f"no test document has the {length} tokens of the longest window: choose smaller task.multiples"
+        )
+    starts = np.cumsum([0] + [len(document) for document in documents[:-1]])
+    return TokenStream(np.concatenate(documents), starts)
+
+
 class LanguageModeling:
     """Predict the next token of a corpus.
 
@@ -24,6 +51,8 @@ class LanguageModeling:
     Transformer-XL is trained; otherwise sequences start anywhere and know nothing before them.
     evaluation_tokens: how many tokens of the test split are scored. stride: how many the sliding protocol scores a
     window, every one of them with at least length - stride tokens of context.
+    multiples: windows to evaluate with, in lengths. Where there are longer ones than 1, only documents that fill the
+    longest are scored, so that every window scores the same tokens; that a model refuses a window is a result.
     """
 
     def __init__(
@@ -37,12 +66,15 @@ class LanguageModeling:
         stride: int,
         cache: str,
         carry_state: bool = False,
+        multiples: Sequence[int] = (1,),
     ):
         if not 0 < stride <= length:
             raise ValueError(f"task.stride must be from 1 to task.length={length}, not {stride}")
+        if 1 not in multiples or min(multiples) < 1:
+            raise ValueError(f"task.multiples must be whole numbers from 1 on, 1 among them, not {list(multiples)}")
         self.seed, self.length, self.batch_size, self.stride = seed, length, batch_size, stride
         self.evaluation_tokens = evaluation_tokens
-        self.carry_state = carry_state
+        self.carry_state, self.multiples = carry_state, multiples
         self.corpus = TokenizedCorpus(data, vocabulary_size, cache)
         self.model_arguments = {"vocabulary_size": self.corpus.tokenizer.get_vocab_size()}
         self.train = self.corpus.stream("train").tokens
@@ -65,38 +97,56 @@ class LanguageModeling:
 
     def evaluate(self, model: nn.Module) -> Evaluation:
         stream = self.corpus.stream("test")
-        result = Evaluation()
-        protocol = []
-        for name, stride in (("nonoverlapping", self.length), ("sliding", self.stride)):
-            nats, tokens, size = self.score(model, stream, stride)
-            result.metrics |= {
-                f"{name}/loss": nats / tokens,
-                f"{name}/perplexity": math.exp(min(nats / tokens, 700.0)),
-                f"{name}/bits_per_byte": nats / math.log(2) / size,
-            }
-            protocol.append(
-                {"protocol": name, "window": self.length, "stride": stride, "tokens": tokens, "bytes": size}
-            )
-        result.tables["protocol"] = protocol
+        if max(self.multiples) > 1:
+            stream = long_documents(stream, max(self.multiples) * self.length)
+        result = Evaluation(tables={"protocol": []})
+        for multiple in self.multiples:
+            try:
+                self.evaluate_with(model, stream, multiple, result)
+                refused = ""
+            except ValueError as error:  # a position that the model's scheme does not have
+                if multiple == 1:
+                    raise
+                refused = str(error)
+            if multiple > 1:
+                result.metrics[f"refused/{multiple}x"] = float(bool(refused))
         return result
 
-    @torch.no_grad()
-    def score(self, model: nn.Module, stream: TokenStream, stride: int) -> tuple[float, int, int]:
-        """The summed loss in nats, and the tokens and bytes it is the loss of: every token of a document once."""
-        device, nats, tokens, size = device_of(model), 0.0, 0, 0
-        for inputs, targets in self.windows(stream, stride):
-            logits, _ = model(inputs.to(device))
-            losses = F.cross_entropy(
-                logits.flatten(0, 1).float(), targets.flatten().to(device), ignore_index=IGNORED, reduction="sum"
+    def evaluate_with(self, model: nn.Module, stream: TokenStream, multiple: int, result: Evaluation) -> None:
+        """Add what both protocols find with windows of `multiple` lengths."""
+        window, place = multiple * self.length, "" if multiple == 1 else f"{multiple}x/"
+        for name, stride in (("nonoverlapping", window), ("sliding", multiple * self.stride)):
+            scored = self.score(model, stream, window, stride)
+            tokens, size = len(scored.losses), scored.bytes
+            loss = float(scored.losses.mean())
+            result.metrics |= {
+                f"{name}/{place}loss": loss,
+                f"{name}/{place}perplexity": math.exp(min(loss, 700.0)),
+                f"{name}/{place}bits_per_byte": float(scored.losses.sum()) / math.log(2) / size,
+            }
+            if multiple > 1:
+                result.metrics[f"{name}/{place}degradation"] = loss - result.metrics[f"{name}/loss"]
+            result.tables["protocol"].append(
+                {"protocol": name, "window": window, "stride": stride, "tokens": tokens, "bytes": size, "loss": loss}
             )
-            scored = targets[targets != IGNORED].numpy()
-            nats += float(losses)
-            tokens += len(scored)
-            size += int(self.corpus.token_bytes[scored].sum())
-        return nats, tokens, size
+            if name == "nonoverlapping" and max(self.multiples) > 1:
+                result.tables["by_position"] = scored.by_position(bin=self.length // 4)
 
-    def windows(self, stream: TokenStream, stride: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of windows (B, length) with their targets, IGNORED where another window scores the token.
+    @torch.no_grad()
+    def score(self, model: nn.Module, stream: TokenStream, window: int, stride: int) -> "Scored":
+        """The loss of every token of the documents, each once."""
+        device, losses, places, size = device_of(model), [], [], 0
+        for inputs, targets in self.windows(stream, window, stride):
+            logits, _ = model(inputs.to(device))
+            found = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten().to(device), reduction="none")
+            counted = targets != IGNORED
+            losses.append(found.cpu()[counted.flatten()].double().numpy())
+            places.append(counted.nonzero()[:, 1].numpy())
+            size += int(self.corpus.token_bytes[targets[counted].numpy()].sum())
+        return Scored(np.concatenate(losses), np.concatenate(places), size)
+
+    def windows(self, stream: TokenStream, window: int, stride: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of windows (B, window) with their targets, IGNORED where another window scores the token.
 
         A document's first window scores all of its tokens, each later one the `stride` tokens after those scored.
         """
@@ -106,15 +156,16 @@ class LanguageModeling:
             last = min(end - 1, start + budget)  # the document's own opening token is given, not scored
             scored = start
             while scored < last:
-                stop = min(last, scored + (self.length if scored == start else stride))
-                first = start if scored == start else scored + stride - self.length
+                stop = min(last, scored + (window if scored == start else stride))
+                first = start if scored == start else scored + stride - window
                 pieces.append((max(start, first), stop, scored))
                 scored = stop
             budget -= last - start
             if budget <= 0:
                 break
-        for index in range(0, len(pieces), self.batch_size):
-            group = pieces[index : index + self.batch_size]
+        rows = max(1, self.batch_size * self.length // window)
+        for index in range(0, len(pieces), rows):
+            group = pieces[index : index + rows]
             inputs = torch.zeros(len(group), max(stop - first for first, stop, _ in group), dtype=torch.long)
             targets = torch.full_like(inputs, IGNORED)
             for row, (first, stop, scored) in enumerate(group):

@@ -49,7 +49,8 @@ class Passkey:
     tokens_per_batch: a batch holds as many prompts as fit into it. stages: what is trained on, one after the other.
     language_weight: what predicting the prompt itself counts beside predicting the answer.
     evaluation_lengths: prompt lengths in tokens, each asked `prompts` times at every depth: the key at the start, in
-    the middle, and at the end, inside the last segment.
+    the middle, and at the end, inside the last segment. first_token: the token of the first word; those before it are
+    another vocabulary's.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class Passkey:
         language_weight: float,
         evaluation_lengths: list[int],
         prompts: int,
+        first_token: int = 0,
     ):
         vocabulary = sorted({*words(INTRODUCTION + FILLER + SENTENCE.format(key=" ") + QUESTION), *"0123456789"})
-        self.identifiers = {word: index for index, word in enumerate(vocabulary)}
+        self.identifiers = {word: first_token + index for index, word in enumerate(vocabulary)}
         self.model_arguments = {"vocabulary_size": len(vocabulary)}
         self.seed, self.segment_length, self.tokens_per_batch = seed, segment_length, tokens_per_batch
         self.stages = [Stage(**stage) for stage in stages]  # type: ignore[arg-type]

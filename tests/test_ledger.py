@@ -14,7 +14,7 @@ from experiments.claims import Claim, ClaimError, Comparison, claims, read_claim
 from experiments.grid import Job, jobs
 from experiments.ledger import Evidence, as_json, judge
 from experiments.records import Record, to_json
-from experiments.statistics import estimate, estimate_ratio, estimate_share, rank_correlation
+from experiments.statistics import estimate, estimate_ratio, estimate_share, rank_correlation, steps_to_equal
 from tasks.data.source import write_atomically
 
 ENVIRONMENT = {"code": "c", "data": "d", "processor": "p", "libraries": {"torch": "t"}}
@@ -23,6 +23,11 @@ ENVIRONMENT = {"code": "c", "data": "d", "processor": "p", "libraries": {"torch"
 def write_record(folder: Path, metrics: dict[str, float], code: str = "c") -> Record:
     """A finished record with these metrics at its first and last evaluation."""
     record = Record(folder)
+    record.folder.mkdir(parents=True, exist_ok=True)
+    with open(record.metrics_file, "w") as rows:  # falls from 200 to the last value
+        for step in range(10, 110, 10):
+            row = {name: 200 + (value - 200) * step / 100 for name, value in metrics.items()}
+            rows.write(json.dumps({"step": step, **row}) + "\n")
     record.begin({"name": "made up", "scale": "laptop", "data": {}}, ENVIRONMENT | {"code": code})
     evaluations = {"1": metrics, "2": metrics}
     record.finish({"metrics": metrics, "evaluations": evaluations, "parameters": 1, "seconds": 1.0} | metrics, {})
@@ -67,10 +72,14 @@ def test_a_verdict_can_come_out_each_way(claim: Claim, comparison: Comparison, t
 
         def value(job: Job, treated: bool) -> float:
             base = 100.0 + 7 * job.seed
-            if comparison.pool:
+            if comparison.pool in ("area", "rank"):
                 return pooled(comparison, job, treated, holds=effect(job.seed) * up > 0)
             if comparison.rule in ("level", "exact"):
                 return comparison.threshold + effect(job.seed)
+            if comparison.pool == "steps":
+                return base + effect(job.seed) * treated
+            if comparison.rule == "equivalence":  # an effect of 0.05 is no difference, one of -0.05 twice the bound
+                return base + comparison.tolerance * (1 - effect(job.seed) / 0.05) if treated else base
             if comparison.rule == "ratio":
                 return base * comparison.threshold * math.exp(effect(job.seed)) if treated else base
             threshold = 0.0 if comparison.rule == "sign" else comparison.threshold
@@ -163,6 +172,15 @@ def test_a_rank_correlation_is_spearmans() -> None:
     assert rank_correlation([3.0, 2.0, 9.0], [1.0, 0.5, 70.0]) == pytest.approx(1)
     assert rank_correlation([3.0, 2.0, 9.0], [1.0, 2.0, 0.0]) == pytest.approx(-1)
     assert rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) == 0
+
+
+def test_steps_to_the_same_loss_are_read_off_both_curves() -> None:
+    slow = [(10, 5.0), (20, 4.0), (30, 3.0), (40, 2.0)]
+    fast = [(10, 4.0), (20, 2.5), (30, 1.5), (40, 1.0)]
+    assert steps_to_equal(fast, slow) == [25.0, 40.0]  # to 2.0, half way from 2.5 to 1.5
+    assert steps_to_equal(slow, fast) == [40.0, 25.0]
+    assert steps_to_equal(slow, slow) == [40.0, 40.0]
+    assert all(math.isnan(steps) for steps in steps_to_equal([(10, math.nan)], slow)[:1])
 
 
 def test_intervals_are_students(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ class Comparison:
     """One measured effect and what is claimed of it.
 
     rule: difference (treatment - control), ratio (treatment / control) and sign (the share of the pairs in which the
-    treatment is the greater), paired by all factors that neither side fixes; level (the treatment alone); exact (the
-    treatment alone, within `tolerance` of the threshold).
+    treatment is the greater), paired by all factors that neither side fixes; equivalence (the difference lies within
+    `tolerance` of the threshold, on either side); level (the treatment alone); exact (the treatment alone, within
+    `tolerance` of the threshold).
     pool: how the runs that differ only in the factors `over` become one number: area, the share of them within
-    `tolerance` of the best one of both sides; rank, Spearman's correlation with the paper's `figures` by level.
+    `tolerance` of the best one of both sides; rank, Spearman's correlation with the paper's `figures` by level; steps,
+    how many a run takes to the loss at which the worse of its pair ends, by the smoothed curves of the metric.
     side: on which side of the threshold the effect is claimed to lie. evaluation: the first or the last one of a run.
     decides: whether the claim's verdict rests on it, or it is only shown beside.
     """
@@ -29,11 +31,11 @@ class Comparison:
     label: str
     experiment: str
     metric: str
-    rule: Literal["difference", "ratio", "sign", "level", "exact"]
+    rule: Literal["difference", "equivalence", "ratio", "sign", "level", "exact"]
     threshold: float
     treatment: Levels = field(default_factory=dict)
     control: Levels = field(default_factory=dict)
-    pool: Literal["", "area", "rank"] = ""
+    pool: Literal["", "area", "rank", "steps"] = ""
     over: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
     side: Literal["above", "below"] = "above"

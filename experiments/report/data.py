@@ -9,11 +9,10 @@ from typing import Any
 from experiments.grid import Job
 from experiments.ledger import Evidence
 from experiments.records import Record
-from experiments.statistics import estimate
+from experiments.statistics import estimate, smooth
 
 Row = dict[str, Any]
 
-SMOOTHING = 0.7  # what the exponential moving average of a learning curve keeps of its past
 LEFT_OUT = 0.2  # the share of the steps, at the start, that learning curves leave out
 
 
@@ -92,16 +91,6 @@ def summarize(rows: Iterable[Row], keys: Sequence[str]) -> list[Row]:
         effect = estimate(values)
         low, high = (bound if math.isfinite(bound) else None for bound in (effect.low, effect.high))
         found.append(dict(zip(keys, cell)) | {"n": effect.n, "mean": effect.mean, "low": low, "high": high})
-    return found
-
-
-def smooth(values: Iterable[float], keep: float = SMOOTHING) -> list[float]:
-    """The exponential moving average, corrected for its start."""
-    average, weight, found = 0.0, 0.0, []
-    for value in values:
-        average = keep * average + (1 - keep) * value
-        weight = keep * weight + (1 - keep)
-        found.append(average / weight)
     return found
 
 

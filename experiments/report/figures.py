@@ -20,7 +20,8 @@ from experiments.report.builders import (
     samples,
     wins,
 )
-from experiments.report.data import LEFT_OUT, SMOOTHING
+from experiments.report.data import LEFT_OUT
+from experiments.statistics import SMOOTHING
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.attention.base import Attention, attend
-from models.positions import Position
+from models.positions import Position, places
 
 
 class Cache(NamedTuple):
@@ -25,13 +25,13 @@ class Full(Attention):
     def forward(self, x: Tensor, position: Position, state: Cache | None = None) -> tuple[Tensor, Cache]:
         query, key, value = self.project(x)
         before = 0 if state is None else state.keys.shape[2]
-        positions = torch.arange(before + x.shape[1], device=x.device)
-        query = position.rotate(query, positions[before:])
-        key = position.rotate(key, positions[before:])
+        end = before + x.shape[1]
+        here = places(before, end, x.device)
+        query, key = position.rotate(query, here), position.rotate(key, here)
         if state is not None:
             key = torch.cat([state.keys.to(key.dtype), key], dim=2)
             value = torch.cat([state.values.to(value.dtype), value], dim=2)
-        y = attend(query, key, value, position, positions[before:], positions)
+        y = attend(query, key, value, position, here, places(0, end, x.device))
         return self.merge(y), Cache(key, value)
 
 
@@ -40,6 +40,6 @@ class Bidirectional(Attention):
 
     def forward(self, x: Tensor, position: Position, state: None = None) -> tuple[Tensor, None]:
         query, key, value = self.project(x)
-        positions = torch.arange(x.shape[1], device=x.device)
+        positions = places(0, x.shape[1], x.device)
         query, key = position.rotate(query, positions), position.rotate(key, positions)
         return self.merge(attend(query, key, value, position, positions, positions)), None

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.attention.base import Attention
-from models.positions import Position
+from models.positions import Position, places
 
 CHUNK = 64  # tokens that attend to each other by their scores; what lies before them is read from the state
 
@@ -57,7 +57,7 @@ class Linear(Attention):
         query, key, value = F.elu(query.to(wide)) + 1, F.elu(key.to(wide)) + 1, value.to(wide)
         normalizers = state.normalizer[:, :, None] + key.cumsum(dim=2)
         weight = (query * normalizers).sum(dim=-1, keepdim=True)
-        positions = torch.arange(seen, seen + length, device=query.device)
+        positions = places(seen, seen + length, query.device)
         query, key = position.rotate(query, positions), position.rotate(key, positions)
         query, key, value = (self.split(x) for x in (query, key, value))  # (B, H, n, CHUNK, d)
         additions = torch.cat([state.memory[:, :, None], key.transpose(-1, -2) @ value], dim=2)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.attention.base import attend
-from models.positions import Position
+from models.positions import Position, places
 
 
 def segment_attention(
@@ -26,11 +26,11 @@ def segment_attention(
     """
     length = query.shape[2]
     before = key.shape[2] - length
-    positions = torch.arange(-before, length, device=query.device)
-    query = position.rotate(query, positions[before:])
+    here, positions = places(0, length, query.device), places(-before, length, query.device)
+    query = position.rotate(query, here)
     key = position.rotate(key, positions)
     if opened + length <= segment_length:
-        return attend(query, key, value, position, positions[before:], positions, reach)
+        return attend(query, key, value, position, here, positions, reach)
 
     segments = -(-(opened + length) // segment_length)
     missing = segments * segment_length - opened - length  # places of the last segment that no token fills
@@ -44,7 +44,7 @@ def segment_attention(
     )
     query, key, value = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))  # (B · segments, H, …, d)
 
-    inside = torch.arange(-memory_length, segment_length, device=query.device)
+    inside = places(-memory_length, segment_length, query.device)
     valid = None
     if lacking:
         starts = torch.arange(segments, device=query.device)[:, None] * segment_length

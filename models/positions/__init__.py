@@ -1,5 +1,5 @@
 """Position schemes: how a transformer is told where each token stands."""
 
-from models.positions.base import Position
+from models.positions.base import Position, places
 
-__all__ = ["Position"]
+__all__ = ["Position", "places"]

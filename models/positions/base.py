@@ -1,6 +1,18 @@
 """The interface of a position scheme, and the scheme that does nothing."""
 
+from functools import lru_cache
+
+import torch
 from torch import Tensor, nn
+
+
+@lru_cache(maxsize=8)
+def places(start: int, end: int, device: torch.device) -> Tensor:
+    """The positions from start to end - 1, (end - start,): the same tensor for the same ones, not to be changed.
+
+    So what a scheme computes from positions can serve all layers, and all steps of a training.
+    """
+    return torch.arange(start, end, device=device)
 
 
 class Position(nn.Module):

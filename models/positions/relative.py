@@ -118,7 +118,8 @@ class TransformerXLRelative(Position):
         encoded = self.relative(places.to(self.relative.weight.dtype)).to(query.dtype)
         encoded = encoded.view(-1, self.heads, self.head_width).permute(1, 2, 0)  # (H, d, Tq + Tk - 1)
         u, v = (
-            bias.view(self.heads, 1, self.head_width).to(query.dtype) for bias in (self.content_bias, self.distance_bias)
+            bias.view(self.heads, 1, self.head_width).to(query.dtype)
+            for bias in (self.content_bias, self.distance_bias)
         )
         by_distance = skew((query + v) @ encoded, key.shape[2])
         return (u @ key.transpose(-1, -2) + by_distance) * self.head_width**-0.5

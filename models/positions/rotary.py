@@ -23,9 +23,10 @@ class Rotary(Position):
         if base <= 1:
             raise ValueError(f"the base of rotary positions must be above 1, not {base:g}")
         self.base = base
+        self.kept: tuple[Tensor, Tensor, Tensor] | None = None  # positions, their cos and their sin
 
-    def frequencies(self, length: int) -> Tensor:
-        """The angle per position of each pair, (d / 2,), in float64, in a sequence of `length` tokens."""
+    def frequencies(self, positions: Tensor | None = None) -> Tensor:
+        """The angle per position of each pair, (d / 2,), in float64, in a sequence that ends with these positions."""
         return self.powers(self.base)
 
     def powers(self, base: float) -> Tensor:
@@ -34,11 +35,12 @@ class Rotary(Position):
         return base**-exponents
 
     def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        # float64: at position 10^6 a float32 angle is wrong by a twentieth of a radian.
-        frequencies = self.frequencies(int(positions[-1]) + 1).to(x.device)
-        angles = positions.to(torch.float64)[:, None] * frequencies  # (T, d / 2)
-        cos, sin = (self.temperature * wave for wave in (angles.cos(), angles.sin()))
-        return Turn.apply(x, cos.to(x.dtype), sin.to(x.dtype))
+        if self.kept is None or self.kept[0] is not positions or self.kept[1].dtype != x.dtype:
+            # float64: at position 10^6 a float32 angle is wrong by a twentieth of a radian.
+            angles = positions.to(torch.float64)[:, None] * self.frequencies(positions).to(x.device)  # (T, d / 2)
+            cos, sin = (self.temperature * wave for wave in (angles.cos(), angles.sin()))
+            self.kept = positions, cos.to(x.dtype), sin.to(x.dtype)
+        return Turn.apply(x, *self.kept[1:])
 
 
 class Turn(torch.autograd.Function):

@@ -21,7 +21,7 @@ class ScaledRotary(Rotary):
 class InterpolatedRotary(ScaledRotary):
     """Position interpolation: positions divided by the factor (Chen et al. 2023, equation 4)."""
 
-    def frequencies(self, length: int) -> Tensor:
+    def frequencies(self, positions: Tensor | None = None) -> Tensor:
         return self.powers(self.base) / self.factor
 
 
@@ -29,7 +29,7 @@ class NTKAwareRotary(ScaledRotary):
     """NTK-aware scaling: the base grows, so that the fastest pair turns as before and the slowest one `factor` times
     slower (Peng et al. 2023, equation 16)."""
 
-    def frequencies(self, length: int) -> Tensor:
+    def frequencies(self, positions: Tensor | None = None) -> Tensor:
         return self.powers(larger(self.base, self.factor, self.head_width))
 
 
@@ -61,7 +61,8 @@ class DynamicNTKRotary(ScaledRotary):
             )
         return x
 
-    def frequencies(self, length: int) -> Tensor:
+    def frequencies(self, positions: Tensor | None = None) -> Tensor:
+        length = 0 if positions is None else int(positions[-1]) + 1
         factor = max(1.0, self.factor * length / self.trained_length - (self.factor - 1))
         return self.powers(larger(self.base, factor, self.head_width))
 
@@ -85,7 +86,7 @@ class YaRNRotary(ScaledRotary):
         self.trained_length = trained_length
         self.temperature = 0.1 * math.log(factor) + 1  # of queries and of keys: squared in the scores, equation 22
 
-    def frequencies(self, length: int) -> Tensor:
+    def frequencies(self, positions: Tensor | None = None) -> Tensor:
         plain = self.powers(self.base)
         low = max(0, math.floor(self.pair_with(self.FAST)))
         high = min(self.head_width - 1, math.ceil(self.pair_with(self.SLOW)))

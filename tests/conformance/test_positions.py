@@ -6,7 +6,19 @@ from typing import Any
 import hydra
 import pytest
 import torch
-from support import HEADS, PAIRS, WIDTH, Shifted, assert_close, choices, composed, decoder, noise, random_tokens, scheme_of
+from support import (
+    HEADS,
+    PAIRS,
+    WIDTH,
+    Shifted,
+    assert_close,
+    choices,
+    composed,
+    decoder,
+    noise,
+    random_tokens,
+    scheme_of,
+)
 from torch import Tensor
 
 from models.positions import Position
@@ -96,7 +108,7 @@ def test_values_are_never_rotated(attention: str, position: str) -> None:
 def test_rotary_angles_equal_those_of_transformers(head_width: int, base: int) -> None:
     cos, sin, frequencies = llama(head_width, base, torch.arange(2000))
     scheme = Rotary(head_width, 1, base)
-    assert_close(scheme.frequencies(1).float(), frequencies, 1e-6)
+    assert_close(scheme.frequencies().float(), frequencies, 1e-6)
     x = torch.zeros(1, 1, 2000, head_width)
     x[..., : head_width // 2] = 1.0  # turns into (cos, sin)
     turned = scheme.rotate(x, torch.arange(2000))[0, 0]
@@ -134,7 +146,7 @@ def test_rotary_turns_every_component_by_a_visible_angle() -> None:
     width = config.model.width // config.model.heads
     turned = scheme.rotate(torch.ones(1, 1, 1, width).double(), torch.tensor([100]))
     assert ((turned - 1).abs() > 1e-3).all()
-    assert len(scheme.frequencies(1)) == width // 2 and float(scheme.frequencies(1)[0]) == 1.0
+    assert len(scheme.frequencies()) == width // 2 and float(scheme.frequencies()[0]) == 1.0
 
 
 def test_rotary_is_exact_at_a_million_tokens() -> None:

@@ -47,7 +47,7 @@ def test_scalings_equal_those_of_transformers(kind: str, head_width: int, factor
     }[kind]()
     for length in (100, TRAINED, 3 * TRAINED):
         frequencies, temperature = transformers_rope(kind, head_width, factor, base, length)
-        torch.testing.assert_close(scheme.frequencies(length), frequencies, rtol=2e-6, atol=0)
+        torch.testing.assert_close(scheme.frequencies(torch.tensor([length - 1])), frequencies, rtol=2e-6, atol=0)
         assert scheme.temperature == pytest.approx(temperature)
 
 
@@ -55,10 +55,10 @@ def test_scalings_equal_those_of_transformers(kind: str, head_width: int, factor
 def test_ntk_aware_scaling_is_transformers_dynamic_one_at_that_length(factor: float) -> None:
     frequencies, _ = transformers_rope("dynamic", 32, 1.0, 10_000.0, round(factor * TRAINED))
     scheme = NTKAwareRotary(32, 1, factor)
-    torch.testing.assert_close(scheme.frequencies(1), frequencies, rtol=2e-6, atol=0)
-    plain = Rotary(32, 1).frequencies(1)
-    assert float(scheme.frequencies(1)[0]) == 1.0  # the fastest pair turns as before
-    assert float(plain[-1] / scheme.frequencies(1)[-1]) == pytest.approx(factor)
+    torch.testing.assert_close(scheme.frequencies(), frequencies, rtol=2e-6, atol=0)
+    plain = Rotary(32, 1).frequencies()
+    assert float(scheme.frequencies()[0]) == 1.0  # the fastest pair turns as before
+    assert float(plain[-1] / scheme.frequencies()[-1]) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize("make", [InterpolatedRotary, NTKAwareRotary, DynamicNTKRotary, YaRNRotary])
@@ -74,7 +74,7 @@ def test_a_factor_of_one_changes_nothing_and_one_below_is_refused(make: Any) -> 
 def test_the_element_wise_rotation_equals_the_matrix_and_has_its_gradient(head_width: int) -> None:
     scheme, x = Rotary(head_width, 1), noise(1, 1, 5, head_width).requires_grad_()
     positions = torch.arange(3, 8)
-    matrices = torch.stack([rotation_matrix(scheme.frequencies(1), int(place)) for place in positions])
+    matrices = torch.stack([rotation_matrix(scheme.frequencies(), int(place)) for place in positions])
     expected = (matrices @ x[0, 0, :, :, None])[..., 0]
     assert_close(scheme.rotate(x, positions)[0, 0], expected)
     weights = noise(5, head_width, seed=1)
@@ -145,7 +145,7 @@ def test_transformer_xl_scores_equal_its_four_terms(queries: int, keys: int) -> 
     ("overrides", "message"),
     [
         (["position=rope", "position.base=1"], "must be above 1, not 1"),
-        (["position=rope_yarn", "extension=0.5"], "at least 1, not 0.5"),
+        (["position=rope_yarn", "extension=0"], "at least 1, not 0"),
         (["position=rope", "model.width=6"], "head width must be even, not 3"),
     ],
 )

@@ -1,0 +1,50 @@
+"""Peak memory of a call, as the bytes of tensors that are alive at a time."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Tally(TorchDispatchMode):
+    """Counts the storage of every tensor that an operation makes for as long as it lives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {storage._cdata for storage in storages((args, kwargs))}  # made before, or counted already
+        made = func(*args, **(kwargs or {}))
+        for storage in storages(made):
+            if storage._cdata not in given | self.known:
+                self.known.add(storage._cdata)
+                self.live += storage.nbytes()
+                weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
+        self.peak = max(self.peak, self.live)
+        return made
+
+    def forget(self, storage: int, size: int) -> None:
+        """A storage is gone."""
+        self.known.discard(storage)
+        self.live -= size
+
+
+def storages(tree: Any) -> list[torch.UntypedStorage]:
+    """The storages of all tensors in nested arguments or results."""
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """The most bytes that tensors made by a call take up at a time; what was there before does not count.
+
+    Counted from the tensors themselves and not from the process, whose memory an allocator rounds and keeps. What a
+    kernel takes and gives back within itself is not seen.
+    """
+    with Tally() as tally:
+        call()
+    return tally.peak

@@ -1,0 +1,95 @@
+"""Reading further than a model was trained to: perplexity with a longer window, and how far back a passkey is found."""
+
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tasks.base import Batch, Evaluation
+from tasks.data.tokens import Corpus
+from tasks.language_modeling import LanguageModeling
+from tasks.passkey import Passkey
+
+REACHES = (1, 2, 3, 4, 6, 8, 12, 16)  # prompt lengths that are asked for, in trained lengths
+FOUND = 0.5  # the share of digits that counts as found
+
+
+class ContextExtension:
+    """Language modelling on sequences `extension` times the trained length, beside passkeys at the trained length.
+
+    Passkeys are never trained on at a greater length: how far a model finds them is what the extension of its positions
+    gives. Their words are tokens of their own, after those of the corpus. A step trains on `tokens_per_batch` tokens of
+    each. prompts: how many passkeys are asked for at every length.
+    """
+
+    def __init__(
+        self,
+        data: Corpus,
+        seed: int,
+        trained_length: int,
+        extension: int,
+        tokens_per_batch: int,
+        vocabulary_size: int,
+        evaluation_tokens: int,
+        prompts: int,
+        cache: str,
+    ):
+        self.length = trained_length * extension
+
+        def text(length: int, multiples: list[int]) -> LanguageModeling:
+            rows = max(1, tokens_per_batch // length)
+            stride = max(1, length // 2)
+            return LanguageModeling(
+                data, seed, length, rows, vocabulary_size, evaluation_tokens, stride, cache, multiples=multiples
+            )
+
+        self.extension = extension
+        self.trained_text = text(self.length, [1])
+        self.judged_text = text(trained_length, sorted({1, extension}))
+        words = self.trained_text.model_arguments["vocabulary_size"]
+        lengths = [trained_length * reach for reach in REACHES if reach <= extension]
+        stages = [{"steps": 1, "shortest": 1, "doublings": 0}]
+        self.passkey = Passkey(seed, trained_length, tokens_per_batch, stages, 1.0, lengths, prompts, first_token=words)  # type: ignore[arg-type]
+        self.model_arguments = {"vocabulary_size": words + self.passkey.model_arguments["vocabulary_size"]}
+
+    def batch(self, step: int) -> Batch:
+        return self.trained_text.batch(step) | self.passkey.batch(step)
+
+    def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
+        text, _ = self.trained_text.loss(model, batch, None)
+        key, _ = self.passkey.loss(model, batch, None)
+        return text + key, None
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> Evaluation:
+        text = self.judged_text.evaluate(model)
+        found = text.metrics
+        at = f"nonoverlapping/{self.extension}x/" if self.extension > 1 else "nonoverlapping/"
+        rows = [{"length": n, "depth": "start", **self.passkey.retrieve(model, n, "start")} for n in self.lengths]
+        metrics = {
+            "extended/loss": found[f"{at}loss"],
+            "extended/perplexity": found[f"{at}perplexity"],
+            "trained_window/loss": found["nonoverlapping/loss"],
+            "gain_from_context": found["nonoverlapping/loss"] - found[f"{at}loss"],
+            "reach": float(reach(rows)),
+        }
+        if self.extension > 1:
+            metrics["digits_beyond"] = fmean(row["digits"] for row in rows[1:])
+        metrics |= {f"digits/{row['length']}/start": row["digits"] for row in rows}
+        return Evaluation(metrics, text.tables | {"retrieval": rows})
+
+    @property
+    def lengths(self) -> list[int]:
+        """The prompt lengths that are asked for, in tokens."""
+        return self.passkey.evaluation_lengths
+
+
+def reach(rows: list[dict[str, Any]]) -> int:
+    """The longest prompt, in tokens, at which a key at its start is found, as at all shorter ones; else 0."""
+    reached = 0
+    for row in rows:
+        if row["digits"] < FOUND:
+            break
+        reached = row["length"]
+    return reached

@@ -1,0 +1,85 @@
+"""Masked language modelling, as BERT is trained."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tasks.base import Batch, Evaluation, device_of, random_generator
+from tasks.data.source import DataError
+from tasks.data.tokens import Corpus, TokenizedCorpus
+from tasks.language_modeling import IGNORED
+
+MASKED, REPLACED = 0.8, 0.1  # of the tokens asked for; the rest stay as they are (Devlin et al. 2019, section 3.1)
+EVALUATION = 1 << 32  # stands in the place of a step where masks for evaluation are drawn
+
+
+class MaskedLanguageModeling:
+    """Name the tokens that were hidden in a sequence.
+
+    length: tokens of a sequence. share: how many of them are asked for. evaluation_tokens: how many tokens of the test
+    split the sequences of the evaluation hold; their masks are the same for every model.
+    """
+
+    def __init__(
+        self,
+        data: Corpus,
+        seed: int,
+        length: int,
+        batch_size: int,
+        vocabulary_size: int,
+        evaluation_tokens: int,
+        cache: str,
+        share: float = 0.15,
+    ):
+        if not 0 < share < 1:
+            raise ValueError(f"task.share must lie between 0 and 1, not {share:g}")
+        self.seed, self.length, self.batch_size, self.share = seed, length, batch_size, share
+        self.corpus = TokenizedCorpus(data, vocabulary_size, cache)
+        self.mask = self.corpus.tokenizer.get_vocab_size()  # one token more than the corpus has
+        self.model_arguments = {"vocabulary_size": self.mask + 1}
+        self.train, test = self.corpus.stream("train").tokens, self.corpus.stream("test").tokens
+        rows = min(evaluation_tokens, len(test)) // length
+        if len(self.train) <= length or not rows:
+            raise DataError(f"{data.name} is shorter than one sequence of task.length={length}")
+        self.test = test[: rows * length].reshape(rows, length)
+
+    def batch(self, step: int) -> Batch:
+        generator = random_generator(self.seed, step)
+        starts = generator.integers(0, len(self.train) - self.length, self.batch_size)
+        return self.hide(self.train[starts[:, None] + np.arange(self.length)], generator)
+
+    def hide(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
+        """Sequences (B, length) with a share of their tokens hidden, and the hidden ones as targets."""
+        tokens = rows.astype(np.int64)
+        asked = generator.random(tokens.shape) < self.share
+        fate = generator.random(tokens.shape)
+        others = generator.integers(0, self.mask, tokens.shape)
+        hidden = np.where(fate < MASKED, self.mask, np.where(fate < MASKED + REPLACED, others, tokens))
+        return {
+            "tokens": torch.from_numpy(np.where(asked, hidden, tokens)),
+            "targets": torch.from_numpy(np.where(asked, tokens, IGNORED)),
+        }
+
+    def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
+        logits, _ = model(batch["tokens"])
+        return F.cross_entropy(logits.flatten(0, 1).float(), batch["targets"].flatten(), ignore_index=IGNORED), None
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> Evaluation:
+        nats, right, count = 0.0, 0, 0
+        for index in range(0, len(self.test), self.batch_size):
+            rows = self.test[index : index + self.batch_size]
+            batch = self.hide(rows, random_generator(EVALUATION, index))
+            targets = batch["targets"].to(device_of(model))
+            logits, _ = model(batch["tokens"].to(device_of(model)))
+            asked = targets != IGNORED
+            nats += float(F.cross_entropy(logits[asked].float(), targets[asked], reduction="sum"))
+            right += int((logits[asked].argmax(dim=-1) == targets[asked]).sum())
+            count += int(asked.sum())
+        loss = nats / count
+        metrics = {"masked/loss": loss, "masked/perplexity": math.exp(loss), "masked/accuracy": right / count}
+        return Evaluation(metrics)
