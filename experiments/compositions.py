@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import config
-from experiments.config import CONF, check_types, compose_unchecked, groups, plain, register
+from experiments.config import CONF, check_types, compose_unchecked, groups, plain
 from tasks.data.source import write_atomically
 
 SEED, OUTPUTS = -987_654_321, "<outputs>"  # stand for what changes nothing in a composition but itself
@@ -36,7 +36,6 @@ def composition(overrides: tuple[str, ...], seed: int, outputs: str) -> dict[str
 @cache
 def composed_of(choices: tuple[str, ...]) -> DictConfig:
     """What Hydra composes of the choices; values are merged into it afterwards, as Hydra does."""
-    register()
     return compose_unchecked([*choices, f"seed={SEED}", f"outputs='{OUTPUTS}'"])
 
 

@@ -125,13 +125,13 @@ def register() -> None:
 
 def compose(overrides: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
     """The configuration for these overrides. Raises ConfigError."""
-    register()
     check_overrides(overrides)
     return compose_unchecked(overrides, return_hydra_config)
 
 
 def compose_unchecked(overrides: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
     """The same without looking at the overrides first."""
+    register()
     with hydra_at_conf():
         try:
             return hydra.compose("config", overrides=list(overrides), return_hydra_config=return_hydra_config)

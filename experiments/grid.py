@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from experiments.claims import Comparison, claims
 from experiments.compositions import composition
-from experiments.config import ConfigError, compose_unchecked, groups, register
+from experiments.config import ConfigError, compose_unchecked, groups
 from experiments.run import Plan, plan_of
 
 
@@ -42,7 +42,6 @@ def jobs(experiment: str, scale: str, outputs: str) -> list[Job]:
     """The runs of an experiment's sweep, seed by seed; at smoke scale one level of what no claim compares."""
     if experiment not in groups()["experiment"]:
         raise ConfigError(f"experiment={experiment}: no such choice; there are {', '.join(groups()['experiment'])}")
-    register()
     composed = compose_unchecked([f"experiment={experiment}", f"scale={scale}"], return_hydra_config=True)
     params: dict[str, Any] = OmegaConf.to_container(composed.hydra.sweeper.params)  # type: ignore[assignment]
     factors = {name: levels(name, str(sweep)) for name, sweep in params.items()}

@@ -7,7 +7,7 @@ import hydra
 import torch
 from torch import Tensor, nn
 
-from experiments.config import compose_unchecked, groups, register
+from experiments.config import compose_unchecked, groups
 from models.initialization import initialize
 from models.positions import Position
 from models.positions.rotary import Rotary, rotation_matrix
@@ -21,7 +21,6 @@ WIDTH, HEADS, LENGTH = 64, 4, 64
 @cache
 def decoder(position: str) -> Any:
     """A small decoder in float64 with this scheme and random weights, those of the scheme among them."""
-    register()
     size = [f"model.width={WIDTH}", f"model.heads={HEADS}", "model.layers=2"]
     config = compose_unchecked(["attention=full", f"position={position}", f"trained_length={LENGTH}", *size])
     model = hydra.utils.instantiate(config.model, vocabulary_size=100)

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from experiments.config import CONF, compose_unchecked, groups, register
+from experiments.config import CONF, compose_unchecked, groups
 from models.initialization import initialize
 from models.positions import Position
 
@@ -32,7 +32,6 @@ def settings(group: str, choice: str) -> Any:
 @cache
 def composed(*overrides: str) -> DictConfig:
     """The configuration for these overrides; the same object for the same ones, not to be changed."""
-    register()
     return compose_unchecked(overrides)
 
 
