@@ -16,7 +16,7 @@ from experiments.config import compose_unchecked
 from experiments.memory import peak_bytes
 from models.initialization import initialize
 from models.positions.rotary import Rotary, rotation_matrix
-from tasks.base import Batch, Evaluation
+from tasks.base import Evaluation, Measurement
 
 PEER = "sinusoidal"  # what every scheme is compared with, as in the ALiBi paper's table 1
 VOCABULARY = 1024
@@ -38,8 +38,8 @@ def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, l
     return times
 
 
-class PositionCost:
-    """A task that trains nothing and measures the same decoder under every scheme, in one process and in turn.
+class PositionCost(Measurement):
+    """Measures the same decoder under every scheme, in one process and in turn.
 
     tokens: of a batch in training and evaluation. lengths: of its sequences, and of the contexts that tokens are
     decoded after. head_widths: for the element-wise rotation beside the product with the rotation's matrix (R6).
@@ -53,13 +53,6 @@ class PositionCost:
         if not {PEER, "rope"} <= set(schemes):
             raise ValueError(f"task.schemes must have {PEER} and rope among them, which the others are compared with")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model_arguments: dict[str, int] = {}
-
-    def batch(self, step: int) -> Batch:
-        return {}
-
-    def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
-        return torch.zeros(()), None
 
     def evaluate(self, model: nn.Module) -> Evaluation:
         precise = environment.resolve_precision("auto") == "fp32"

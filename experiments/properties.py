@@ -17,7 +17,7 @@ from models.activations import Swish
 from models.attention.infini import Infini, InfiniState
 from models.attention.transformer_xl import TransformerXL
 from models.positions import Position
-from tasks.base import Batch, Evaluation
+from tasks.base import Evaluation, Measurement
 
 PropertyName = Literal[
     "swish_shape",
@@ -32,18 +32,11 @@ PropertyName = Literal[
 ]
 
 
-class Property:
-    """A task that trains nothing: its evaluation computes one property."""
+class Property(Measurement):
+    """A task whose evaluation computes one property."""
 
     def __init__(self, property: PropertyName):
         self.property: Callable[[], Evaluation] = PROPERTIES[property]
-        self.model_arguments: dict[str, int] = {}
-
-    def batch(self, step: int) -> Batch:
-        return {}
-
-    def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
-        return torch.zeros(()), None
 
     def evaluate(self, model: nn.Module) -> Evaluation:
         return self.property()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
@@ -33,6 +34,18 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module) -> Evaluation:
         """Judge the model on data that it was not trained on."""
+
+
+class Measurement:
+    """A task that trains nothing: its evaluation is all there is to it."""
+
+    model_arguments: dict[str, int] = {}  # noqa: RUF012, of no instance's own
+
+    def batch(self, step: int) -> Batch:
+        return {}
+
+    def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
+        return torch.zeros(()), None
 
 
 def random_generator(*key: int) -> np.random.Generator:

@@ -36,9 +36,7 @@ def long_documents(stream: TokenStream, length: int) -> TokenStream:
     """The documents that fill a window of so many tokens. Raises DataError if none does."""
     documents = [d for d in np.split(stream.tokens, stream.starts[1:]) if len(d) > length]
     if not documents:
-        raise DataError(
-            f"no test document has the {length} tokens of the longest window: choose smaller task.multiples"
-        )
+        raise DataError(f"no test document has the {length} tokens of the longest window: choose a shorter one")
     starts = np.cumsum([0] + [len(document) for document in documents[:-1]])
     return TokenStream(np.concatenate(documents), starts)
 
@@ -78,6 +76,9 @@ class LanguageModeling:
         self.corpus = TokenizedCorpus(data, vocabulary_size, cache)
         self.model_arguments = {"vocabulary_size": self.corpus.tokenizer.get_vocab_size()}
         self.train = self.corpus.stream("train").tokens
+        self.test = self.corpus.stream("test")
+        if max(multiples) > 1:
+            self.test = long_documents(self.test, max(multiples) * length)
         if len(self.train) <= length:
             raise DataError(f"{data.name} has {len(self.train)} training tokens; task.length={length} needs more")
 
@@ -96,13 +97,10 @@ class LanguageModeling:
         return loss, state if self.carry_state else None
 
     def evaluate(self, model: nn.Module) -> Evaluation:
-        stream = self.corpus.stream("test")
-        if max(self.multiples) > 1:
-            stream = long_documents(stream, max(self.multiples) * self.length)
         result = Evaluation(tables={"protocol": []})
         for multiple in self.multiples:
             try:
-                self.evaluate_with(model, stream, multiple, result)
+                self.evaluate_with(model, multiple, result)
                 refused = ""
             except ValueError as error:  # a position that the model's scheme does not have
                 if multiple == 1:
@@ -112,11 +110,11 @@ class LanguageModeling:
                 result.metrics[f"refused/{multiple}x"] = float(bool(refused))
         return result
 
-    def evaluate_with(self, model: nn.Module, stream: TokenStream, multiple: int, result: Evaluation) -> None:
+    def evaluate_with(self, model: nn.Module, multiple: int, result: Evaluation) -> None:
         """Add what both protocols find with windows of `multiple` lengths."""
         window, place = multiple * self.length, "" if multiple == 1 else f"{multiple}x/"
         for name, stride in (("nonoverlapping", window), ("sliding", multiple * self.stride)):
-            scored = self.score(model, stream, window, stride)
+            scored = self.score(model, self.test, window, stride)
             tokens, size = len(scored.losses), scored.bytes
             loss = float(scored.losses.mean())
             result.metrics |= {
@@ -127,7 +125,7 @@ class LanguageModeling:
             if multiple > 1:
                 result.metrics[f"{name}/{place}degradation"] = loss - result.metrics[f"{name}/loss"]
             result.tables["protocol"].append(
-                {"protocol": name, "window": window, "stride": stride, "tokens": tokens, "bytes": size, "loss": loss}
+                {"protocol": name, "window": window, "stride": stride, "tokens": tokens, "bytes": size}
             )
             if name == "nonoverlapping" and max(self.multiples) > 1:
                 result.tables["by_position"] = scored.by_position(bin=self.length // 4)

@@ -161,13 +161,13 @@ def listed(prefix: str, name: str, value: str) -> Builder:
     return build
 
 
-def drawn(table: str, level: str, x: str, y: str, said: str) -> Builder:
+def drawn(table: str, level: str, x: str, y: str, said: str, logarithmic: bool = False) -> Builder:
     """A recorded table of points (x, value) as lines, one for every value of `level`; of the first run that has it."""
 
     def build(runs: Sequence[Run]) -> Built:
         rows = next((run.tables[table] for run in runs if run.tables.get(table)), [])
         rows = [{"level": str(row[level]), "x": row["x"], "value": row["value"]} for row in rows]
-        return charts.lines(rows, x, y, said) if rows else None
+        return charts.lines(rows, x, y, said, logarithmic) if rows else None
 
     return build
 

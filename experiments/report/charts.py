@@ -114,36 +114,44 @@ def undrawn(count: int) -> str:
     return f"Runs without a finite value, not drawn: {count}." if count else ""
 
 
-def curves(rows: list[Row], title: str, level: str, group: str) -> Chart:
-    """A line for every level by step, with the range over the seeds as a band; a click in the legend picks one."""
+def curves(
+    rows: list[Row], title: str, level: str, group: str, across: str = "step", logarithmic: bool = False
+) -> Chart:
+    """A line for every level by step, with the range over the seeds as a band; a click in the legend picks one.
+
+    across: what a step is, where it is none of training. logarithmic: both axes.
+    """
     levels, groups = distinct(rows, "level"), distinct(rows, "group")
     grouped = len(groups) > 1
     picked = alt.selection_point(fields=["level"], bind="legend")
     colour = series("level", levels, level, symbolType="stroke")
     dash: dict[str, Any] = {"strokeDash": dashes("group", groups, group)} if grouped else {}
-    x = alt.X("step:Q", title="step", axis=alt.Axis(grid=False))
+    scale = alt.Scale(type="log" if logarithmic else "linear", zero=False)
+    x = alt.X("step:Q", title=across, axis=alt.Axis(grid=False), scale=scale)
     told = [alt.Tooltip("level:N", title=level)] + ([alt.Tooltip("group:N", title=group)] if grouped else [])
-    told += [alt.Tooltip(f"{name}:Q", title=name, format=".4~g") for name in ("step", "n", "mean", "low", "high")]
+    told += [alt.Tooltip("step:Q", title=across, format=".4~g")]
+    told += [alt.Tooltip(f"{name}:Q", title=name, format=".4~g") for name in ("n", "mean", "low", "high")]
     base = named("curves")
     bands = base.mark_area(opacity=0.12).encode(
         x=x,
-        y=alt.Y("low:Q", title=title, scale=alt.Scale(zero=False)),
+        y=alt.Y("low:Q", title=title, scale=scale),
         y2="high:Q",
         color=colour,
         detail="group:N",
         opacity=alt.condition(picked, alt.value(0.14), alt.value(0.0)),
     )
-    lines = base.mark_line(strokeWidth=1.8).encode(
+    few = len({row["step"] for row in rows}) < 20  # of a line through few points, the points are seen
+    lines = base.mark_line(strokeWidth=1.8, point=few).encode(
         x=x, y="mean:Q", color=colour, **dash, opacity=alt.condition(picked, alt.value(1.0), alt.value(0.12))
     )
     targets = base.mark_point(size=60, opacity=0).encode(x=x, y="mean:Q", tooltip=told)
     spec = finish(fitted(alt.layer(bands, lines, targets).add_params(picked), HEIGHT), curves=rows)
     last = [row for row in rows if row["step"] == max(other["step"] for other in rows)]
-    return Chart(spec, f"At the last step drawn. {in_words(last)}")
+    return Chart(spec, f"At the last {across} drawn. {in_words(last)}")
 
 
-def lines(rows: list[Row], x: str, y: str, level: str) -> Chart:
-    """Lines through points (x, value), one for every level."""
+def lines(rows: list[Row], x: str, y: str, level: str, logarithmic: bool = False) -> Chart:
+    """Lines through points (x, value), one for every level; x on a logarithmic axis if asked for."""
     levels = distinct(rows, "level")
     told = [
         alt.Tooltip("level:N", title=level),
@@ -152,7 +160,12 @@ def lines(rows: list[Row], x: str, y: str, level: str) -> Chart:
     ]
     few = len(rows) < 100  # of a line through few points, the points are seen
     chart = named("curves").mark_line(strokeWidth=1.8, point=few).encode(
-        x=alt.X("x:Q", title=x, axis=alt.Axis(grid=False)),
+        x=alt.X(
+            "x:Q",
+            title=x,
+            axis=alt.Axis(grid=False),
+            scale=alt.Scale(type="log") if logarithmic else alt.Undefined,
+        ),
         y=alt.Y("value:Q", title=y),
         color=series("level", levels, level, symbolType="stroke"),
         tooltip=told,

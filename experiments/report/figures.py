@@ -1,10 +1,8 @@
 """Which figures an experiment is shown by. A new experiment adds an entry, or has none and gets a default."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from experiments.report.builders import (
-    Builder,
     against,
     drawn,
     final_values,
@@ -20,33 +18,8 @@ from experiments.report.builders import (
     samples,
     wins,
 )
-from experiments.report.data import LEFT_OUT
-from experiments.statistics import SMOOTHING
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart or a table, what to look for in it, and in whose section it stands: in every one's if `idea` is empty.
-
-    `build` returns None where the runs hold nothing to show.
-    """
-
-    title: str
-    look_for: str
-    build: Builder
-    idea: str = ""
-
-
-SEEDS = (
-    "Look at whether the intervals overlap and how far single seeds lie apart; points are seeds, ticks are means, "
-    "and lines their 95 % intervals. The ledger weighs differences paired by seed, which can be known more closely."
-)
-CURVES = (
-    "Look at which line lies lower, and from which step on. Each run is smoothed by an exponential moving average that "
-    f"keeps {SMOOTHING:g} of its past; lines are means over seeds, bands go from the lowest seed to the highest, and "
-    f"the first {100 * LEFT_OUT:g} % of the steps are left out. A click in the legend picks one line."
-)
-
+from experiments.report.figure import CURVES, SEEDS, Figure, language_model
+from experiments.report.position_figures import POSITION_FIGURES
 
 PRINTED = {  # better / equal / worse of nine models: Ramachandran et al. 2017, table 3
     "relu": "9 / 0 / 0",
@@ -59,16 +32,8 @@ PRINTED = {  # better / equal / worse of nine models: Ramachandran et al. 2017, 
 }
 
 
-def language_model(level: str, what: str) -> tuple[Figure, ...]:
-    """What every language-modelling experiment shows."""
-    loss = "nonoverlapping/loss"
-    return (
-        Figure(f"Test loss by {what}", SEEDS, final_values(loss, "test loss, nats per token", level)),
-        Figure(f"Training loss by {what}", CURVES, learning_curves(level)),
-    )
-
-
 FIGURES: dict[str, tuple[Figure, ...]] = {
+    **POSITION_FIGURES,
     "properties": (
         Figure(
             "Swish for several β",
@@ -106,6 +71,25 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             "Largest change of a score by the prefix",
             "Look at which schemes stay within the rounding of float64, below 1e-12, and which do not.",
             listed("score_change", "scheme", "largest absolute change"),
+            "RoPE",
+        ),
+        Figure(
+            "Score of equal queries and keys by distance",
+            "Look at the distance at which a curve first falls below zero: from there on, what is further away is "
+            "pushed down. Mean over the pairs of a head of width 128.",
+            drawn("reach", "base", "distance, tokens", "mean of cos(distance · θ)", "base", logarithmic=True),
+            "RoPE",
+        ),
+        Figure(
+            "Rotation by elements and by the matrix",
+            "Look at whether the two differ by more than float64 rounds.",
+            recorded("rotations"),
+            "RoPE",
+        ),
+        Figure(
+            "Decoding from a cache",
+            "Look at the largest difference between logits from the cache and of the whole sequence, in float64.",
+            recorded("caches"),
             "RoPE",
         ),
         Figure(
@@ -161,7 +145,6 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         ),
     ),
     "feedforward_lm": language_model("activation", "activation and feed-forward"),
-    "positions": language_model("position", "position scheme"),
     "memory_lm": (
         *language_model("attention", "attention"),
         Figure(
@@ -202,6 +185,11 @@ TITLES = {
     "activation_search": "The search for activations",
     "feedforward_lm": "Feed-forwards in a language model",
     "positions": "Positions in a language model",
+    "linear_attention": "Positions in linear attention",
+    "extrapolation": "Beyond the trained length",
+    "context_extension": "Extending the context",
+    "masked_lm": "Positions in a masked language model",
+    "position_cost": "The cost of positions",
     "memory_lm": "Memories in a language model",
     "passkey": "Passkey retrieval",
     "summarization": "Summaries of long texts",

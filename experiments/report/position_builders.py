@@ -1,0 +1,114 @@
+"""Charts that show position schemes: beyond the trained length, while being extended, and by their cost."""
+
+from collections.abc import Iterable, Sequence
+
+from experiments.report import charts
+from experiments.report.builders import Builder, Built
+from experiments.report.data import Row, Run, factors_of, short, summarize
+
+HERE, PAPER = "here", "ALiBi paper, 247M"
+
+# Validation perplexity by length in trained lengths of 512 (Press et al. 2022, table 2).
+PAPER_PERPLEXITY: dict[str, dict[float, float]] = {
+    "sinusoidal": {1: 20.05, 1012 / 512: 43.54, 3512 / 512: 178.97, 10512 / 512: 341.53},
+    "rope": {1: 20.07, 1012 / 512: 21.37, 3512 / 512: 35.54, 10512 / 512: 60.77},
+    "relative_bias": {1: 19.65, 1012 / 512: 18.79, 3512 / 512: 22.91, 10512 / 512: 52.95},
+    "alibi": {1: 19.73, 1012 / 512: 18.73, 3512 / 512: 18.40, 10512 / 512: 18.32},
+}
+
+# Words a second as a share of sinusoidal's (table 1).
+PAPER_SPEED: dict[str, dict[str, float]] = {
+    "training": {"rope": 17.7 / 26.0, "relative_bias": 13.0 / 26.0, "alibi": 25.8 / 26.0},
+    "evaluation": {"rope": 39.4 / 77.8, "relative_bias": 20.2 / 77.8, "alibi": 76.4 / 77.8},
+}
+
+
+def banded(points: Iterable[tuple[str, str, float, float]]) -> list[Row]:
+    """Mean, least and greatest of the values at every (level, group, step), in the order in which they first come."""
+    cells: dict[tuple[str, str, float], list[float]] = {}
+    for level, group, step, value in points:
+        cells.setdefault((level, group, step), []).append(value)
+    return [
+        {"level": level, "group": group, "step": step, "n": len(values)}
+        | {"mean": sum(values) / len(values), "low": min(values), "high": max(values)}
+        for (level, group, step), values in cells.items()
+    ]
+
+
+def beyond_the_trained_length(protocol: str, beside_the_paper: bool) -> Builder:
+    """Perplexity at a multiple of the trained length, as a multiple of that at the trained length itself."""
+
+    def build(runs: Sequence[Run]) -> Built:
+        points: list[tuple[str, str, float, float]] = []
+        for run in runs:
+            level, first = run.factors["position"], run.value(f"{protocol}/perplexity")
+            for name in run.evaluation()[1]:
+                kind, *place = name.split("/")
+                if kind == protocol and place[-1] == "perplexity" and first:
+                    step = float(place[0].removesuffix("x")) if len(place) == 2 else 1.0
+                    points.append((name_of(level), HERE, step, (run.value(name) or 0.0) / first))
+        if beside_the_paper:
+            for level, curve in PAPER_PERPLEXITY.items():
+                points += [(name_of(level), PAPER, step, value / curve[1]) for step, value in curve.items()]
+        said = "perplexity / that at the trained length"
+        rows = sorted(banded(points), key=lambda row: row["step"])
+        return charts.curves(rows, said, "scheme", "measured", "length / trained length", True) if points else None
+
+    return build
+
+
+def loss_by_place(runs: Sequence[Run]) -> Built:
+    """The loss of tokens by their place in the longest window that a model was evaluated with."""
+    points = [
+        (name_of(run.factors["position"]), "", float(row["position"]), row["loss"])
+        for run in runs
+        for row in run.tables.get("by_position", ())
+    ]
+    said = "place in the longest window, tokens"
+    return charts.curves(banded(points), "test loss, nats per token", "scheme", "", said) if points else None
+
+
+def by_evaluation(metric: str, title: str, level: str) -> Builder:
+    """A metric by the step of the evaluation; the other factors are groups."""
+
+    def build(runs: Sequence[Run]) -> Built:
+        rest = [name for name in factors_of(runs) if name != level]
+        points = [
+            (name_of(run.factors[level]), run.label(rest), float(step), metrics[metric])
+            for run in runs
+            for step, metrics in sorted(run.record.summary["evaluations"].items(), key=lambda pair: int(pair[0]))
+            if metric in metrics
+        ]
+        rows = banded(points)
+        return charts.curves(rows, title, short(level), ", ".join(map(short, rest))) if points else None
+
+    return build
+
+
+def speed(work: str) -> Builder:
+    """Tokens a second of every scheme at the greatest length, as a share of sinusoidal's, beside the paper's."""
+
+    def build(runs: Sequence[Run]) -> Built:
+        rows: list[Row] = []
+        for run in runs:
+            costs = [row for row in run.tables.get("costs", ()) if row["work"] == work]
+            longest = max((row["length"] for row in costs), default=0)
+            rows += [
+                {"level": name_of(row["scheme"]), "group": HERE, "seed": run.job.seed, "value": row["speed"]}
+                for row in costs
+                if row["length"] == longest
+            ]
+        if not rows:
+            return None
+        rows += [
+            {"level": name_of(scheme), "group": PAPER, "seed": "", "value": value}
+            for scheme, value in PAPER_SPEED.get(work, {}).items()
+        ]
+        return charts.bars(rows, summarize(rows, ["level", "group"]), "tokens/s, × sinusoidal's", "scheme")
+
+    return build
+
+
+def name_of(scheme: str) -> str:
+    """A scheme's name as text."""
+    return scheme.replace("_", " ")
