@@ -1,7 +1,6 @@
 """What a position scheme costs: speed and memory of training, evaluation and cached decoding, side by side."""
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 
 from experiments import environment
 from experiments.config import compose_unchecked
-from experiments.memory import peak_bytes
+from experiments.measure import in_turn, peak_bytes
 from models.initialization import initialize
 from models.positions.rotary import Rotary, rotation_matrix
 from tasks.base import Evaluation, Measurement
@@ -21,21 +20,6 @@ from tasks.base import Evaluation, Measurement
 PEER = "sinusoidal"  # what every scheme is compared with, as in the ALiBi paper's table 1
 VOCABULARY = 1024
 DECODED = 8  # tokens of a timed piece of decoding
-
-
-def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """The seconds of each call, all of them in turn and often, so that a slow moment of the machine hits all alike."""
-    for call in calls.values():
-        call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - started)
-    return times
 
 
 class PositionCost(Measurement):

@@ -43,7 +43,7 @@ def test_runs_share_the_run_they_start_from(extended: Path) -> None:
 
 
 def test_a_run_begins_with_the_weights_of_the_one_it_starts_from(extended: Path) -> None:
-    """With the very same positions: at its step 0, the text at the trained length has the loss the first run ended at."""
+    """With the very same positions, at its step 0 it finds as many digits as the first run did at its end."""
     (first,), later = split(extended)
     plain = next(record for record in later if record.config["position"]["_target_"].endswith(".Rotary"))
     digits = "digits/128/start"
@@ -86,9 +86,7 @@ def test_positions_that_do_not_fit_are_refused_before_any_work(
 
 
 def test_what_positions_cost_is_measured_beside_each_other(program: Program, tmp_path: Path) -> None:
-    ended = program(
-        "experiment=position_cost", "scale=smoke", f"outputs={tmp_path}", "tracking=none", "task.tokens=128"
-    )
+    ended = program("experiment=position_cost", "scale=smoke", f"outputs={tmp_path}", "tracking=none")
     assert ended.returncode == 0, ended.stderr
     (record,) = records(tmp_path)
     costs = json.loads((record.folder / "tables.json").read_text())["costs"]

@@ -1,5 +1,6 @@
-"""Peak memory of a call, as the bytes of tensors that are alive at a time."""
+"""Time of calls, beside each other, and peak memory of one, as the bytes of tensors that are alive at a time."""
 
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,21 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+
+def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """The seconds of each call, all of them in turn and often, so that a slow moment of the machine hits all alike."""
+    for call in calls.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - started)
+    return times
 
 
 class Tally(TorchDispatchMode):
