@@ -139,7 +139,7 @@ def decoding_table(precision: str) -> Table:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             for _ in range(DECODED):
                 llama(token, past_key_values=cache)
-        cache.crop(CACHED)
+        cache.crop(-DECODED)
 
     times = in_turn({"ours": decode_ours, "llama": decode_llama}, 2 * REPEATS)
     table = Table("decoding", "ms a token", "against Llama", title=f"one token at a time after {CACHED:,}, 2 layers")

@@ -31,7 +31,26 @@ def skew(values: Tensor, keys: int) -> Tensor:
     return padded[..., 1:, :].reshape(*outer, queries, count)[..., :keys]
 
 
-class RelativeBias(Position):
+class Relative(Position):
+    """What the schemes have in common: something that depends on distances alone, computed once for all layers."""
+
+    def __init__(self, width: int, heads: int, causal: bool = True):
+        super().__init__(width, heads, causal)
+        self.kept: tuple[Tensor, Tensor, Tensor] | None = None  # positions of queries and keys, and what follows
+
+    def by_distance(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        """`prepare` for every distance between these queries and keys."""
+        if self.kept is None or self.kept[0] is not query_positions or self.kept[1] is not key_positions:
+            prepared = self.prepare(distances(query_positions, key_positions))
+            self.kept = query_positions, key_positions, prepared
+        return self.kept[2]
+
+    def prepare(self, distance: Tensor) -> Tensor:
+        """What a scheme makes of distances query - key (D,), before anything that is trained."""
+        return distance
+
+
+class RelativeBias(Relative):
     """T5's relative bias: a trained number per head and bucket of distances (Raffel et al. 2020, section 2.1).
 
     Half of the buckets hold one distance each, the other half grow logarithmically up to `max_distance`, beyond which
@@ -44,8 +63,8 @@ class RelativeBias(Position):
         self.max_distance = max_distance
         self.table = nn.Parameter(torch.zeros(buckets, heads))
 
-    def bucket(self, distance: Tensor) -> Tensor:
-        """The bucket, from 0 to buckets - 1, of each distance query - key."""
+    def prepare(self, distance: Tensor) -> Tensor:
+        """The bucket, from 0 to buckets - 1, of each distance query - key, (D,)."""
         buckets, first = self.table.shape[0], torch.zeros_like(distance)
         if self.causal:
             distance = distance.clamp(min=0)
@@ -59,11 +78,11 @@ class RelativeBias(Position):
         return first + torch.where(distance < exact, distance, far)
 
     def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        values = self.table[self.bucket(distances(query_positions, key_positions))].T.to(query.dtype)
+        values = self.table[self.by_distance(query_positions, key_positions)].T.to(query.dtype)
         return spread(values, query.shape[2], key.shape[2])  # (H, Tq, Tk)
 
 
-class ALiBi(Position):
+class ALiBi(Relative):
     """Attention with linear biases: -slope · |distance|, with a slope per head (Press et al. 2022, section 3).
 
     Slopes are the powers 2^(-8/H), 2^(-16/H), … 2^-8; for a number of heads that is no power of two, those of the
@@ -77,13 +96,15 @@ class ALiBi(Position):
         between = [2 ** (-4 * (i + 1) / power) for i in range(0, 2 * (self.heads - power), 2)]
         return torch.tensor(first + between, dtype=torch.float64)
 
+    def prepare(self, distance: Tensor) -> Tensor:
+        return -self.slopes().to(distance.device)[:, None] * distance.abs()  # (H, D)
+
     def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        distance = distances(query_positions, key_positions).abs()
-        values = -self.slopes().to(query.device)[:, None] * distance
+        values = self.by_distance(query_positions, key_positions)
         return spread(values.to(query.dtype), query.shape[2], key.shape[2])  # (H, Tq, Tk)
 
 
-class Shaw(Position):
+class Shaw(Relative):
     """A trained vector per distance, clipped at `max_distance`, that is added to the key (Shaw et al. 2018, eq. 4).
 
     All heads share the vectors. Those that the paper also adds to the values are left out: its ablation finds them
@@ -95,13 +116,16 @@ class Shaw(Position):
         self.max_distance = max_distance
         self.table = nn.Parameter(torch.zeros((1 if causal else 2) * max_distance + 1, self.head_width))
 
-    def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+    def prepare(self, distance: Tensor) -> Tensor:
         lowest = 0 if self.causal else -self.max_distance
-        clipped = distances(query_positions, key_positions).clamp(lowest, self.max_distance) - lowest
-        return skew(query @ self.table[clipped].T.to(query.dtype), key.shape[2]) * self.head_width**-0.5
+        return distance.clamp(lowest, self.max_distance) - lowest  # rows of the table
+
+    def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        rows = self.by_distance(query_positions, key_positions)
+        return skew(query @ self.table[rows].T.to(query.dtype), key.shape[2]) * self.head_width**-0.5
 
 
-class TransformerXLRelative(Position):
+class TransformerXLRelative(Relative):
     """Transformer-XL's scheme: (q + u) · k + (q + v) · W_R R(distance), R the sinusoids (Dai et al. 2019, section 3.3).
 
     u, v and, unlike in the paper, W_R too are shared by all layers.
@@ -113,9 +137,12 @@ class TransformerXLRelative(Position):
         self.content_bias = nn.Parameter(torch.zeros(width))  # u
         self.distance_bias = nn.Parameter(torch.zeros(width))  # v
 
+    def prepare(self, distance: Tensor) -> Tensor:
+        return waves(distance, self.width)
+
     def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        places = waves(distances(query_positions, key_positions), self.width)
-        encoded = self.relative(places.to(self.relative.weight.dtype)).to(query.dtype)
+        encoded = self.by_distance(query_positions, key_positions).to(self.relative.weight.dtype)
+        encoded = self.relative(encoded).to(query.dtype)
         encoded = encoded.view(-1, self.heads, self.head_width).permute(1, 2, 0)  # (H, d, Tq + Tk - 1)
         u, v = (
             bias.view(self.heads, 1, self.head_width).to(query.dtype)

@@ -59,7 +59,7 @@ def test_buckets_of_both_directions_equal_those_of_t5(buckets: int, max_distance
     distance = torch.arange(-3000, 3000)
     scheme = RelativeBias(WIDTH, HEADS, buckets, max_distance, causal=False)
     expected = T5Attention._relative_position_bucket(-distance, True, buckets, max_distance)
-    assert torch.equal(scheme.bucket(distance), expected)
+    assert torch.equal(scheme.prepare(distance), expected)
 
 
 @every_position

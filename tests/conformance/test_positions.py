@@ -169,7 +169,7 @@ def test_relative_buckets_equal_those_of_t5(buckets: int, max_distance: int) -> 
     distance = torch.arange(-50, 3000)
     scheme = RelativeBias(WIDTH, HEADS, buckets, max_distance)
     expected = T5Attention._relative_position_bucket(-distance, False, buckets, max_distance)
-    assert torch.equal(scheme.bucket(distance), expected)
+    assert torch.equal(scheme.prepare(distance), expected)
 
 
 def test_relative_bias_is_the_tables_number_for_head_and_bucket() -> None:
@@ -177,7 +177,7 @@ def test_relative_bias_is_the_tables_number_for_head_and_bucket() -> None:
     query_places, key_places = torch.arange(100, 160), torch.arange(20, 130)
     query, key = noise(1, HEADS, 60, WIDTH // HEADS), noise(1, HEADS, 110, WIDTH // HEADS)
     bias = scheme.bias(query, key, query_places, key_places)
-    buckets = scheme.bucket(query_places[:, None] - key_places)
+    buckets = scheme.prepare(query_places[:, None] - key_places)
     assert_close(bias, torch.stack([scheme.table[buckets, head] for head in range(HEADS)]))
 
 
