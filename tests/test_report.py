@@ -30,10 +30,28 @@ QUIET = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "properties": {"task.property": ("swish_shape", "rotary_distance", "memory_size", "delta_rewrite"), "seed": ("0",)},
+    "properties": {
+        "task.property": (
+            "swish_shape",
+            "rotary_distance",
+            "rotary_reach",
+            "cached_decoding",
+            "memory_size",
+            "delta_rewrite",
+        ),
+        "seed": ("0",),
+    },
     "activation_images": {"activation": ("relu", "silu", "swish"), "model.depth": ("8", "14"), "seed": ("0", "1")},
     "feedforward_lm": {"feedforward": ("mlp", "glu"), "activation": ("relu", "gelu", "silu"), "seed": ("0", "1")},
     "positions": {"position": ("none", "learned", "sinusoidal", "relative_bias", "rope", HOSTILE), "seed": ("0", "1")},
+    "extrapolation": {"position": ("learned", "sinusoidal", "relative_bias", "alibi", "rope"), "seed": ("0", "1")},
+    "context_extension": {
+        "position": ("rope", "rope_interpolated", "rope_base_500k"),
+        "extension": ("2", "8"),
+        "seed": ("0", "1"),
+    },
+    "masked_lm": {"position": ("learned", "rope"), "seed": ("0", "1")},
+    "position_cost": {"seed": ("0", "1")},
     "memory_lm": {
         "attention": ("full", "window", "transformer_xl", "infini_linear", "infini_delta"),
         "seed": ("0", "1"),
@@ -51,6 +69,32 @@ TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
         "distances": [{"beta": 1.0, "distance_to_linear": 1.2, "distance_to_relu": 0.2}],
     },
     "rotary_distance": {"scores": [{"scheme": "rope", "alone": 0.5, "after": 0.5}, {"scheme": HOSTILE, "after": 0.1}]},
+    "rotary_reach": {
+        "reach": [
+            {"base": base, "x": 2**i, "value": math.cos(i / size)}
+            for base, size in (("1", 4), ("2", 8))
+            for i in range(18)
+        ]
+    },
+    "cached_decoding": {"caches": [{"scheme": HOSTILE, "largest_deviation": 1e-15}]},
+    "extrapolation": {"by_position": [{"position": 16 + 32 * i, "loss": 4 - i / 100} for i in range(64)]},
+    "position_cost": {
+        "costs": [
+            {
+                "work": work,
+                "length": length,
+                "scheme": scheme,
+                "tokens_per_second": 1e4,
+                "speed": speed,
+                "peak_bytes": 9,
+                "memory": 1.0,
+            }
+            for work in ("training", "evaluation", "decoding")
+            for length in (256, 1024)
+            for scheme, speed in (("sinusoidal", 1.0), ("rope", 0.9), ("alibi", 0.8), (HOSTILE, 0.5))
+        ],
+        "rotations": [{"head_width": 32, "length": 256, "matrix_time": 15.0, "matrix_memory": 6.4}],
+    },
     "memory_size": {"memory": [{"mechanism": "infini", "floats": 1585152}]},
     "delta_rewrite": {"rewrites": [{"update": "delta", "keys": "orthogonal", "second write / first": 0.0}]},
     "summarization": {"samples": [{"document": "A text.\n" + HOSTILE, "reference": HOSTILE, "summary": HOSTILE}]},
@@ -88,6 +132,12 @@ def write(record: Record, job: Job) -> None:
         metrics |= {place: chance.uniform(0.7, 1) for place in places}
         metrics["digits/512/start"] = math.inf
         first |= {place: chance.uniform(0, 0.2) for place in places}
+    if job.experiment == "extrapolation":
+        protocols = [f"{kind}/{n}perplexity" for kind in ("nonoverlapping", "sliding") for n in ("", "2x/", "8x/")]
+        metrics |= {name: chance.uniform(30, 60) for name in protocols}
+    if job.experiment == "context_extension":
+        places = {f"digits/{128 * n}/start": chance.uniform(0, 1) for n in (1, 2, 8)}
+        first, metrics = ({**old, "digits_beyond": chance.uniform(0, 1), **places} for old in (first, metrics))
     if job.experiment == "summarization":
         scores = ("rouge1", "rouge2", "rougeL", "overall")
         metrics |= {f"{prefix}{s}": chance.uniform(5, 20) for prefix in ("", "baseline/lead/") for s in scores}

@@ -126,26 +126,28 @@ def curves(
     picked = alt.selection_point(fields=["level"], bind="legend")
     colour = series("level", levels, level, symbolType="stroke")
     dash: dict[str, Any] = {"strokeDash": dashes("group", groups, group)} if grouped else {}
-    scale = alt.Scale(type="log" if logarithmic else "linear", zero=False)
-    x = alt.X("step:Q", title=across, axis=alt.Axis(grid=False), scale=scale)
+    steps = alt.Scale(type="log", nice=False) if logarithmic else alt.Undefined
+    values = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False)
+    x = alt.X("step:Q", title=across, axis=alt.Axis(grid=False), scale=steps)
     told = [alt.Tooltip("level:N", title=level)] + ([alt.Tooltip("group:N", title=group)] if grouped else [])
     told += [alt.Tooltip("step:Q", title=across, format=".4~g")]
     told += [alt.Tooltip(f"{name}:Q", title=name, format=".4~g") for name in ("n", "mean", "low", "high")]
     base = named("curves")
     bands = base.mark_area(opacity=0.12).encode(
         x=x,
-        y=alt.Y("low:Q", title=title, scale=scale),
+        y=alt.Y("low:Q", title=title, scale=values),
         y2="high:Q",
         color=colour,
         detail="group:N",
         opacity=alt.condition(picked, alt.value(0.14), alt.value(0.0)),
     )
-    few = len({row["step"] for row in rows}) < 20  # of a line through few points, the points are seen
-    lines = base.mark_line(strokeWidth=1.8, point=few).encode(
-        x=x, y="mean:Q", color=colour, **dash, opacity=alt.condition(picked, alt.value(1.0), alt.value(0.12))
-    )
+    shown = alt.condition(picked, alt.value(1.0), alt.value(0.12))
+    lines = base.mark_line(strokeWidth=1.8).encode(x=x, y="mean:Q", color=colour, **dash, opacity=shown)
     targets = base.mark_point(size=60, opacity=0).encode(x=x, y="mean:Q", tooltip=told)
-    spec = finish(fitted(alt.layer(bands, lines, targets).add_params(picked), HEIGHT), curves=rows)
+    layers = [bands, lines, targets]
+    if len({row["step"] for row in rows}) < 20:  # of a line through few points, the points are seen
+        layers.append(base.mark_point(filled=True, size=36).encode(x=x, y="mean:Q", color=colour, opacity=shown))
+    spec = finish(fitted(alt.layer(*layers).add_params(picked), HEIGHT), curves=rows)
     last = [row for row in rows if row["step"] == max(other["step"] for other in rows)]
     return Chart(spec, f"At the last {across} drawn. {in_words(last)}")
 
@@ -164,7 +166,7 @@ def lines(rows: list[Row], x: str, y: str, level: str, logarithmic: bool = False
             "x:Q",
             title=x,
             axis=alt.Axis(grid=False),
-            scale=alt.Scale(type="log") if logarithmic else alt.Undefined,
+            scale=alt.Scale(type="log", nice=False) if logarithmic else alt.Undefined,
         ),
         y=alt.Y("value:Q", title=y),
         color=series("level", levels, level, symbolType="stroke"),

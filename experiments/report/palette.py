@@ -55,5 +55,5 @@ def shapes(field: str, levels: Sequence[str], title: str = "", shown: bool = Tru
 def dashes(field: str, levels: Sequence[str], title: str = "") -> alt.StrokeDash:
     """A dash for every level."""
     chosen = [DASHES[index % len(DASHES)] for index in range(len(levels))]
-    key = legend(levels, title, symbolType="stroke")
+    key = legend(levels, title, symbolType="stroke", symbolStrokeColor="var(--ink)")
     return alt.StrokeDash(f"{field}:N", sort=levels, scale=alt.Scale(domain=levels, range=chosen), legend=key)

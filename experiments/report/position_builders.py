@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from experiments.report import charts
 from experiments.report.builders import Builder, Built
-from experiments.report.data import Row, Run, factors_of, short, summarize
+from experiments.report.data import Row, Run, summarize
 
 HERE, PAPER = "here", "ALiBi paper, 247M"
 
@@ -68,21 +68,37 @@ def loss_by_place(runs: Sequence[Run]) -> Built:
     return charts.curves(banded(points), "test loss, nats per token", "scheme", "", said) if points else None
 
 
-def by_evaluation(metric: str, title: str, level: str) -> Builder:
-    """A metric by the step of the evaluation; the other factors are groups."""
+def most_extended(runs: Sequence[Run]) -> list[Run]:
+    """The runs with the greatest extension there is."""
+    greatest = max((int(run.factors["extension"]) for run in runs), default=0)
+    return [run for run in runs if int(run.factors["extension"]) == greatest]
+
+
+def by_evaluation(metric: str, title: str) -> Builder:
+    """A metric by the step of the evaluation, at the greatest extension."""
 
     def build(runs: Sequence[Run]) -> Built:
-        rest = [name for name in factors_of(runs) if name != level]
         points = [
-            (name_of(run.factors[level]), run.label(rest), float(step), metrics[metric])
-            for run in runs
+            (name_of(run.factors["position"]), "", float(step), metrics[metric])
+            for run in most_extended(runs)
             for step, metrics in sorted(run.record.summary["evaluations"].items(), key=lambda pair: int(pair[0]))
             if metric in metrics
         ]
-        rows = banded(points)
-        return charts.curves(rows, title, short(level), ", ".join(map(short, rest))) if points else None
+        return charts.curves(banded(points), title, "scheme", "") if points else None
 
     return build
+
+
+def passkeys_by_length(runs: Sequence[Run]) -> Built:
+    """The share of a passkey's digits that is found at the end of fine-tuning, by the length of the prompt."""
+    points = [
+        (name_of(run.factors["position"]), "", float(name.split("/")[1]), value)
+        for run in most_extended(runs)
+        for name, value in run.evaluation()[1].items()
+        if name.startswith("digits/")
+    ]
+    rows = sorted(banded(points), key=lambda row: row["step"])
+    return charts.curves(rows, "share of digits", "scheme", "", "prompt length, tokens") if points else None
 
 
 def speed(work: str) -> Builder:

@@ -1,8 +1,14 @@
 """The figures of the experiments on positions."""
 
-from experiments.report.builders import final_values, learning_curves, recorded, retrieval
+from experiments.report.builders import final_values, learning_curves, recorded
 from experiments.report.figure import CURVES, SEEDS, Figure, language_model
-from experiments.report.position_builders import beyond_the_trained_length, by_evaluation, loss_by_place, speed
+from experiments.report.position_builders import (
+    beyond_the_trained_length,
+    by_evaluation,
+    loss_by_place,
+    passkeys_by_length,
+    speed,
+)
 
 POSITION_FIGURES: dict[str, tuple[Figure, ...]] = {
     "positions": language_model("position", "position scheme"),
@@ -28,18 +34,20 @@ POSITION_FIGURES: dict[str, tuple[Figure, ...]] = {
     "context_extension": (
         Figure(
             "Loss at the extended length, by step of fine-tuning",
-            "Look at how much is lost at step 0, and which scaling ends lowest.",
-            by_evaluation("extended/loss", "test loss, nats per token", "position"),
+            "Look at how much is lost at step 0, and which scaling ends lowest. At the greatest extension.",
+            by_evaluation("extended/loss", "test loss, nats per token"),
         ),
         Figure(
             "Digits of passkeys found beyond the trained length",
-            "Look at which scaling finds keys further back than any it was trained on; chance is 0.1.",
-            by_evaluation("digits_beyond", "share of digits", "position"),
+            "Look at which scaling finds keys further back than any it was trained on; chance is 0.1. At the greatest "
+            "extension.",
+            by_evaluation("digits_beyond", "share of digits"),
         ),
         Figure(
             "Passkeys by length of the prompt",
-            "Look along a row for how far back a key at the start is found. Means over seeds.",
-            retrieval("digits"),
+            "Look at how far back a key at the start of the prompt is still found after fine-tuning; the shortest "
+            "prompts are as long as those trained on. At the greatest extension.",
+            passkeys_by_length,
         ),
     ),
     "masked_lm": (
