@@ -140,8 +140,8 @@ def assemble(planned: Plan) -> tuple[Any, nn.Module]:
     longest, limit = getattr(task, "length", 0), getattr(model, "limit", None)
     if limit is not None and longest > limit:
         raise ConfigError(
-            f"task.length={longest} is beyond the {limit} positions of the model: make its table longer "
-            "(position.max_length) or choose a scheme without one"
+            f"the task's sequences of {longest} tokens are beyond the {limit} positions of the model: make its table "
+            "longer (position.max_length) or choose a scheme without one"
         )
     initialize(model, config["seed"], config["training"]["initial_gain"])
     return task, model

@@ -21,7 +21,8 @@ class Evaluation:
 class Task(Protocol):
     """A task knows nothing of how it is configured, tracked or recorded.
 
-    model_arguments: what a model must be told to fit the task, such as its vocabulary's size.
+    model_arguments: what a model must be told to fit the task, such as its vocabulary's size. A task of sequences has a
+    `length` too, the tokens of the longest that a model must be defined for.
     """
 
     model_arguments: dict[str, int]

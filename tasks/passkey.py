@@ -71,6 +71,8 @@ class Passkey:
         self.stages = [Stage(**stage) for stage in stages]  # type: ignore[arg-type]
         self.language_weight, self.prompts = language_weight, prompts
         self.evaluation_lengths = evaluation_lengths
+        trained = [segment_length * stage.shortest * 2**stage.doublings for stage in self.stages]
+        self.length = max(trained + evaluation_lengths)
         self.introduction = self.encode(INTRODUCTION)
         self.filler = self.encode(FILLER)
         self.question = self.encode(QUESTION)

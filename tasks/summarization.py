@@ -61,6 +61,7 @@ class Summarization:
     ):
         self.seed, self.batch_size = seed, batch_size
         self.source_length, self.summary_length = source_length, summary_length
+        self.length = source_length + summary_length - 1  # the last token of a summary is never read
         self.evaluation_documents = evaluation_documents
         self.data = data
         self.tokenizer = TokenizedCorpus(PairTexts(data), vocabulary_size, cache).tokenizer

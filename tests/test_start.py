@@ -68,7 +68,15 @@ def test_a_first_run_that_is_damaged_is_told_in_one_line(extended: Path, program
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["experiment=positions", "position=learned", "position.max_length=32"], "task.length=64 is beyond the 32"),
+        (
+            ["experiment=positions", "position=learned", "position.max_length=32"],
+            "sequences of 64 tokens are beyond the 32 positions",
+        ),
+        (["experiment=passkey", "position=learned", "position.max_length=200"], "of 256 tokens are beyond the 200"),
+        (
+            ["experiment=summarization", "position=learned", "position.max_length=150"],
+            "of 151 tokens are beyond the 150",
+        ),
         (["experiment=positions", "position=rope", "position.base=1"], "must be above 1, not 1"),
         (["experiment=positions", "position=rope", "model.width=30", "model.heads=2"], "must be even, not 15"),
         (["experiment=positions", "position=rope_yarn", "position.factor=0.5"], "must be at least 1, not 0.5"),
