@@ -62,12 +62,9 @@ class Turn(torch.autograd.Function):
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x (…, T, d) turned by the angles with these cos and sin (T, d / 2)."""
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    left, right = turned.chunk(2, dim=-1)
-    torch.mul(first, cos, out=left).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=right).addcmul_(first, sin)
-    return turned
+    first, second = x.contiguous().chunk(2, dim=-1)
+    halves = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
+    return torch.cat(halves, dim=-1)
 
 
 def rotation_matrix(frequencies: Tensor, position: int) -> Tensor:
