@@ -78,13 +78,13 @@ def test_the_same_seed_gives_the_same_bytes(swept, program: Program, tmp_path: P
 
 
 def test_a_job_that_fails_is_recorded_and_the_others_go_on(program: Program, tmp_path: Path) -> None:
-    sweep = ("-m", "position=learned", "position.max_length=8,256", "seed=0", "tracking=none")
+    sweep = ("-m", "position=rope", "optimizer.lr=-1,0.003", "seed=0", "tracking=none")
     process = program(*tiny(tmp_path, *sweep))
     assert process.returncode == 1
     statuses = sorted(record.status for record in records(tmp_path))
     assert statuses == ["failed", "finished"]
     failed = next(record for record in records(tmp_path) if record.status == "failed")
-    assert "learned positions hold 8 places" in failed.read("status.json")["traceback"]
+    assert "Invalid learning rate: -1" in failed.read("status.json")["traceback"]
 
 
 @pytest.mark.parametrize(
