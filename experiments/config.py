@@ -43,6 +43,7 @@ class Training:
     steps: int = MISSING
     initial_gain: float = MISSING
     gate_learning_rate: float = MISSING
+    gate_weight_decay: float = MISSING
     clip: float = MISSING
     precision: Precision = MISSING
     evaluate_at: list[int] = field(default_factory=list)

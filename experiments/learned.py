@@ -1,4 +1,4 @@
-"""What training made of the β of Swish: its distribution over the channels of all layers (S9)."""
+"""What training made of single numbers: the β of Swish by channel (S9), the gates of Infini-attention by head (M6)."""
 
 import torch
 from torch import nn
@@ -25,3 +25,22 @@ def trained_beta(model: nn.Module) -> Evaluation:
     }
     rows = [{"beta": BIN * place, "share": count / len(beta)} for place, count in zip(bins.tolist(), counts.tolist())]
     return Evaluation(metrics, {"beta": rows})
+
+
+def gates(model: nn.Module) -> dict[str, float]:
+    """The share of memory σ(β) in the output of every head of every layer, and how these are spread; none without gates.
+
+    Specialised is below 0.1 or above 0.9, undecided within 0.1 of a half (Munkhdalai et al. 2024, figure 3).
+    """
+    found = [p.detach().double().cpu() for name, p in model.named_parameters() if name.endswith(".gate")]
+    if not found:
+        return {}
+    shares = torch.sigmoid(torch.stack(found))  # (layers, heads)
+    metrics = {
+        "gates/deviation": float(shares.std(correction=0)),
+        "gates/specialised": float(((shares < 0.1) | (shares > 0.9)).double().mean()),
+        "gates/undecided": float(((shares - 0.5).abs() < 0.1).double().mean()),
+        "gates/largest_beta": float(torch.stack(found).abs().max()),
+    }
+    places = torch.cartesian_prod(*(torch.arange(size) for size in shares.shape)).tolist()
+    return metrics | {f"gates/layer_{layer}/head_{head}": float(shares[layer, head]) for layer, head in places}

@@ -159,7 +159,7 @@ def work(planned: Plan, task: Any, model: nn.Module, tracker: Tracker, console: 
 def train_model(planned: Plan, task: Any, model: nn.Module, tracker: Tracker | None, console: Console) -> Result:
     """Train and evaluate."""
     training = planned.config["training"]
-    groups = parameter_groups(model, training["gate_learning_rate"])
+    groups = parameter_groups(model, training["gate_learning_rate"], training["gate_weight_decay"])
     if not groups[0]["params"]:
         found = task.evaluate(model)
         return Result({training["steps"]: found.metrics}, found.tables)

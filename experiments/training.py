@@ -19,6 +19,7 @@ from torch import nn
 
 from experiments import checkpoint
 from experiments.checkpoint import Progress
+from experiments.learned import gates
 from experiments.records import Record
 from experiments.tracking import Tracker
 from tasks.base import Evaluation, Task
@@ -70,17 +71,18 @@ class StopRequest:
             self.at_once = False
 
 
-def parameter_groups(model: nn.Module, gate_learning_rate: float) -> list[dict[str, Any]]:
-    """Matrices and tables with the optimizer's weight decay; norms, biases and β without; gates with their own rate."""
+def parameter_groups(model: nn.Module, gate_rate: float, gate_decay: float = 0.0) -> list[dict[str, Any]]:
+    """Matrices and tables with the optimizer's weight decay; norms, biases and β without; gates with rate and decay of
+    their own."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    gates: list[nn.Parameter] = []
+    gated: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        group = gates if name.endswith("gate") else decayed if parameter.ndim >= 2 else plain
+        group = gated if name.endswith("gate") else decayed if parameter.ndim >= 2 else plain
         group.append(parameter)
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-    if gates:
-        groups.append({"params": gates, "weight_decay": 0.0, "lr": gate_learning_rate})
+    if gated:
+        groups.append({"params": gated, "weight_decay": gate_decay, "lr": gate_rate})
     return groups
 
 
@@ -132,6 +134,7 @@ def train(
         bare.eval()
         with stop.immediate(), torch.no_grad(), accelerator.autocast():
             found: Evaluation = task.evaluate(bare)
+        found.metrics |= gates(bare)
         bare.train()
         result.evaluations[step], result.tables = found.metrics, found.tables
         log(found.metrics, step)

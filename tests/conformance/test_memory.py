@@ -128,7 +128,7 @@ def test_the_gate_can_move_in_every_layer_from_the_start(attention: str) -> None
 @every_infini
 def test_gates_are_a_parameter_group_without_decay(attention: str) -> None:
     model = default_decoder(attention)
-    groups = parameter_groups(model, gate_learning_rate=0.03)
+    groups = parameter_groups(model, gate_rate=0.03)
     gates = {id(block.attention.gate) for block in model.blocks}
     (group,) = [group for group in groups if gates & {id(parameter) for parameter in group["params"]}]
     assert {id(parameter) for parameter in group["params"]} == gates
