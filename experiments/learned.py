@@ -28,7 +28,7 @@ def trained_beta(model: nn.Module) -> Evaluation:
 
 
 def gates(model: nn.Module) -> dict[str, float]:
-    """The share of memory σ(β) in the output of every head of every layer, and how these are spread; none without gates.
+    """The share of memory σ(β) in the output of every head of every layer, and their spread; none without gates.
 
     Specialised is below 0.1 or above 0.9, undecided within 0.1 of a half (Munkhdalai et al. 2024, figure 3).
     """

@@ -19,6 +19,7 @@ from experiments.report.builders import (
     wins,
 )
 from experiments.report.figure import CURVES, SEEDS, Figure, language_model
+from experiments.report.memory_builders import by_length, gate_histogram, gate_paths
 from experiments.report.position_figures import POSITION_FIGURES
 
 PRINTED = {  # better / equal / worse of nine models: Ramachandran et al. 2017, table 3
@@ -154,6 +155,45 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             against("state_floats", "nonoverlapping/perplexity", "floats of state", "test perplexity", "attention"),
         ),
     ),
+    "context_cost": (
+        Figure(
+            "Time per token as a stream grows",
+            "Look at which lines stay flat; one that ends early has become too slow to be taken further.",
+            by_length("ms_per_token", "ms per token, reading"),
+        ),
+        Figure(
+            "Time to decode a token as a stream grows",
+            "Look at what one more token costs after so many.",
+            by_length("ms_per_decoded_token", "ms per token, decoding"),
+        ),
+        Figure(
+            "State as a stream grows",
+            "Look at which lines are level: that is a memory of bounded size.",
+            by_length("state_bytes", "bytes of state"),
+        ),
+        Figure(
+            "Peak memory as a stream grows",
+            "Look at what reading one more piece takes beside weights and state.",
+            by_length("peak_bytes", "bytes of tensors at a time"),
+        ),
+    ),
+    "gates": (
+        Figure(
+            "Gates over training",
+            "Look at which lines leave a half. 0 is local attention alone, 1 is memory alone; bands go over the seeds.",
+            gate_paths,
+        ),
+        Figure(
+            "Gates after training",
+            "Look at whether the heads lie in one heap at a half or apart. Over all heads, layers and seeds.",
+            gate_histogram,
+        ),
+        Figure(
+            "Digits of the passkey found",
+            "Look at the keys at the start, which only the memory can reach: 1 is every digit, 0.1 is chance.",
+            retrieval("digits"),
+        ),
+    ),
     "passkey": (
         Figure(
             "Digits of the passkey found",
@@ -191,6 +231,8 @@ TITLES = {
     "masked_lm": "Positions in a masked language model",
     "position_cost": "The cost of positions",
     "memory_lm": "Memories in a language model",
+    "context_cost": "The cost of a long context",
+    "gates": "The gates of Infini-attention",
     "passkey": "Passkey retrieval",
     "summarization": "Summaries of long texts",
 }
