@@ -29,7 +29,8 @@ test: setup ## run all tests
 lint: setup ## check style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: setup ## measure speed and memory on this machine
+bench: setup ## measure speed and memory on this machine, beside other implementations
+	$(BIN)/pip install --quiet -e ".[bench]" -c constraints.txt
 	$(BIN)/python -m experiments.bench
 
 clean: ## remove .venv; results stay

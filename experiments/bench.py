@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
-from experiments import environment
+from experiments import bench_peers, environment
 from experiments.config import compose
-from experiments.measure import in_turn
+from experiments.measure import against, in_turn
 from experiments.training import parameter_groups
 from models.initialization import initialize
 
@@ -149,12 +149,6 @@ def decoding_table(precision: str) -> Table:
     return table
 
 
-def against(times: list[float], others: list[float]) -> str:
-    """The median ratio of times measured in turn, with its range."""
-    ratios = sorted(own / other for own, other in zip(times, others))
-    return f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
-
-
 def main() -> None:
     """Measure and print."""
     threads = environment.use_threads(None)
@@ -165,6 +159,7 @@ def main() -> None:
     console.print(activation_table(precision))
     console.print(position_table(precision))
     console.print(decoding_table(precision))
+    bench_peers.report(console, precision, REPEATS)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Time of calls, beside each other, and peak memory of one, as the bytes of tensors that are alive at a time."""
 
+import statistics
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -23,6 +24,12 @@ def in_turn(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str
                 torch.cuda.synchronize()
             times[name].append(time.perf_counter() - started)
     return times
+
+
+def against(times: list[float], others: list[float]) -> str:
+    """The median ratio of times measured in turn, with its range."""
+    ratios = sorted(own / other for own, other in zip(times, others))
+    return f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
 
 
 class Tally(TorchDispatchMode):
