@@ -118,10 +118,16 @@ def at_scale(values: DictConfig, *, _root_: DictConfig) -> Any:
     return values[_root_.scale]
 
 
+def quotient(dividend: int, divisor: int) -> int:
+    """How often one number goes into the other, once at least: ${quotient:2048,${task.length}} rows of a batch."""
+    return max(1, dividend // divisor)
+
+
 def register() -> None:
-    """Make the schema and the resolver known to Hydra; safe to call again."""
+    """Make the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="schema", node=Config)
     OmegaConf.register_new_resolver("at_scale", at_scale, replace=True)
+    OmegaConf.register_new_resolver("quotient", quotient, replace=True)
 
 
 def compose(overrides: Sequence[str], return_hydra_config: bool = False) -> DictConfig:

@@ -44,13 +44,13 @@ def long_documents(stream: TokenStream, length: int) -> TokenStream:
 class LanguageModeling:
     """Predict the next token of a corpus.
 
-    length: tokens of a training sequence and of an evaluation window.
+    length: tokens of a training sequence. window: tokens of an evaluation window, `length` if None.
     carry_state: every row of the batch reads on where it stopped a step ago, with the model's state carried along, as
     Transformer-XL is trained; otherwise sequences start anywhere and know nothing before them.
     evaluation_tokens: how many tokens of the test split are scored. stride: how many the sliding protocol scores a
-    window, every one of them with at least length - stride tokens of context.
-    multiples: windows to evaluate with, in lengths. Where there are longer ones than 1, only documents that fill the
-    longest are scored, so that every window scores the same tokens; that a model refuses a window is a result.
+    window, every one of them with at least window - stride tokens of context.
+    multiples: how many times the window to evaluate with. Where there are longer ones than 1, only documents that fill
+    the longest are scored, so that every window scores the same tokens; that a model refuses a window is a result.
     """
 
     def __init__(
@@ -65,9 +65,11 @@ class LanguageModeling:
         cache: str,
         carry_state: bool = False,
         multiples: Sequence[int] = (1,),
+        window: int | None = None,
     ):
-        if not 0 < stride <= length:
-            raise ValueError(f"task.stride must be from 1 to task.length={length}, not {stride}")
+        self.window = window or length
+        if not 0 < stride <= self.window:
+            raise ValueError(f"task.stride must be from 1 to the window of {self.window} tokens, not {stride}")
         if 1 not in multiples or min(multiples) < 1:
             raise ValueError(f"task.multiples must be whole numbers from 1 on, 1 among them, not {list(multiples)}")
         self.seed, self.length, self.batch_size, self.stride = seed, length, batch_size, stride
@@ -78,7 +80,7 @@ class LanguageModeling:
         self.train = self.corpus.stream("train").tokens
         self.test = self.corpus.stream("test")
         if max(multiples) > 1:
-            self.test = long_documents(self.test, max(multiples) * length)
+            self.test = long_documents(self.test, max(multiples) * self.window)
         if len(self.train) <= length:
             raise DataError(f"{data.name} has {len(self.train)} training tokens; task.length={length} needs more")
 
@@ -111,8 +113,8 @@ class LanguageModeling:
         return result
 
     def evaluate_with(self, model: nn.Module, multiple: int, result: Evaluation) -> None:
-        """Add what both protocols find with windows of `multiple` lengths."""
-        window, place = multiple * self.length, "" if multiple == 1 else f"{multiple}x/"
+        """Add what both protocols find with `multiple` times the window."""
+        window, place = multiple * self.window, "" if multiple == 1 else f"{multiple}x/"
         for name, stride in (("nonoverlapping", window), ("sliding", multiple * self.stride)):
             scored = self.score(model, self.test, window, stride)
             tokens, size = len(scored.losses), scored.bytes
@@ -128,7 +130,7 @@ class LanguageModeling:
                 {"protocol": name, "window": window, "stride": stride, "tokens": tokens, "bytes": size}
             )
             if name == "nonoverlapping" and max(self.multiples) > 1:
-                result.tables["by_position"] = scored.by_position(bin=self.length // 4)
+                result.tables["by_position"] = scored.by_position(bin=self.window // 4)
 
     @torch.no_grad()
     def score(self, model: nn.Module, stream: TokenStream, window: int, stride: int) -> "Scored":

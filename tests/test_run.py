@@ -94,7 +94,7 @@ def test_a_job_that_fails_is_recorded_and_the_others_go_on(program: Program, tmp
         (["seed=0,1"], "add -m to run them all"),
         (["data=pg19"], "offline: set HF_HUB_OFFLINE=0 to load it, or data.path=<folder>"),
         (["data=pg19", "data.path=nowhere"], "data.path=nowhere is not a folder"),
-        (["task.stride=1000"], "task.stride must be from 1 to task.length"),
+        (["task.stride=1000"], "task.stride must be from 1 to the window of"),
         (["model.heads=3"], "a width of 32 cannot be split over 3 heads"),
     ],
 )
