@@ -116,7 +116,7 @@ class Compressive(Attention):
         )  # (B · segments, H, compressed + memory + S, d)
 
         inside = places(-self.compressed_length - self.memory_length, size, query.device)
-        here = inside[-size:]
+        here = places(0, size, query.device)
         start = torch.arange(count, device=query.device)[:, None] * size
         slot, token = inside[: self.compressed_length] - inside[0], inside[self.compressed_length :]
         exists = torch.cat([start // self.rate + slot >= empty, start + token + self.memory_length >= lacking], dim=1)

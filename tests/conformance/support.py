@@ -78,6 +78,14 @@ def decoder(
     return model.double()
 
 
+def default_decoder(attention: str) -> Any:
+    """The decoder of the shipped configuration as a run builds it, with shorter segments."""
+    config = composed(f"attention={attention}", "attention.segment_length=16")
+    model = hydra.utils.instantiate(config.model, vocabulary_size=256)
+    initialize(model, 0)
+    return model
+
+
 @torch.no_grad()
 def shake(model: nn.Module) -> None:
     """Add noise to every parameter, drawn from its name: the same in two models that share it. See `decoder`."""
@@ -135,3 +143,15 @@ class Shifted(Position):
 
     def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
         return self.scheme.bias(query, key, query_positions + self.offset, key_positions + self.offset)
+
+
+def reach(model: Any, length: int, pieces: int) -> Tensor:
+    """Which token (first index) changes which output (second index) of the first attention."""
+    x = noise(1, length, WIDTH).expand(length, -1, -1)
+    changed = x + torch.eye(length).double()[:, :, None]
+    state, parts = None, []
+    for piece in torch.cat([x[:1], changed]).split(pieces, dim=1):
+        y, state = model.blocks[0].attention(piece, Position(WIDTH, HEADS), state)
+        parts.append(y)
+    y = torch.cat(parts, dim=1)
+    return ((y[1:] - y[:1]).abs() > 1e-12).any(dim=-1)

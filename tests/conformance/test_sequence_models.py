@@ -23,14 +23,13 @@ from support import (
     decoder,
     noise,
     random_tokens,
+    reach,
     shake,
 )
-from torch import Tensor
 
 from experiments.checkpoint import leaves
 from models.generation import read_prompt
 from models.initialization import initialize
-from models.positions import Position
 
 every_attention = pytest.mark.parametrize("attention", choices("attention"))
 every_pair = pytest.mark.parametrize(("attention", "position"), PAIRS)
@@ -182,18 +181,6 @@ def test_the_state_has_the_size_of_the_papers_table(attention: str) -> None:
 
 def state_floats(state: Any) -> int:
     return sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())
-
-
-def reach(model: Any, length: int, pieces: int) -> Tensor:
-    """Which token (first index) changes which output (second index) of the first attention."""
-    x = noise(1, length, WIDTH).expand(length, -1, -1)
-    changed = x + torch.eye(length).double()[:, :, None]
-    state, parts = None, []
-    for piece in torch.cat([x[:1], changed]).split(pieces, dim=1):
-        y, state = model.blocks[0].attention(piece, Position(WIDTH, HEADS), state)
-        parts.append(y)
-    y = torch.cat(parts, dim=1)
-    return ((y[1:] - y[:1]).abs() > 1e-12).any(dim=-1)
 
 
 @pytest.mark.parametrize("pieces", [19, 1, 5])
