@@ -19,6 +19,8 @@ SEGMENT = 4
 SMALL = {  # settings of an attention, and what they are shrunk to
     **dict.fromkeys(["segment_length", "memory_length", "cache_length", "compressed_length", "window"], SEGMENT),
     "neighbours": 2,
+    "buckets": 4,
+    "rounds": 2,
     "memory_tokens": 3,
 }
 

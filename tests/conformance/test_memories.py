@@ -1,5 +1,6 @@
 """The memories that Infini-attention is compared with, each against a loop written straight from its paper."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,12 +18,13 @@ from support import (
     random_tokens,
     reach,
 )
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.training import parameter_groups
 from models.attention.compressive import Compressive
 from models.attention.memorizing import Memorizing
+from models.attention.reformer import Reformer, rotations
 from models.attention.transformer_xl import TransformerXL
 from models.generation import read_prompt
 from models.positions import Position
@@ -33,8 +35,11 @@ MEMORIES = ["compressive", "memorizing", "recurrent_memory"]
 LENGTH = 27
 
 
-def attended(position: Position, Q: Tensor, K: Tensor, V: Tensor, head: int) -> Tensor:
-    """softmax(QKᵀ/√d) V for the last tokens Q of one head, with K at consecutive places up to the last one's."""
+def attended(position: Position, Q: Tensor, K: Tensor, V: Tensor, head: int, visible: Tensor | None = None) -> Tensor:
+    """softmax(QKᵀ/√d) V for the last tokens Q of one head, with K at consecutive places up to the last one's.
+
+    visible (Tq, Tk): which keys a query sees, if not all up to its own.
+    """
     query_places, key_places = torch.arange(len(K) - len(Q), len(K)), torch.arange(len(K))
     rotated_Q, rotated_K = position.rotate(Q[None, None], query_places), position.rotate(K[None, None], key_places)
     scores = (rotated_Q @ rotated_K.transpose(2, 3))[0, 0] / Q.shape[1] ** 0.5
@@ -42,15 +47,18 @@ def attended(position: Position, Q: Tensor, K: Tensor, V: Tensor, head: int) -> 
     bias = position.bias(*heads, query_places, key_places)
     if bias is not None:
         scores = scores + bias.flatten(0, -3)[head]
-    return torch.softmax(scores.masked_fill(query_places[:, None] < key_places, -torch.inf), dim=-1) @ V
+    visible = query_places[:, None] >= key_places if visible is None else visible
+    return torch.softmax(scores.masked_fill(~visible, -torch.inf), dim=-1) @ V
 
 
-def loop(attention: Any, x: Tensor, one_head: Any) -> Tensor:
-    """y (B, T, width) where one_head(Q, K, V, head) gives (T, d) from each (T, d), one row and head after the other."""
-    heads, d = attention.heads, attention.head_width
-    weights = attention.query_key_value.weight.view(3, heads, d, -1)
+def loop(attention: Any, x: Tensor, projection: nn.Linear, one_head: Callable[..., Tensor]) -> Tensor:
+    """y (B, T, width), where one_head(Q, K, V, head) gives (T, d) from each (T, d), one row and head after the other.
+
+    projection: of Q, K and V, or of as many as one_head takes.
+    """
+    weights = projection.weight.view(-1, attention.heads, attention.head_width, WIDTH)
     rows = [
-        torch.cat([one_head(*(row @ weights[part, head].T for part in range(3)), head) for head in range(heads)], dim=1)
+        torch.cat([one_head(*(row @ part[head].T for part in weights), head) for head in range(attention.heads)], dim=1)
         for row in x
     ]
     return torch.stack(rows) @ attention.output.weight.T
@@ -73,7 +81,7 @@ def test_compressive_equals_its_loop(position: str, segment: int, memory: int, c
             pieces.append(attended(scheme, Q[here], *seen, head))
         return torch.cat(pieces)
 
-    expected = loop(attention, x, one_head)
+    expected = loop(attention, x, attention.query_key_value, one_head)
     assert_close(attention(x, scheme)[0], expected)
     first, state = attention(x[:, :11], scheme)
     assert_close(torch.cat([first, attention(x[:, 11:], scheme, state)[0]], dim=1), expected)
@@ -105,7 +113,7 @@ def test_a_compression_that_cuts_a_segment_or_memory_is_refused(lengths: tuple[i
 def test_memorizing_equals_its_loop(position: str, segment: int, cache: int, memory: int, neighbours: int) -> None:
     scheme, x = decoder("full", position).position, noise(2, LENGTH, WIDTH)
     attention = Memorizing(WIDTH, 2, segment, cache, memory, neighbours).double()
-    torch.nn.init.normal_(attention.gate)
+    nn.init.normal_(attention.gate)
 
     def one_head(Q: Tensor, K: Tensor, V: Tensor, head: int) -> Tensor:
         gate, pieces = torch.sigmoid(attention.gate[head]), []
@@ -122,7 +130,7 @@ def test_memorizing_equals_its_loop(position: str, segment: int, cache: int, mem
         return torch.cat(pieces)
 
     with torch.no_grad():
-        expected = loop(attention, x, one_head)
+        expected = loop(attention, x, attention.query_key_value, one_head)
         assert_close(attention(x, scheme)[0], expected)
         first, state = attention(x[:, :11], scheme)
         assert_close(torch.cat([first, attention(x[:, 11:], scheme, state)[0]], dim=1), expected)
@@ -165,6 +173,38 @@ def test_the_gate_of_the_memory_can_move_and_has_its_own_rate() -> None:
     assert float(gate.grad.abs().max()) > 1e-4
     group = parameter_groups(model, gate_learning_rate=0.03)[-1]
     assert group["params"] == [gate] and group["weight_decay"] == 0 and group["lr"] == 0.03
+
+
+@every_position
+@pytest.mark.parametrize(("buckets", "rounds", "chunk"), [(4, 2, 256), (8, 1, 5), (2, 3, 1), (32, 4, 7)])
+def test_reformer_equals_its_loop(
+    position: str, buckets: int, rounds: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.attention.reformer.CHUNK", chunk)
+    scheme, x = decoder("full", position).position, noise(2, LENGTH, WIDTH)
+    attention = Reformer(WIDTH, 2, buckets, rounds).double()
+
+    def one_head(Q: Tensor, V: Tensor, head: int) -> Tensor:
+        K = Q / Q.square().mean(dim=1, keepdim=True).sqrt()
+        visible = torch.zeros(LENGTH, LENGTH, dtype=torch.bool)
+        for R in rotations(2, rounds, WIDTH // 2, buckets // 2)[head].double():
+            bucket = [int(torch.cat([query @ R, -query @ R]).argmax()) for query in Q]
+            for i in range(LENGTH):
+                for j in range(i):
+                    visible[i, j] |= bucket[i] == bucket[j]
+        for i in range(LENGTH):
+            visible[i, i] = not visible[i].any()
+        return attended(scheme, Q, K, V, head, visible)
+
+    expected = loop(attention, x, attention.query_value, one_head)
+    assert_close(attention(x, scheme)[0], expected)
+    first, state = attention(x[:, :11], scheme)
+    assert_close(torch.cat([first, attention(x[:, 11:], scheme, state)[0]], dim=1), expected)
+
+
+def test_reformer_has_an_even_number_of_buckets() -> None:
+    with pytest.raises(ValueError, match="5 is odd"):
+        Reformer(WIDTH, 2, buckets=5, rounds=1)
 
 
 @every_position
