@@ -1,6 +1,7 @@
 """Exact properties: what can be computed from our own parts without training, in float64 or by counting."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import hydra
@@ -14,9 +15,15 @@ from experiments.config import CONF, groups
 from experiments.position_properties import cached_decoding, rotary_distance, rotary_matrix, rotary_reach
 from experiments.published import published_counts
 from models.activations import Swish
+from models.attention import Attention
+from models.attention.full import Full
 from models.attention.infini import Infini, InfiniState
+from models.attention.memorizing import Memorizing
 from models.attention.transformer_xl import TransformerXL
+from models.feedforward import MLP
 from models.positions import Position
+from models.recurrent_memory import RecurrentMemory
+from models.transformer import Decoder
 from tasks.base import Evaluation, Measurement
 
 PropertyName = Literal[
@@ -98,23 +105,46 @@ def functions() -> Evaluation:
 
 
 def memory_size() -> Evaluation:
-    """M2: floats of memory at the paper's sizes, 12 layers of 8 heads of 128 and segments of 2,048, without weights."""
-    layers, heads, head_width, segment = 12, 8, 128, 2048
-    width = heads * head_width
-    with torch.device("meta"):
-        mechanisms = {
-            "infini": Infini(width, heads, segment),
-            "transformer_xl": TransformerXL(width, heads, segment, segment),
-        }
-        scheme = Position(width, heads)
-        x = torch.empty(1, 2 * segment, width)
+    """M2: floats of memory at the paper's sizes, 12 layers of 8 heads of 128 and segments of 2,048, without weights.
+
+    Of RMT with 100 memory tokens both what is carried from segment to segment and what the paper's table counts, the
+    tokens' keys and values in every layer while a segment reads them.
+    """
+    layers, heads, segment, memory = 12, 8, 2048, 65_000
+    width = 128 * heads
+    attentions: dict[str, Callable[..., Attention]] = {
+        "infini": partial(Infini, segment_length=segment),
+        "transformer_xl": partial(TransformerXL, segment_length=segment, memory_length=segment),
+        "memorizing": partial(
+            Memorizing, segment_length=segment, cache_length=segment, memory_length=memory, neighbours=32
+        ),
+    }
+    parts: dict[str, Any] = {
+        "vocabulary_size": 256,
+        "width": width,
+        "heads": heads,
+        "layers": layers,
+        "position": Position,
+        "feedforward": MLP,
+        "activation": nn.Identity,
+    }
     metrics = {}
-    for name, mechanism in mechanisms.items():
-        _, state = mechanism(x, scheme)
-        floats = layers * sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())
-        metrics[f"floats/{name}"] = float(floats)
+    with torch.device("meta"):
+        tokens = torch.zeros(1, (memory // segment + 3) * segment, dtype=torch.long)
+        models = {name: Decoder(attention=attention, **parts) for name, attention in attentions.items()}
+        recurrent = RecurrentMemory(attention=Full, memory_tokens=100, segment_length=segment, **parts)
+    for name, model in models.items():
+        metrics[f"floats/{name}"] = float(floats(model(tokens)[1]))
+    metrics["floats/recurrent_memory"] = float(floats(recurrent(tokens[:, :segment])[1]))
+    of_layers = leaves(recurrent(tokens[:, :1])[1].layers)  # of the memory tokens and the first token after them
+    metrics["floats/recurrent_memory_in_layers"] = float(floats([leaf[:, :, :-1] for leaf in of_layers]))
     rows = [{"mechanism": name.removeprefix("floats/"), "floats": value} for name, value in metrics.items()]
     return Evaluation(metrics, {"memory": rows})
+
+
+def floats(state: Any) -> int:
+    """How many floating-point numbers a state holds."""
+    return sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())
 
 
 def delta_rewrite() -> Evaluation:

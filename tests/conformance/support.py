@@ -16,7 +16,13 @@ from models.positions import Position
 
 VOCABULARY, WIDTH, HEADS, LAYERS = 23, 16, 2, 2
 SEGMENT = 4
-LENGTHS = ("segment_length", "memory_length", "window")  # settings of an attention that are shrunk to SEGMENT
+SMALL = {  # settings of an attention, and what they are shrunk to
+    **dict.fromkeys(["segment_length", "memory_length", "cache_length", "compressed_length", "window"], SEGMENT),
+    "neighbours": 2,
+    "buckets": 4,
+    "rounds": 2,
+    "memory_tokens": 3,
+}
 
 
 def choices(group: str) -> list[str]:
@@ -29,13 +35,19 @@ def settings(group: str, choice: str) -> Any:
     return OmegaConf.load(CONF / group / f"{choice}.yaml")
 
 
+def parts(attention: str) -> dict[str, Any]:
+    """What an attention's file sets, by its place in the configuration: a mechanism that is a model sets both."""
+    file = settings("attention", attention)
+    return {"attention": file} if "_target_" in file else dict(file)
+
+
 @cache
 def composed(*overrides: str) -> DictConfig:
     """The configuration for these overrides; the same object for the same ones, not to be changed."""
     return compose_unchecked(overrides)
 
 
-INFINI = [name for name in choices("attention") if settings("attention", name)._target_.endswith(".Infini")]
+INFINI = [name for name in choices("attention") if parts(name)["attention"]._target_.endswith(".Infini")]
 
 
 def decoder(
@@ -52,15 +64,28 @@ def decoder(
     shaken: what starts as a constant (gates, norms, β, biases of positions) is moved and what blocks add is enlarged,
     so that all of it shows in the output; a new decoder's most likely next token is the last one again.
     """
-    parts = [f"attention={attention}", f"position={position}", f"feedforward={feedforward}", f"activation={activation}"]
+    chosen = [
+        f"attention={attention}",
+        f"position={position}",
+        f"feedforward={feedforward}",
+        f"activation={activation}",
+    ]
     size = [f"model.width={WIDTH}", f"model.heads={HEADS}", f"model.layers={layers}"]
-    shrunk = [f"attention.{key}={SEGMENT}" for key in settings("attention", attention) if key in LENGTHS]
-    config = composed("model=decoder", "extension=2", "trained_length=1024", *parts, *size, *shrunk, *overrides)
+    shrunk = [f"{node}.{key}={SMALL[key]}" for node, keys in parts(attention).items() for key in keys if key in SMALL]
+    config = composed("model=decoder", "extension=2", "trained_length=1024", *chosen, *size, *shrunk, *overrides)
     model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
     initialize(model, 0)
     if shaken:
         shake(model)
     return model.double()
+
+
+def default_decoder(attention: str) -> Any:
+    """The decoder of the shipped configuration as a run builds it, with shorter segments."""
+    config = composed(f"attention={attention}", "attention.segment_length=16")
+    model = hydra.utils.instantiate(config.model, vocabulary_size=256)
+    initialize(model, 0)
+    return model
 
 
 @torch.no_grad()
@@ -120,3 +145,15 @@ class Shifted(Position):
 
     def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
         return self.scheme.bias(query, key, query_positions + self.offset, key_positions + self.offset)
+
+
+def reach(model: Any, length: int, pieces: int) -> Tensor:
+    """Which token (first index) changes which output (second index) of the first attention."""
+    x = noise(1, length, WIDTH).expand(length, -1, -1)
+    changed = x + torch.eye(length).double()[:, :, None]
+    state, parts = None, []
+    for piece in torch.cat([x[:1], changed]).split(pieces, dim=1):
+        y, state = model.blocks[0].attention(piece, Position(WIDTH, HEADS), state)
+        parts.append(y)
+    y = torch.cat(parts, dim=1)
+    return ((y[1:] - y[:1]).abs() > 1e-12).any(dim=-1)

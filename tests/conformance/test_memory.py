@@ -9,7 +9,19 @@ import hydra
 import pytest
 import torch
 from omegaconf.errors import InterpolationResolutionError
-from support import INFINI, LAYERS, SEGMENT, Shifted, assert_close, choices, composed, decoder, noise, random_tokens
+from support import (
+    INFINI,
+    LAYERS,
+    SEGMENT,
+    Shifted,
+    assert_close,
+    choices,
+    composed,
+    decoder,
+    default_decoder,
+    noise,
+    random_tokens,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,7 +29,6 @@ from experiments.config import CONF
 from experiments.training import parameter_groups
 from models.attention.infini import Infini
 from models.generation import read_prompt
-from models.initialization import initialize
 from models.positions import Position
 
 every_infini = pytest.mark.parametrize("attention", INFINI)
@@ -106,14 +117,6 @@ def test_gradient_reaches_the_first_write_from_twenty_segments_later(attention: 
         y, state = model.blocks[0].attention(piece, model.position, state)
     (gradient,) = torch.autograd.grad(y[:, -1].square().sum(), x)
     assert (gradient[:, :SEGMENT].norm(dim=-1) > 1e-6).all()
-
-
-def default_decoder(attention: str) -> Any:
-    """The decoder of the shipped configuration as a run builds it, with shorter segments."""
-    config = composed(f"attention={attention}", "attention.segment_length=16")
-    model = hydra.utils.instantiate(config.model, vocabulary_size=256)
-    initialize(model, 0)
-    return model
 
 
 @every_infini

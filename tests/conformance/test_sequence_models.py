@@ -13,6 +13,7 @@ from support import (
     LAYERS,
     PAIRS,
     SEGMENT,
+    SMALL,
     UNFIT,
     VOCABULARY,
     WIDTH,
@@ -22,19 +23,19 @@ from support import (
     decoder,
     noise,
     random_tokens,
+    reach,
     shake,
 )
-from torch import Tensor
 
 from experiments.checkpoint import leaves
 from models.generation import read_prompt
 from models.initialization import initialize
-from models.positions import Position
 
 every_attention = pytest.mark.parametrize("attention", choices("attention"))
 every_pair = pytest.mark.parametrize(("attention", "position"), PAIRS)
 HEAD = WIDTH // HEADS
-GROWING = {"full"}  # attentions whose state holds every token
+GROWING = {"full", "reformer"}  # attentions whose state holds every token
+CHOOSING = {"memorizing", "reformer"}  # those that choose tokens, which rounding can turn
 
 
 @every_pair
@@ -149,40 +150,39 @@ def test_a_pair_that_cannot_work_is_refused_as_it_is_built(attention: str, posit
 
 @every_attention
 def test_the_bytes_of_carried_state_do_not_grow(attention: str) -> None:
+    """Once every memory is full, which takes Compressive and Memorizing Transformers some segments."""
     model, tokens = decoder(attention), random_tokens(1, 1003 * SEGMENT)
     with torch.no_grad():
-        after = {length: state_floats(model(tokens[:, :length])[1]) for length in (4, 7, 4000, 4003)}
-    grown = after[4000] > after[4] or after[4003] > after[7]
+        after = {length: state_floats(model(tokens[:, :length])[1]) for length in (16, 19, 4000, 4003)}
+    grown = after[4000] > after[16] or after[4003] > after[19]
     assert grown == (attention in GROWING)
 
 
 @every_attention
 def test_the_state_has_the_size_of_the_papers_table(attention: str) -> None:
-    """d_key (d_value + 1) H l for Infini-attention, (d_key + d_value) H N l for kept keys and values."""
+    """d_key (d_value + 1) H l for Infini-attention, (d_key + d_value) H N l for kept keys and values.
+
+    The table counts the hidden states of the Compressive Transformer, d_model (c + N) l; here keys and values are kept,
+    which is twice that. For RMT it counts the memory tokens' keys and values in every layer, 2 d_model p l; what is
+    carried from segment to segment is d_model p. Memorizing Transformers have a cache in all layers, a memory in one.
+    """
+    token = 2 * HEAD * HEADS  # the floats of a key and a value
     formulas = {
-        "full": 2 * HEAD * 5 * SEGMENT,
-        "window": 2 * HEAD * (SEGMENT - 1),
-        "transformer_xl": 2 * HEAD * SEGMENT,
+        "full": token * 5 * SEGMENT * LAYERS,
+        "reformer": token * 5 * SEGMENT * LAYERS,
+        "window": token * (SEGMENT - 1) * LAYERS,
+        "transformer_xl": token * SEGMENT * LAYERS,
+        "compressive": 2 * WIDTH * (SEGMENT + SEGMENT) * LAYERS,
+        "memorizing": token * SEGMENT * LAYERS + token * SEGMENT,
+        "recurrent_memory": WIDTH * SMALL["memory_tokens"],
     }
-    formulas |= dict.fromkeys([*INFINI, "linear"], HEAD * (HEAD + 1))
+    formulas |= dict.fromkeys([*INFINI, "linear"], HEAD * (HEAD + 1) * HEADS * LAYERS)
     _, state = decoder(attention)(random_tokens(1, 5 * SEGMENT))
-    assert state_floats(state) == formulas[attention] * HEADS * LAYERS
+    assert state_floats(state) == formulas[attention]
 
 
 def state_floats(state: Any) -> int:
     return sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())
-
-
-def reach(model: Any, length: int, pieces: int) -> Tensor:
-    """Which token (first index) changes which output (second index) of the first attention."""
-    x = noise(1, length, WIDTH).expand(length, -1, -1)
-    changed = x + torch.eye(length).double()[:, :, None]
-    state, parts = None, []
-    for piece in torch.cat([x[:1], changed]).split(pieces, dim=1):
-        y, state = model.blocks[0].attention(piece, Position(WIDTH, HEADS), state)
-        parts.append(y)
-    y = torch.cat(parts, dim=1)
-    return ((y[1:] - y[:1]).abs() > 1e-12).any(dim=-1)
 
 
 @pytest.mark.parametrize("pieces", [19, 1, 5])
@@ -215,8 +215,10 @@ def test_every_pair_runs_under_autocast(attention: str, position: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         first, state = model(tokens[:, :7])
         second, _ = model(tokens[:, 7:], state)
-    together = torch.cat([first, second], dim=1).float()
-    torch.testing.assert_close(together, model(tokens)[0], rtol=0.1, atol=0.3)
+    together, exact = torch.cat([first, second], dim=1).float(), model(tokens)[0]
+    assert together.isfinite().all()
+    far = (together - exact).abs() > 0.3 + 0.1 * exact.abs()
+    assert float(far.float().mean()) <= (0.1 if attention in CHOOSING else 0)
 
 
 @pytest.fixture
