@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from experiments.checkpoint import leaves
 from experiments.config import CONF, groups
 from experiments.position_properties import cached_decoding, rotary_distance, rotary_matrix, rotary_reach
 from experiments.published import published_counts
@@ -17,6 +16,7 @@ from models.activations import Swish
 from models.attention.infini import Infini, InfiniState
 from models.attention.transformer_xl import TransformerXL
 from models.positions import Position
+from models.state import leaves
 from tasks.base import Evaluation, Measurement
 
 PropertyName = Literal[

@@ -21,6 +21,7 @@ from experiments import checkpoint
 from experiments.checkpoint import Progress
 from experiments.records import Record
 from experiments.tracking import Tracker
+from models.state import detach
 from tasks.base import Evaluation, Task
 
 
@@ -154,7 +155,7 @@ def train(
             batch = {name: tensor.to(accelerator.device) for name, tensor in share(task.batch(step), accelerator)}
             with accelerator.autocast():
                 loss, state = task.loss(model, batch, state)
-            state = checkpoint.detach(state)
+            state = detach(state)
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(model.parameters(), settings["clip"])
             optimizer.step()
