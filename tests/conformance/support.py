@@ -54,15 +54,21 @@ def decoder(
     shaken: what starts as a constant (gates, norms, β, biases of positions) is moved and what blocks add is enlarged,
     so that all of it shows in the output; a new decoder's most likely next token is the last one again.
     """
-    parts = [f"attention={attention}", f"position={position}", f"feedforward={feedforward}", f"activation={activation}"]
-    size = [f"model.width={WIDTH}", f"model.heads={HEADS}", f"model.layers={layers}"]
-    shrunk = [f"attention.{key}={SEGMENT}" for key in settings("attention", attention) if key in LENGTHS]
-    config = composed("model=decoder", "extension=2", "trained_length=1024", *parts, *size, *shrunk, *overrides)
+    parts = [f"feedforward={feedforward}", f"activation={activation}", f"model.layers={layers}"]
+    config = decoder_config(attention, position, *parts, *overrides)
     model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
     initialize(model, 0)
     if shaken:
         shake(model)
     return model.double()
+
+
+def decoder_config(attention: str, position: str, *overrides: str) -> DictConfig:
+    """The configuration of such a decoder."""
+    parts = [f"attention={attention}", f"position={position}"]
+    size = [f"model.width={WIDTH}", f"model.heads={HEADS}", f"model.layers={LAYERS}"]
+    shrunk = [f"attention.{key}={SEGMENT}" for key in settings("attention", attention) if key in LENGTHS]
+    return composed("model=decoder", "extension=2", "trained_length=1024", *parts, *size, *shrunk, *overrides)
 
 
 @torch.no_grad()
