@@ -144,6 +144,13 @@ def test_a_folder_cannot_have_anything_else_called(target: Any) -> None:
         place["_target_"] = honest
 
 
+@pytest.mark.parametrize("group", ["attention", "position", "feedforward", "activation"])
+def test_a_folder_can_hold_every_part_that_the_configuration_offers(group: str) -> None:
+    for choice in choices(group):
+        settings = OmegaConf.to_container(composed("model=decoder", f"{group}={choice}").model, resolve=True)
+        models.pretrained.check_targets(settings)
+
+
 def test_what_is_no_decoder_is_refused() -> None:
     encoder = OmegaConf.to_container(composed("model=encoder", f"model.width={WIDTH}").model, resolve=True)
     with pytest.raises(ValueError, match="Encoder carries no state"):
