@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from support import SEGMENT, VOCABULARY, assert_close, noise, random_tokens
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from experiments.training import parameter_groups
+from experiments.records import Record
+from experiments.training import parameter_groups, train
 from models.attention.infini import Infini
 from models.infini_llama import InfiniLlamaAttention, InfiniLlamaForCausalLM, LlamaDecoder
 from models.pretrained import add_infini
 from models.state import leaves, load_state, save_state
+from tasks.base import Evaluation
 
 SHUT = -60.0
 SCALED = {"rope_type": "llama3", "rope_theta": 10_000.0, "factor": 4.0, "low_freq_factor": 1.0}
@@ -156,6 +160,49 @@ def test_a_step_of_training_moves_gates_and_weights() -> None:
     assert all(float(gate.grad.abs().max()) > 1e-4 for gate in expected)
     optimizer.step()
     assert not any(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+
+
+class Counting:
+    """A task of the loop: to count on, from step to step, with the state carried along."""
+
+    model_arguments = {"vocabulary_size": VOCABULARY}  # noqa: RUF012, of no instance's own
+    length = 3 * SEGMENT
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        count = torch.arange(step * self.length, (step + 1) * self.length + 1) + torch.tensor([[0], [5]])
+        return {"tokens": count[:, :-1] % VOCABULARY, "targets": count[:, 1:] % VOCABULARY}
+
+    def loss(self, model: Any, batch: dict[str, Tensor], state: Any) -> tuple[Tensor, Any]:
+        logits, state = model(batch["tokens"], state)
+        return F.cross_entropy(logits.flatten(0, 1), batch["targets"].flatten()), state
+
+    def evaluate(self, model: Any) -> Evaluation:
+        return Evaluation({"loss": float(self.loss(model, self.batch(100), None)[0])})
+
+
+def trained(folder: Path, steps: int, kind: str) -> LlamaDecoder:
+    """A Llama with Infini-attention after so many steps of the loop, from the checkpoint on if there is one."""
+    folder.mkdir(exist_ok=True)
+    model = LlamaDecoder(add_infini(small_llama(kind), SEGMENT))
+    optimizer = torch.optim.AdamW(parameter_groups(model, gate_learning_rate=0.03), lr=3e-3)
+    settings = {"steps": steps, "evaluate_at": [0], "checkpoint_every": 4, "log_every": 1, "clip": 1.0}
+    constant = lambda step, steps: 1.0
+    console = Console(quiet=True)
+    train(model, Counting(), optimizer, constant, settings, "fp32", Record(folder), None, console)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["two share", "tied"])
+def test_the_loop_trains_it_further_and_goes_on_from_a_checkpoint(kind: str, tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", 12, kind)
+    trained(tmp_path / "cut", 6, kind)
+    resumed = trained(tmp_path / "cut", 12, kind)
+    for (name, parameter), other in zip(resumed.named_parameters(), whole.parameters(), strict=True):
+        assert torch.equal(parameter, other), name
+    losses = [row["loss"] for row in Record(tmp_path / "whole").metrics() if "loss" in row]
+    assert losses[-1] < losses[0] - 0.5
+    gates = torch.stack([layer.self_attn.gate for layer in whole.llama.model.layers])  # type: ignore[union-attr, arg-type]
+    assert (gates.abs() > 0.01).all()
 
 
 def test_behind_the_calls_of_a_decoder_it_is_the_same_model(tmp_path: Path) -> None:
