@@ -1,17 +1,16 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped, in one safetensors file."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from experiments.records import RecordError
+from models.state import leaves, rebuild, save_tensors
 
 
 @dataclass
@@ -22,26 +21,6 @@ class Progress:
     metrics_bytes: int = 0
     seconds: float = 0.0
     seen: int = 0
-
-
-def leaves(state: Any) -> list[Tensor]:
-    """The tensors of a carried state, in a fixed order."""
-    if state is None:
-        return []
-    return [state] if isinstance(state, Tensor) else [leaf for part in state for leaf in leaves(part)]
-
-
-def rebuild(template: Any, tensors: Any) -> Any:
-    """A state built like `template` from the tensors that `leaves` gave."""
-    if isinstance(template, Tensor):
-        return next(tensors)
-    parts = [rebuild(part, tensors) for part in template]
-    return type(template)(*parts) if hasattr(template, "_fields") else type(template)(parts)
-
-
-def detach(state: Any) -> Any:
-    """The same state without its history of gradients."""
-    return None if state is None else rebuild(state, iter([leaf.detach() for leaf in leaves(state)]))
 
 
 def save(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Any, progress: Progress) -> None:
@@ -55,16 +34,7 @@ def save(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
     for name, tensor in list(tensors.items()):  # safetensors refuses tied weights: each name gets its own copy
         if any(other is not tensor and same_storage(other, tensor) for other in tensors.values()):
             tensors[name] = tensor.clone()
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, file)
-    except SafetensorError as error:  # its way to report a full disk
-        raise OSError(f"cannot write {file}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_tensors(file, tensors, metadata)
 
 
 def same_storage(first: Tensor, second: Tensor) -> bool:

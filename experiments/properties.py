@@ -10,7 +10,6 @@ from omegaconf import OmegaConf
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from experiments.checkpoint import leaves
 from experiments.config import CONF, groups
 from experiments.position_properties import cached_decoding, rotary_distance, rotary_matrix, rotary_reach
 from experiments.published import published_counts
@@ -23,6 +22,7 @@ from models.attention.transformer_xl import TransformerXL
 from models.feedforward import MLP
 from models.positions import Position
 from models.recurrent_memory import RecurrentMemory
+from models.state import leaves
 from models.transformer import Decoder
 from tasks.base import Evaluation, Measurement
 

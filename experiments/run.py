@@ -17,7 +17,6 @@ from rich.table import Table
 from torch import nn
 
 from experiments import checkpoint, environment
-from experiments.checkpoint import leaves
 from experiments.config import (
     CONF,
     ConfigError,
@@ -33,6 +32,7 @@ from experiments.records import Record, RecordError, check_same_data, run_id
 from experiments.tracking import Tracker
 from experiments.training import Interrupted, Result, parameter_groups, train, unit
 from models.initialization import initialize
+from models.state import leaves
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
 USER_ERRORS = (ValueError, RecordError, OSError)  # told in one line; a run's status.json has the traceback

@@ -22,6 +22,7 @@ from experiments.checkpoint import Progress
 from experiments.learned import gates
 from experiments.records import Record
 from experiments.tracking import Tracker
+from models.state import detach
 from tasks.base import Evaluation, Task
 
 
@@ -157,7 +158,7 @@ def train(
             batch = {name: tensor.to(accelerator.device) for name, tensor in share(task.batch(step), accelerator)}
             with accelerator.autocast():
                 loss, state = task.loss(model, batch, state)
-            state = checkpoint.detach(state)
+            state = detach(state)
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(model.parameters(), settings["clip"])
             optimizer.step()

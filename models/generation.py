@@ -1,16 +1,20 @@
 """Greedy and sampled decoding with carried state."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 PREFILL = 4096  # tokens of a prompt read at once: memory stays constant however long the prompt
 
 
-def read_prompt(model: nn.Module, prompt: Tensor, piece: int = PREFILL):
-    """Logits (B, vocabulary) after a prompt (B, T), read `piece` tokens at a time, and the state to go on from."""
+def read_prompt(model: nn.Module, prompt: Tensor, piece: int = PREFILL, state: Any = None) -> tuple[Tensor, Any]:
+    """Logits (B, vocabulary) after a prompt (B, T), read `piece` tokens at a time, and the state to go on from.
+
+    state: where to start, if not at the first token.
+    """
     if not prompt.shape[1]:
         raise ValueError("a prompt must hold at least one token")
-    state = None
     for tokens in prompt.split(piece, dim=1):
         logits, state = model(tokens, state)
     return logits[:, -1], state

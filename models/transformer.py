@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import Attention
-from models.attention.memorizing import Memorizing
 from models.generation import generate
 from models.positions import Position, places
 
@@ -59,12 +58,13 @@ class Transformer(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, width)
         self.position = position(width=width, heads=heads, causal=self.causal)
-        mechanisms = [attention(width=width, heads=heads) for _ in range(layers)]
-        for index, mechanism in enumerate(mechanisms):
-            if isinstance(mechanism, Memorizing):  # the one mechanism that is not the same in all layers
-                mechanisms[index] = mechanism.at_layer(index, layers)
         self.blocks = nn.ModuleList(
-            Block(width, mechanism, feedforward(width=width, activation=activation)) for mechanism in mechanisms
+            Block(
+                width,
+                attention(width=width, heads=heads).at_layer(index, layers),
+                feedforward(width=width, activation=activation),
+            )
+            for index in range(layers)
         )
         self.norm = nn.RMSNorm(width)
         for block in self.blocks:

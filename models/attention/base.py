@@ -19,16 +19,27 @@ class Attention(nn.Module):
     The state is a NamedTuple of tensors, a value like any other: what `initial_state` gives before the first token,
     then what the last call returned. Gradients flow through it; whoever carries it on detaches it. A whole sequence,
     a piece of it or a single token is the same call.
+
+    key_value_heads: how many heads have keys and values of their own, each read by the queries of heads /
+    key_value_heads neighbouring heads (grouped-query attention, Ainslie et al. 2023); all of them unless told.
+    Raises ValueError for numbers that do not divide.
     """
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, key_value_heads: int | None = None):
         super().__init__()
         if width % heads:
             raise ValueError(f"a width of {width} cannot be split over {heads} heads")
         self.heads = heads
+        self.key_value_heads = heads if key_value_heads is None else key_value_heads
+        if self.key_value_heads < 1 or heads % self.key_value_heads:
+            raise ValueError(f"{heads} heads cannot share {key_value_heads} key-value heads evenly")
         self.head_width = width // heads
-        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.query_key_value = nn.Linear(width, (heads + 2 * self.key_value_heads) * self.head_width, bias=False)
         self.output = nn.Linear(width, width, bias=False)
+
+    def at_layer(self, index: int, layers: int) -> "Attention":
+        """What stands at a layer of so many: this, unless a mechanism is not the same in all of them."""
+        return self
 
     def check(self, position: Position) -> None:
         """Raise ValueError for a position scheme that the mechanism cannot work with."""
@@ -38,10 +49,9 @@ class Attention(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define initial_state")
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, H, T, d)."""
-        batch, length, _ = x.shape
-        stacked = self.query_key_value(x).view(batch, length, 3, self.heads, self.head_width)
-        query, key, value = stacked.permute(2, 0, 3, 1, 4)
+        """Queries (B, H, T, d), and keys and values of the key-value heads, each (B, H_kv, T, d)."""
+        stacked = self.query_key_value(x).unflatten(2, (-1, self.head_width)).transpose(1, 2)
+        query, key, value = stacked.split([self.heads, self.key_value_heads, self.key_value_heads], dim=1)
         return query, key, value
 
     def merge(self, y: Tensor) -> Tensor:
@@ -49,8 +59,13 @@ class Attention(nn.Module):
         return self.output(y.transpose(1, 2).flatten(2))
 
     def no_tokens(self, x: Tensor) -> Tensor:
-        """Keys or values of no token at all, (B, H, 0, d)."""
-        return x.new_zeros(x.shape[0], self.heads, 0, self.head_width)
+        """Keys or values of no token at all, (B, H_kv, 0, d)."""
+        return x.new_zeros(x.shape[0], self.key_value_heads, 0, self.head_width)
+
+
+def for_queries(x: Tensor, heads: int) -> Tensor:
+    """What key-value heads hold, (B, H_kv, …), for each of the query heads that read it: (B, H, …), k0 k0 k1 k1."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
 def attend(
@@ -63,13 +78,13 @@ def attend(
     reach: int | None = None,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Softmax attention of query (B, H, Tq, d) over key and value (B, H, Tk, d).
+    """Softmax attention of query (B, H, Tq, d) over key and value (B, H_kv, Tk, d).
 
     Where the scheme is causal, a query sees the keys at or before its own position: all of them, or the last `reach`;
     `valid`, if given, says which keys exist, (B, 1, 1, Tk). The last query stands where the last key does. Queries and
     keys come rotated; the position's bias is added to the scores here.
     """
-    value, key = value.to(query.dtype), key.to(query.dtype)
+    key, value = (for_queries(x.to(query.dtype), query.shape[1]) for x in (key, value))
     bias = position.bias(query, key, query_positions, key_positions)
     trained = bias is not None and bias.requires_grad
     plain = query.device.type == "cpu" and (key.shape[2] <= SHORT or trained)

@@ -10,7 +10,7 @@ from models.positions import Position, places
 
 
 class Cache(NamedTuple):
-    """Rotated keys and values of every token so far, each (B, H, t, d)."""
+    """Rotated keys and values of every token so far, each (B, H_kv, t, d)."""
 
     keys: Tensor
     values: Tensor

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.attention.base import Attention
+from models.attention.base import Attention, for_queries
 from models.attention.local import segment_attention
 from models.positions import Position
 
@@ -17,9 +17,9 @@ EMPTY = 1e-6  # below this a normaliser is taken for that of an empty memory
 class InfiniState(NamedTuple):
     """The compressive memory, float32 or wider, and the tokens of the segment that is not full yet."""
 
-    memory: Tensor  # M (B, H, d, d)
-    normalizer: Tensor  # z (B, H, d)
-    keys: Tensor  # (B, H, t, d), t below the segment length, not rotated
+    memory: Tensor  # M (B, H_kv, d, d)
+    normalizer: Tensor  # z (B, H_kv, d)
+    keys: Tensor  # (B, H_kv, t, d), t below the segment length, not rotated
     values: Tensor
 
 
@@ -27,8 +27,9 @@ class Infini(Attention):
     """Infini-attention (Munkhdalai et al. 2024, equations 6-11) with the linear or the linear + delta update.
 
     Each segment reads the memory of all segments before it, then adds itself. The memory sees no positions. One gate
-    β per head mixes what is read with local attention. The paper leaves open what holds before anything is stored,
-    where equation 7 is 0/0: here the first segment is local attention alone, as if its gate were shut.
+    β per query head mixes what is read with local attention; heads that share keys and values share their memory. The
+    paper leaves open what holds before anything is stored, where equation 7 is 0/0: here the first segment is local
+    attention alone, as if its gate were shut.
     """
 
     def __init__(
@@ -38,15 +39,16 @@ class Infini(Attention):
         segment_length: int,
         update: Literal["linear", "delta"] = "linear",
         initial_gate: float = 0.0,
+        key_value_heads: int | None = None,
     ):
-        super().__init__(width, heads)
+        super().__init__(width, heads, key_value_heads)
         self.segment_length = segment_length
         self.update = update
         self.gate = nn.Parameter(torch.full((heads,), initial_gate))
 
     def initial_state(self, x: Tensor) -> InfiniState:
         wide = torch.promote_types(x.dtype, torch.float32)
-        shape = (x.shape[0], self.heads, self.head_width)
+        shape = (x.shape[0], self.key_value_heads, self.head_width)
         memory = x.new_zeros(*shape, self.head_width, dtype=wide)
         return InfiniState(memory, x.new_zeros(*shape, dtype=wide), self.no_tokens(x), self.no_tokens(x))
 
@@ -64,7 +66,8 @@ class Infini(Attention):
         # No autocast on the meta device, where modules are only measured; elsewhere the memory must not be rounded.
         with contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             memories, normalizers = self.write(key[:, :, :stored], value[:, :, :stored], state)
-            retrieved, empty = self.read(query, memories, normalizers, opened)
+            shared = for_queries(memories, self.heads), for_queries(normalizers, self.heads)
+            retrieved, empty = self.read(query, *shared, opened)
         gate = torch.sigmoid(self.gate).view(-1, 1, 1).to(local.dtype)
         gate = gate.masked_fill(empty, 0.0)
         y = gate * retrieved.to(local.dtype) + (1 - gate) * local  # eq. 10
@@ -72,10 +75,10 @@ class Infini(Attention):
         return self.merge(y), kept
 
     def write(self, key: Tensor, value: Tensor, state: InfiniState) -> tuple[Tensor, Tensor]:
-        """Store the full segments: the memory (B, H, n + 1, d, d) and normaliser (B, H, n + 1, d) before each of them
-        and after the last."""
+        """Store the full segments: the memory (B, H_kv, n + 1, d, d) and normaliser (B, H_kv, n + 1, d) before each of
+        them and after the last."""
         wide = state.memory.dtype
-        feature = F.elu(self.split(key).to(wide)) + 1  # σ(K), (B, H, n, S, d)
+        feature = F.elu(self.split(key).to(wide)) + 1  # σ(K), (B, H_kv, n, S, d)
         value = self.split(value).to(wide)
         additions = feature.transpose(-1, -2) @ value  # σ(K)ᵀ V
         normalizers = torch.cat([state.normalizer[:, :, None], feature.sum(dim=-2)], dim=2).cumsum(dim=2)  # eq. 8

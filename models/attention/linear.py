@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.attention.base import Attention
+from models.attention.base import Attention, for_queries
 from models.positions import Position, places
 
 CHUNK = 64  # tokens that attend to each other by their scores; what lies before them is read from the state
@@ -16,8 +16,8 @@ CHUNK = 64  # tokens that attend to each other by their scores; what lies before
 class LinearState(NamedTuple):
     """Sums over all tokens so far, float32 or wider, and how many there were."""
 
-    memory: Tensor  # Σ φ(k) vᵀ (B, H, d, d)
-    normalizer: Tensor  # Σ φ(k) (B, H, d)
+    memory: Tensor  # Σ φ(k) vᵀ (B, H_kv, d, d)
+    normalizer: Tensor  # Σ φ(k) (B, H_kv, d)
     seen: Tensor  # () int64 on the CPU
 
 
@@ -37,7 +37,7 @@ class Linear(Attention):
 
     def initial_state(self, x: Tensor) -> LinearState:
         wide = torch.promote_types(x.dtype, torch.float32)
-        shape = (x.shape[0], self.heads, self.head_width)
+        shape = (x.shape[0], self.key_value_heads, self.head_width)
         return LinearState(
             x.new_zeros(*shape, self.head_width, dtype=wide), x.new_zeros(*shape, dtype=wide), torch.tensor(0)
         )
@@ -52,17 +52,18 @@ class Linear(Attention):
     def mix(
         self, query: Tensor, key: Tensor, value: Tensor, position: Position, state: LinearState
     ) -> tuple[Tensor, LinearState]:
-        """The output (B, H, T, d) for query, key and value of that shape, and the state after them."""
+        """The output (B, H, T, d) for query (B, H, T, d), key and value (B, H_kv, T, d), and the state after them."""
         wide, seen, length = state.memory.dtype, int(state.seen), query.shape[2]
         query, key, value = F.elu(query.to(wide)) + 1, F.elu(key.to(wide)) + 1, value.to(wide)
         normalizers = state.normalizer[:, :, None] + key.cumsum(dim=2)
-        weight = (query * normalizers).sum(dim=-1, keepdim=True)
+        weight = (query * for_queries(normalizers, self.heads)).sum(dim=-1, keepdim=True)
         positions = places(seen, seen + length, query.device)
         query, key = position.rotate(query, positions), position.rotate(key, positions)
-        query, key, value = (self.split(x) for x in (query, key, value))  # (B, H, n, CHUNK, d)
+        query, key, value = (self.split(x) for x in (query, key, value))  # (…, n, CHUNK, d)
         additions = torch.cat([state.memory[:, :, None], key.transpose(-1, -2) @ value], dim=2)
         memories = additions.cumsum(dim=2)  # before each chunk, and after the last
-        y = query @ memories[:, :, :-1] + (query @ key.transpose(-1, -2)).tril() @ value
+        earlier, key, value = (for_queries(x, self.heads) for x in (memories[:, :, :-1], key, value))
+        y = query @ earlier + (query @ key.transpose(-1, -2)).tril() @ value
         y = y.flatten(2, 3)[:, :, :length] / weight
         return y, LinearState(memories[:, :, -1], normalizers[:, :, -1], torch.tensor(seen + length))
 

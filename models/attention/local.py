@@ -20,9 +20,10 @@ def segment_attention(
 ) -> Tensor:
     """Attend causally to the own segment and to at most `memory_length` tokens before it.
 
-    query (B, H, T, d) holds the new tokens; key and value (B, H, m + opened + T, d) hold m tokens of earlier segments,
-    then the `opened` tokens that the current segment already has, then the new ones. Nothing is rotated yet: positions
-    are counted from the first new token, so that they stay small however long the stream. Returns (B, H, T, d).
+    query (B, H, T, d) holds the new tokens; key and value (B, H_kv, m + opened + T, d) hold m tokens of earlier
+    segments, then the `opened` tokens that the current segment already has, then the new ones. Nothing is rotated yet:
+    positions are counted from the first new token, so that they stay small however long the stream. Returns
+    (B, H, T, d).
     """
     length = query.shape[2]
     before = key.shape[2] - length

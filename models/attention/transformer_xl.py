@@ -11,7 +11,7 @@ from models.positions import Position
 
 
 class SegmentRecurrenceState(NamedTuple):
-    """What the next token may attend to, each (B, H, t, d) and not rotated, and how many tokens came before it."""
+    """What the next token may attend to, each (B, H_kv, t, d) and not rotated, and how many tokens came before it."""
 
     keys: Tensor
     values: Tensor

@@ -11,7 +11,7 @@ from models.positions import Position
 
 
 class WindowState(NamedTuple):
-    """Keys and values, not rotated, of the last window - 1 tokens, each (B, H, t, d)."""
+    """Keys and values, not rotated, of the last window - 1 tokens, each (B, H_kv, t, d)."""
 
     keys: Tensor
     values: Tensor

@@ -11,8 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from experiments.config import CONF, compose_unchecked, groups
+from models.generation import read_prompt
 from models.initialization import initialize
 from models.positions import Position
+from models.state import leaves
 
 VOCABULARY, WIDTH, HEADS, LAYERS = 23, 16, 2, 2
 SEGMENT = 4
@@ -64,20 +66,21 @@ def decoder(
     shaken: what starts as a constant (gates, norms, β, biases of positions) is moved and what blocks add is enlarged,
     so that all of it shows in the output; a new decoder's most likely next token is the last one again.
     """
-    chosen = [
-        f"attention={attention}",
-        f"position={position}",
-        f"feedforward={feedforward}",
-        f"activation={activation}",
-    ]
-    size = [f"model.width={WIDTH}", f"model.heads={HEADS}", f"model.layers={layers}"]
-    shrunk = [f"{node}.{key}={SMALL[key]}" for node, keys in parts(attention).items() for key in keys if key in SMALL]
-    config = composed("model=decoder", "extension=2", "trained_length=1024", *chosen, *size, *shrunk, *overrides)
+    chosen = [f"feedforward={feedforward}", f"activation={activation}", f"model.layers={layers}"]
+    config = decoder_config(attention, position, *chosen, *overrides)
     model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
     initialize(model, 0)
     if shaken:
         shake(model)
     return model.double()
+
+
+def decoder_config(attention: str, position: str, *overrides: str) -> DictConfig:
+    """The configuration of such a decoder."""
+    chosen = [f"attention={attention}", f"position={position}"]
+    size = [f"model.width={WIDTH}", f"model.heads={HEADS}", f"model.layers={LAYERS}"]
+    shrunk = [f"{node}.{key}={SMALL[key]}" for node, keys in parts(attention).items() for key in keys if key in SMALL]
+    return composed("model=decoder", "extension=2", "trained_length=1024", *chosen, *size, *shrunk, *overrides)
 
 
 def default_decoder(attention: str) -> Any:
@@ -157,3 +160,50 @@ def reach(model: Any, length: int, pieces: int) -> Tensor:
         parts.append(y)
     y = torch.cat(parts, dim=1)
     return ((y[1:] - y[:1]).abs() > 1e-12).any(dim=-1)
+
+
+PIECES = {"segments": [4, 4, 4, 4, 2], "tokens": [1] * 18, "ragged": [3, 1, 7, 5, 2]}
+
+
+def assert_causal(model: Any, changed: int) -> None:
+    """No token from the one at `changed` on shows in a logit before it, and that one shows in its own."""
+    tokens = random_tokens(2, 3 * SEGMENT)
+    others = torch.cat([tokens[:, :changed], (tokens[:, changed:] + 1) % VOCABULARY], dim=1)
+    before, after = model(tokens)[0], model(others)[0]
+    assert torch.equal(before[:, :changed], after[:, :changed])
+    assert (before[:, changed] != after[:, changed]).any(dim=-1).all()
+
+
+def assert_pieces_equal_the_whole(model: Any, pieces: list[int]) -> None:
+    """A sequence fed in these pieces with carried state has the logits, final state and gradients of one call."""
+    tokens, importance = random_tokens(2, sum(pieces)), noise(2, sum(pieces), VOCABULARY)
+    parameters = list(model.parameters())
+    whole, whole_state = model(tokens)
+    whole_gradients = torch.autograd.grad((whole * importance).sum(), parameters)
+
+    state, parts = None, []
+    for piece in tokens.split(pieces, dim=1):
+        logits, state = model(piece, state)
+        parts.append(logits)
+    joined = torch.cat(parts, dim=1)
+    assert_close(joined, whole)
+    for leaf, expected in zip(leaves(state), leaves(whole_state), strict=True):
+        assert_close(leaf, expected)
+    gradients = torch.autograd.grad((joined * importance).sum(), parameters)
+    for gradient, expected in zip(gradients, whole_gradients, strict=True):
+        assert_close(gradient, expected, 1e-8)
+
+
+def assert_cached_generation_equals_the_whole(model: Any, length: int) -> None:
+    """Token after token from a prompt of this length is what reading all of the text again for each token gives."""
+    prompt = text = random_tokens(4, length)
+    for _ in range(SEGMENT + 2):
+        text = torch.cat([text, model(text)[0][:, -1:].argmax(dim=-1)], dim=1)
+    assert torch.equal(model.answer(prompt, SEGMENT + 2), text[:, length:])
+    in_pieces, _ = read_prompt(model, prompt, piece=3)
+    assert_close(in_pieces, model(prompt)[0][:, -1])
+
+
+def state_floats(state: Any) -> int:
+    """How many numbers a carried state holds."""
+    return sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())

@@ -12,12 +12,16 @@ from support import (
     INFINI,
     LAYERS,
     PAIRS,
+    PIECES,
     SEGMENT,
     SMALL,
     UNFIT,
     VOCABULARY,
     WIDTH,
+    assert_cached_generation_equals_the_whole,
+    assert_causal,
     assert_close,
+    assert_pieces_equal_the_whole,
     choices,
     composed,
     decoder,
@@ -25,11 +29,11 @@ from support import (
     random_tokens,
     reach,
     shake,
+    state_floats,
 )
 
-from experiments.checkpoint import leaves
-from models.generation import read_prompt
 from models.initialization import initialize
+from models.state import leaves
 
 every_attention = pytest.mark.parametrize("attention", choices("attention"))
 every_pair = pytest.mark.parametrize(("attention", "position"), PAIRS)
@@ -47,14 +51,6 @@ def test_no_token_changes_a_logit_before_it(attention: str, position: str, chang
 @pytest.mark.parametrize(("feedforward", "activation"), list(product(choices("feedforward"), choices("activation"))))
 def test_no_token_changes_a_logit_before_it_through_the_feed_forward(feedforward: str, activation: str) -> None:
     assert_causal(decoder(feedforward=feedforward, activation=activation), SEGMENT + 1)
-
-
-def assert_causal(model: Any, changed: int) -> None:
-    tokens = random_tokens(2, 3 * SEGMENT)
-    others = torch.cat([tokens[:, :changed], (tokens[:, changed:] + 1) % VOCABULARY], dim=1)
-    before, after = model(tokens)[0], model(others)[0]
-    assert torch.equal(before[:, :changed], after[:, :changed])
-    assert (before[:, changed] != after[:, changed]).any(dim=-1).all()
 
 
 @every_pair
@@ -80,30 +76,10 @@ def test_a_state_is_a_value(attention: str, position: str) -> None:
     assert not list(model.buffers())
 
 
-PIECES = {"segments": [4, 4, 4, 4, 2], "tokens": [1] * 18, "ragged": [3, 1, 7, 5, 2]}
-
-
 @every_pair
 @pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
 def test_pieces_equal_the_whole(attention: str, position: str, pieces: list[int]) -> None:
-    """All segments at once give the logits, the final state and the gradients of any pieces with carried state."""
-    model, tokens = decoder(attention, position), random_tokens(2, sum(pieces))
-    importance = noise(2, sum(pieces), VOCABULARY)
-    parameters = list(model.parameters())
-    whole, whole_state = model(tokens)
-    whole_gradients = torch.autograd.grad((whole * importance).sum(), parameters)
-
-    state, parts = None, []
-    for piece in tokens.split(pieces, dim=1):
-        logits, state = model(piece, state)
-        parts.append(logits)
-    joined = torch.cat(parts, dim=1)
-    assert_close(joined, whole)
-    for leaf, expected in zip(leaves(state), leaves(whole_state), strict=True):
-        assert_close(leaf, expected)
-    gradients = torch.autograd.grad((joined * importance).sum(), parameters)
-    for gradient, expected in zip(gradients, whole_gradients, strict=True):
-        assert_close(gradient, expected, 1e-8)
+    assert_pieces_equal_the_whole(decoder(attention, position), pieces)
 
 
 @every_pair
@@ -126,13 +102,7 @@ def test_fused_attention_equals_the_plain_operations(
 @every_pair
 @pytest.mark.parametrize("length", [SEGMENT - 1, SEGMENT, 2 * SEGMENT + 2])
 def test_cached_generation_equals_generation_from_scratch(attention: str, position: str, length: int) -> None:
-    model, prompt = decoder(attention, position), random_tokens(4, length)
-    text = prompt
-    for _ in range(SEGMENT + 2):
-        text = torch.cat([text, model(text)[0][:, -1:].argmax(dim=-1)], dim=1)
-    assert torch.equal(model.answer(prompt, SEGMENT + 2), text[:, length:])
-    in_pieces, _ = read_prompt(model, prompt, piece=3)
-    assert_close(in_pieces, model(prompt)[0][:, -1])
+    assert_cached_generation_equals_the_whole(decoder(attention, position), length)
 
 
 @every_pair
@@ -179,10 +149,6 @@ def test_the_state_has_the_size_of_the_papers_table(attention: str) -> None:
     formulas |= dict.fromkeys([*INFINI, "linear"], HEAD * (HEAD + 1) * HEADS * LAYERS)
     _, state = decoder(attention)(random_tokens(1, 5 * SEGMENT))
     assert state_floats(state) == formulas[attention]
-
-
-def state_floats(state: Any) -> int:
-    return sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())
 
 
 @pytest.mark.parametrize("pieces", [19, 1, 5])
