@@ -54,6 +54,8 @@ class ContextCost(Measurement):
             "state_growth": last["state_bytes"] / first["state_bytes"],
             "memory_growth": last["peak_bytes"] / first["peak_bytes"],
             "stream_seconds": last["stream_seconds"],
+            "state_bytes": float(last["state_bytes"]),
+            "peak_bytes": float(last["peak_bytes"]),
         }
         for row in rows:
             for name in ("ms_per_token", "ms_per_decoded_token", "state_bytes", "peak_bytes"):
