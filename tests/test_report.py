@@ -56,6 +56,8 @@ SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
         "attention": ("full", "window", "transformer_xl", "infini_linear", "infini_delta"),
         "seed": ("0", "1"),
     },
+    "context_cost": {"attention": ("full", "infini_delta", HOSTILE), "seed": ("0", "1")},
+    "gates": {"gates": ("failing", "mended"), "seed": ("0", "1")},
     "passkey": {"attention": ("infini_linear", "infini_delta"), "seed": ("0", "1")},
     "summarization": {"model": ("decoder", "bart"), "seed": ("0", "1")},
 }
@@ -94,6 +96,18 @@ TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
             for scheme, speed in (("sinusoidal", 1.0), ("rope", 0.9), ("alibi", 0.8), (HOSTILE, 0.5))
         ],
         "rotations": [{"head_width": 32, "length": 256, "matrix_time": 15.0, "matrix_memory": 6.4}],
+    },
+    "context_cost": {
+        "context_cost": [
+            {
+                "length": 1024 * 4**i,
+                "ms_per_token": 0.02,
+                "ms_per_decoded_token": 1.0,
+                "state_bytes": 9000,
+                "peak_bytes": 1e7,
+            }
+            for i in range(6)
+        ]
     },
     "memory_size": {"memory": [{"mechanism": "infini", "floats": 1585152}]},
     "delta_rewrite": {"rewrites": [{"update": "delta", "keys": "orthogonal", "second write / first": 0.0}]},
@@ -138,6 +152,9 @@ def write(record: Record, job: Job) -> None:
     if job.experiment == "context_extension":
         places = {f"digits/{128 * n}/start": chance.uniform(0, 1) for n in (1, 2, 8)}
         first, metrics = ({**old, "digits_beyond": chance.uniform(0, 1), **places} for old in (first, metrics))
+    if job.experiment == "gates":
+        heads = [f"gates/layer_{layer}/head_{head}" for layer in range(2) for head in range(2)]
+        first, metrics = ({**old, **{head: chance.random() for head in heads}} for old in (first, metrics))
     if job.experiment == "summarization":
         scores = ("rouge1", "rouge2", "rougeL", "overall")
         metrics |= {f"{prefix}{s}": chance.uniform(5, 20) for prefix in ("", "baseline/lead/") for s in scores}
