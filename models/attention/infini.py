@@ -1,6 +1,7 @@
 """Infini-attention: local attention in each segment and a compressive memory of all segments before it."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,6 +12,10 @@ from models.attention.base import Attention, for_queries
 from models.attention.local import segment_attention
 from models.positions import Position
 
+SIGMAS: dict[str, Callable[[Tensor], Tensor]] = {
+    "elu": lambda x: F.elu(x) + 1,  # the paper's
+    "softplus": F.softplus,
+}
 EMPTY = 1e-6  # below this a normaliser is taken for that of an empty memory
 
 
@@ -30,6 +35,9 @@ class Infini(Attention):
     β per query head mixes what is read with local attention; heads that share keys and values share their memory. The
     paper leaves open what holds before anything is stored, where equation 7 is 0/0: here the first segment is local
     attention alone, as if its gate were shut.
+
+    sigma: σ, which makes queries and keys positive. truncation: after so many segments of a call the gradient through
+    the memory is cut, so that it reaches no further back than to the start of its own such block; None never cuts it.
     """
 
     def __init__(
@@ -40,10 +48,16 @@ class Infini(Attention):
         update: Literal["linear", "delta"] = "linear",
         initial_gate: float = 0.0,
         key_value_heads: int | None = None,
+        sigma: Literal["elu", "softplus"] = "elu",
+        truncation: int | None = None,
     ):
         super().__init__(width, heads, key_value_heads)
+        if truncation is not None and truncation < 1:
+            raise ValueError(f"the gradient is cut after at least one segment, not after {truncation}")
         self.segment_length = segment_length
         self.update = update
+        self.sigma = SIGMAS[sigma]
+        self.truncation = truncation
         self.gate = nn.Parameter(torch.full((heads,), initial_gate))
 
     def initial_state(self, x: Tensor) -> InfiniState:
@@ -78,26 +92,41 @@ class Infini(Attention):
         """Store the full segments: the memory (B, H_kv, n + 1, d, d) and normaliser (B, H_kv, n + 1, d) before each of
         them and after the last."""
         wide = state.memory.dtype
-        feature = F.elu(self.split(key).to(wide)) + 1  # σ(K), (B, H_kv, n, S, d)
+        feature = self.sigma(self.split(key).to(wide))  # σ(K), (B, H_kv, n, S, d)
         value = self.split(value).to(wide)
         additions = feature.transpose(-1, -2) @ value  # σ(K)ᵀ V
-        normalizers = torch.cat([state.normalizer[:, :, None], feature.sum(dim=-2)], dim=2).cumsum(dim=2)  # eq. 8
+        normalizers = self.running(state.normalizer, feature.sum(dim=-2))  # eq. 8
         if self.update == "linear":
-            return torch.cat([state.memory[:, :, None], additions], dim=2).cumsum(dim=2), normalizers  # eq. 8
+            return self.running(state.memory, additions), normalizers  # eq. 8
         # Eq. 9, M + σ(K)ᵀ (V - σ(K) M / σ(K) z), is (I - G) M + σ(K)ᵀ V with a G that no M enters: all that is left to
         # do in sequence is d × d.
         weight = (feature @ normalizers[:, :, :-1, :, None]).clamp(min=EMPTY)  # σ(K) z before the segment
         erased = feature.transpose(-1, -2) @ (feature / weight)  # G
         memories = [state.memory]
-        for addition, erasure in zip(additions.unbind(2), erased.unbind(2)):
-            memories.append(memories[-1] + addition - erasure @ memories[-1])
+        for index, (addition, erasure) in enumerate(zip(additions.unbind(2), erased.unbind(2))):
+            memory = memories[-1] + addition - erasure @ memories[-1]
+            memories.append(memory.detach() if self.cut_after(index) else memory)
         return torch.stack(memories, dim=2), normalizers
+
+    def running(self, start: Tensor, additions: Tensor) -> Tensor:
+        """start (B, H_kv, …), and what it has become after each of the additions (B, H_kv, n, …): n + 1 of them."""
+        sums = [start[:, :, None]]
+        for block in additions.split(self.truncation or max(1, additions.shape[2]), dim=2):
+            rising = sums[-1][:, :, -1:] + block.cumsum(dim=2)
+            if self.cut_after(block.shape[2] - 1):
+                rising = torch.cat([rising[:, :, :-1], rising[:, :, -1:].detach()], dim=2)
+            sums.append(rising)
+        return torch.cat(sums, dim=2)
+
+    def cut_after(self, index: int) -> bool:
+        """Whether the gradient is cut after a segment of a call."""
+        return self.truncation is not None and (index + 1) % self.truncation == 0
 
     def read(self, query: Tensor, memories: Tensor, normalizers: Tensor, opened: int) -> tuple[Tensor, Tensor]:
         """A_mem (B, H, T, d) of equation 7, and where the memory was still empty, (1 or B, 1 or H, T, 1)."""
         length = query.shape[2]
         segments = -(-(opened + length) // self.segment_length)
-        feature = F.elu(query.to(memories.dtype)) + 1  # σ(Q)
+        feature = self.sigma(query.to(memories.dtype))  # σ(Q)
         if segments > 1:
             missing = segments * self.segment_length - opened - length
             feature = self.split(F.pad(feature, (0, 0, opened, missing)))
