@@ -33,12 +33,8 @@ class NTKAwareRotary(ScaledRotary):
         return self.powers(larger(self.base, self.factor, self.head_width))
 
 
-class DynamicNTKRotary(ScaledRotary):
-    """NTK-aware scaling by as much as a sequence needs: none up to `trained_length` (Peng et al. 2023, section 3.3).
-
-    The angles of all tokens depend on the length of the whole sequence, as in transformers. Keys that were turned for a
-    shorter one do not fit, so a sequence cannot go on from a cache beyond `trained_length`: raises ValueError.
-    """
+class MeasuredRotary(ScaledRotary):
+    """What the scalings have in common that go by the length of the sequences trained on."""
 
     def __init__(
         self,
@@ -51,6 +47,14 @@ class DynamicNTKRotary(ScaledRotary):
     ):
         super().__init__(width, heads, factor, base, causal)
         self.trained_length = trained_length
+
+
+class DynamicNTKRotary(MeasuredRotary):
+    """NTK-aware scaling by as much as a sequence needs: none up to `trained_length` (Peng et al. 2023, section 3.3).
+
+    The angles of all tokens depend on the length of the whole sequence, as in transformers. Keys that were turned for a
+    shorter one do not fit, so a sequence cannot go on from a cache beyond `trained_length`: raises ValueError.
+    """
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         end = int(positions[-1]) + 1
@@ -67,24 +71,16 @@ class DynamicNTKRotary(ScaledRotary):
         return self.powers(larger(self.base, factor, self.head_width))
 
 
-class YaRNRotary(ScaledRotary):
+class YaRNRotary(MeasuredRotary):
     """YaRN (Peng et al. 2023, section 3.2 and 3.4): pairs that turn often within `trained_length` as they are, those
     that turn less than once interpolated, a ramp between, and a temperature for the scores."""
 
     FAST, SLOW = 32, 1  # turns within the trained length between which the ramp lies
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        factor: float,
-        trained_length: int,
-        base: float = 10_000.0,
-        causal: bool = True,
-    ):
-        super().__init__(width, heads, factor, base, causal)
-        self.trained_length = trained_length
-        self.temperature = 0.1 * math.log(factor) + 1  # of queries and of keys: squared in the scores, equation 22
+    @property
+    def temperature(self) -> float:  # type: ignore[override]
+        """0.1 ln s + 1, of queries and of keys alike: squared in the scores (equation 22)."""
+        return 0.1 * math.log(self.factor) + 1
 
     def frequencies(self, positions: Tensor | None = None) -> Tensor:
         plain = self.powers(self.base)
