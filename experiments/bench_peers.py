@@ -3,7 +3,9 @@
 The peers are the `bench` extra: lucidrains' infini-transformer-pytorch and x-transformers, and transformers' Llama.
 """
 
+import contextlib
 import importlib.metadata
+import io
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +38,7 @@ def ours(width: int, segment: int, *choices: str) -> Any:
     return model
 
 
-def lucidrains_infini(width: int, segment: int) -> Any:
+def lucidrains_infini(width: int, segment: int, **wrapping: int) -> Any:
     """infini-transformer-pytorch at our parameters: its output layer tied to its embedding."""
     from infini_transformer_pytorch import InfiniTransformer, InfiniTransformerWrapper
 
@@ -44,7 +46,7 @@ def lucidrains_infini(width: int, segment: int) -> Any:
         num_tokens=VOCABULARY, dim=width, depth=LAYERS, dim_head=width // HEADS, heads=HEADS, use_mem_delta_rule=True
     )
     model.to_logits.weight = model.token_emb.weight
-    return InfiniTransformerWrapper(model, segment_length=segment)
+    return InfiniTransformerWrapper(model, segment_length=segment, **wrapping)
 
 
 def lucidrains_xl(width: int, segment: int) -> nn.Module:
@@ -113,37 +115,44 @@ def training_lucidrains(wrapper: nn.Module, tokens: Tensor, precision: str) -> S
 
 
 def compare(table: Table, what: str, steps: dict[str, Step], models: dict[str, nn.Module], repeats: int) -> None:
-    """Rows for a peer (the last one) and what is measured beside it."""
+    """Rows for ours (the first one) and for each that is measured beside it, in turn."""
     times = in_turn(steps, repeats)
-    peer = list(steps)[-1]
     memory = {name: peak_bytes(step) for name, step in steps.items()}
+    ours = next(iter(steps))
     for name in steps:
-        parameters = sum(parameter.numel() for parameter in models[name].parameters())
-        speed = f"{TOKENS / statistics.median(times[name]):,.0f}"
-        faster = against(times[peer], times[name])
-        table.add_row(what, name, f"{parameters:,}", speed, faster, f"{memory[name] / memory[peer]:.2f}")
+        parameters = f"{sum(parameter.numel() for parameter in models[name].parameters()):,}"
+        speed, size = f"{TOKENS / statistics.median(times[name]):,.0f}", f"{memory[name] / 2**20:,.0f}"
+        ratios = ("", "") if name == ours else (against(times[name], times[ours]), f"{memory[ours] / memory[name]:.2f}")
+        table.add_row(what if name == ours else "", name, parameters, speed, size, *ratios)
+
+
+def training_table(title: str) -> Table:
+    """A table for `compare`."""
+    columns = ("", "", "parameters", "tokens/s", "peak MiB", "ours is × as fast", "takes × the memory")
+    return Table(*columns, title=f"{title}, {TOKENS:,} tokens a step, {LAYERS} layers")
 
 
 def infini_table(precision: str, repeats: int) -> Table:
-    """Training of Infini-attention (delta)."""
-    columns = ("width, segment, length", "", "parameters", "tokens/s", "against the peer", "peak memory")
-    table = Table(*columns, title=f"Infini-attention, {TOKENS:,} tokens a step, {LAYERS} layers")
+    """Training of Infini-attention (delta): the peer on equal terms, with its own truncation, and out of the box."""
+    table = training_table("Infini-attention (width, segment, length)")
     for width, segment, length in ((128, 64, 1024), (256, 128, 1024), (256, 64, 4096), (512, 128, 4096)):
+        tokens, whole = text(length), length // segment
         model, peer = ours(width, segment, "attention=infini_delta"), lucidrains_infini(width, segment)
-        tokens = text(length)
-        steps = {f"ours, {precision}": next_token(model, tokens, precision)}
-        steps[f"peer, {precision}"] = training_lucidrains(peer, tokens, precision)
-        models: dict[str, nn.Module] = dict(zip(steps, (model, peer)))
+        untruncated = lucidrains_infini(width, segment, detach_mems_every_num_segments=whole)
+        steps = {
+            f"ours, {precision}": next_token(model, tokens, precision),
+            f"peer, {precision}, gradient through all": training_lucidrains(untruncated, tokens, precision),
+            f"peer, {precision}, through 2 segments": training_lucidrains(peer, tokens, precision),
+            "peer, out of the box": training_lucidrains(peer, tokens, "fp32"),
+        }
+        models = dict(zip(steps, (model, untruncated, peer, peer)))
         compare(table, f"{width}, {segment}, {length:,}", steps, models, repeats)
-        boxed = {"ours": steps[f"ours, {precision}"], "peer, out of the box": training_lucidrains(peer, tokens, "fp32")}
-        compare(table, "", boxed, dict(zip(boxed, (model, peer))), repeats)
     return table
 
 
 def decoder_table(precision: str, repeats: int) -> Table:
     """Training of Transformer-XL and of the plain decoder."""
-    title = f"at width 256, {TOKENS:,} tokens a step in rows of 1,024"
-    table = Table("", "", "parameters", "tokens/s", "against the peer", "peak memory", title=title)
+    table = training_table("at width 256, rows of 1,024")
     tokens = text(1024)
     model, peer = ours(256, 128, "attention=transformer_xl"), lucidrains_xl(256, 128)
     steps = {"ours": next_token(model, tokens, precision)}
@@ -176,7 +185,8 @@ def streaming_table(precision: str, repeats: int) -> Table:
         return call
 
     def decode_peer() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        quiet = contextlib.redirect_stderr(io.StringIO())  # its progress bar
+        with quiet, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             peer.generate(prompt=tokens, seq_len=PROMPT + DECODED)
 
     calls: dict[str, Step] = {

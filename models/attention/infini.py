@@ -34,7 +34,8 @@ class Infini(Attention):
     Each segment reads the memory of all segments before it, then adds itself. The memory sees no positions. One gate
     β per query head mixes what is read with local attention; heads that share keys and values share their memory. The
     paper leaves open what holds before anything is stored, where equation 7 is 0/0: here the first segment is local
-    attention alone, as if its gate were shut.
+    attention alone, as if its gate were shut. A segment's products are made in the type of its keys, which autocast may
+    have narrowed; they are summed up in float32 or wider.
 
     sigma: σ, which makes queries and keys positive. truncation: after so many segments of a call the gradient through
     the memory is cut, so that it reaches no further back than to the start of its own such block; None never cuts it.
@@ -77,14 +78,13 @@ class Infini(Attention):
 
         full = (opened + length) // self.segment_length
         stored = full * self.segment_length
-        # No autocast on the meta device, where modules are only measured; elsewhere the memory must not be rounded.
-        with contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
+        memories, normalizers = state.memory[:, :, None], state.normalizer[:, :, None]
+        if full:
             memories, normalizers = self.write(key[:, :, :stored], value[:, :, :stored], state)
-            shared = for_queries(memories, self.heads), for_queries(normalizers, self.heads)
-            retrieved, empty = self.read(query, *shared, opened)
+        shared = for_queries(memories, self.heads), for_queries(normalizers, self.heads)
+        retrieved, empty = self.read(query, *shared, opened)
         gate = torch.sigmoid(self.gate).view(-1, 1, 1).to(local.dtype)
-        gate = gate.masked_fill(empty, 0.0)
-        y = gate * retrieved.to(local.dtype) + (1 - gate) * local  # eq. 10
+        y = torch.lerp(local, retrieved, gate.masked_fill(empty, 0.0))  # eq. 10
         kept = InfiniState(memories[:, :, -1], normalizers[:, :, -1], key[:, :, stored:], value[:, :, stored:])
         return self.merge(y), kept
 
@@ -92,21 +92,25 @@ class Infini(Attention):
         """Store the full segments: the memory (B, H_kv, n + 1, d, d) and normaliser (B, H_kv, n + 1, d) before each of
         them and after the last."""
         wide = state.memory.dtype
-        feature = self.sigma(self.split(key).to(wide))  # σ(K), (B, H_kv, n, S, d)
-        value = self.split(value).to(wide)
-        additions = feature.transpose(-1, -2) @ value  # σ(K)ᵀ V
-        normalizers = self.running(state.normalizer, feature.sum(dim=-2))  # eq. 8
+        feature = self.feature(self.split(key))  # σ(K), (B, H_kv, n, S, d)
+        additions = (feature.transpose(-1, -2) @ self.split(value)).to(wide)  # σ(K)ᵀ V
+        normalizers = self.running(state.normalizer, feature.sum(dim=-2, dtype=wide))  # eq. 8
         if self.update == "linear":
             return self.running(state.memory, additions), normalizers  # eq. 8
         # Eq. 9, M + σ(K)ᵀ (V - σ(K) M / σ(K) z), is (I - G) M + σ(K)ᵀ V with a G that no M enters: all that is left to
         # do in sequence is d × d.
-        weight = (feature @ normalizers[:, :, :-1, :, None]).clamp(min=EMPTY)  # σ(K) z before the segment
-        erased = feature.transpose(-1, -2) @ (feature / weight)  # G
-        memories = [state.memory]
-        for index, (addition, erasure) in enumerate(zip(additions.unbind(2), erased.unbind(2))):
-            memory = memories[-1] + addition - erasure @ memories[-1]
-            memories.append(memory.detach() if self.cut_after(index) else memory)
-        return torch.stack(memories, dim=2), normalizers
+        before = normalizers[:, :, :-1, :, None].to(feature.dtype)
+        weight = (feature @ before).clamp(min=EMPTY)  # σ(K) z before the segment
+        share = feature * weight.rsqrt()
+        erased = (share.transpose(-1, -2) @ share).to(wide)  # G
+        kept = torch.eye(self.head_width, dtype=wide, device=key.device) - erased
+        memories = [state.memory.flatten(0, 1)]
+        # No autocast on the meta device, where modules are only measured; elsewhere the memory must not be rounded.
+        with contextlib.nullcontext() if key.is_meta else torch.autocast(key.device.type, enabled=False):
+            for index, pair in enumerate(zip(additions.flatten(0, 1).unbind(1), kept.flatten(0, 1).unbind(1))):
+                memory = torch.baddbmm(pair[0], pair[1], memories[-1])
+                memories.append(memory.detach() if self.cut_after(index) else memory)
+        return torch.stack(memories, dim=1).unflatten(0, key.shape[:2]), normalizers
 
     def running(self, start: Tensor, additions: Tensor) -> Tensor:
         """start (B, H_kv, …), and what it has become after each of the additions (B, H_kv, n, …): n + 1 of them."""
@@ -126,19 +130,23 @@ class Infini(Attention):
         """A_mem (B, H, T, d) of equation 7, and where the memory was still empty, (1 or B, 1 or H, T, 1)."""
         length = query.shape[2]
         segments = -(-(opened + length) // self.segment_length)
-        feature = self.sigma(query.to(memories.dtype))  # σ(Q)
+        feature = self.feature(query)  # σ(Q)
         if segments > 1:
             missing = segments * self.segment_length - opened - length
             feature = self.split(F.pad(feature, (0, 0, opened, missing)))
         else:
             feature = feature[:, :, None]
-        weight = feature @ normalizers[:, :, :segments, :, None]  # σ(Q) z
-        retrieved = feature @ memories[:, :, :segments] / weight.clamp(min=EMPTY)
+        weight = feature @ normalizers[:, :, :segments, :, None].to(feature.dtype)  # σ(Q) z
+        retrieved = feature @ memories[:, :, :segments].to(feature.dtype) / weight.clamp(min=EMPTY)
         empty = (normalizers[:, :, :segments].sum(-1) == 0)[..., None, None].expand_as(weight)
         if segments > 1:
             retrieved, empty = (x.flatten(2, 3)[:, :, opened : opened + length] for x in (retrieved, empty))
             return retrieved, empty
         return retrieved[:, :, 0], empty[:, :, 0]
+
+    def feature(self, x: Tensor) -> Tensor:
+        """σ(x) in the type of x, computed in one where 1 + (exp(x) - 1) keeps what is small."""
+        return self.sigma(x.to(torch.promote_types(x.dtype, torch.float32))).to(x.dtype)
 
     def split(self, x: Tensor) -> Tensor:
         """(B, H, n · S, d) as (B, H, n, S, d)."""

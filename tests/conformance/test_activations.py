@@ -160,7 +160,7 @@ def test_a_gated_feed_forward_is_its_formula() -> None:
     """(activation(x W) ⊗ x V) W_2, and activation(x W_1) W_2 without a gate."""
     x = noise(2, 3, 16)
     glu, mlp = (decoder(feedforward=name, activation="silu").blocks[0].feedforward for name in ("glu", "mlp"))
-    W, V = glu.up.weight.chunk(2)
+    W, V = glu.gated.weight, glu.up.weight
     assert_close(glu(x), (F.silu(x @ W.T) * (x @ V.T)) @ glu.down.weight.T)
     assert_close(mlp(x), F.silu(x @ mlp.up.weight.T) @ mlp.down.weight.T)
 

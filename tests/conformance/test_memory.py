@@ -238,7 +238,8 @@ def test_the_memory_sees_no_positions(attention: str, position: str) -> None:
 @pytest.mark.parametrize("half", ["autocast", "weights"])
 @every_infini
 def test_the_memory_is_kept_and_summed_in_float32(attention: str, half: str) -> None:
-    """Keys and values may be bfloat16; the memory equals a float64 sum over them to float32's precision."""
+    """Keys, values and each segment's product may be bfloat16; the memory equals a float64 sum over these products to
+    float32's precision, however many there are."""
     model, x = decoder(attention).float(), noise(2, 64 * SEGMENT, 16).float()
     module = model.blocks[0].attention
     if half == "weights":
@@ -249,10 +250,11 @@ def test_the_memory_is_kept_and_summed_in_float32(attention: str, half: str) -> 
         _, state_by_token = module(x[:, :1], model.position, state)
     assert key.dtype == torch.bfloat16
     assert {tensor.dtype for tensor in (*state[:2], *state_by_token[:2])} == {torch.float32}
-    feature = F.elu(key.double()) + 1
-    assert_close(state.normalizer.double(), feature.sum(dim=2), 1e-5)
+    feature, values = (F.elu(key.float()) + 1).bfloat16(), value.unflatten(2, (-1, SEGMENT))
+    assert_close(state.normalizer.double(), feature.double().sum(dim=2), 1e-5)
     if module.update == "linear":
-        assert_close(state.memory.double(), feature.transpose(2, 3) @ value.double(), 1e-5)
+        products = feature.unflatten(2, (-1, SEGMENT)).transpose(3, 4) @ values
+        assert_close(state.memory.double(), products.double().sum(dim=2), 1e-5)
 
 
 @every_infini
