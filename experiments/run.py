@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import nn
 
 from experiments import checkpoint, environment
+from experiments.capacity import check_fits
 from experiments.config import (
     CONF,
     ConfigError,
@@ -136,13 +137,16 @@ def assemble(planned: Plan) -> tuple[Any, nn.Module]:
     torch.manual_seed(config["seed"])
     known = {} if planned.data is None else {"data": planned.data}
     task = build(settings.task, **known)
-    model = build(settings.model, **task.model_arguments)
-    longest, limit = getattr(task, "length", 0), getattr(model, "limit", None)
+    with torch.device("meta"):
+        outline = build(settings.model, **task.model_arguments)
+    longest, limit = getattr(task, "length", 0), getattr(outline, "limit", None)
     if limit is not None and longest > limit:
         raise ConfigError(
             f"the task's sequences of {longest} tokens are beyond the {limit} positions of the model: make its table "
             "longer (position.max_length) or choose a scheme without one"
         )
+    check_fits(outline, task, config)
+    model = build(settings.model, **task.model_arguments)
     initialize(model, config["seed"], config["training"]["initial_gain"])
     return task, model
 

@@ -77,6 +77,15 @@ def test_the_same_seed_gives_the_same_bytes(swept, program: Program, tmp_path: P
     assert first.metrics_file.read_bytes() == again.metrics_file.read_bytes()
 
 
+@pytest.mark.parametrize("setting", ["attention.memory_length=10_000_000_000", "model.width=1_000_000"])
+def test_a_run_that_memory_cannot_hold_is_refused_before_it_starts(
+    setting: str, program: Program, tmp_path: Path
+) -> None:
+    line = one_line(program(*tiny(tmp_path, "attention=transformer_xl", "segment_length=32", "model.heads=1", setting)))
+    assert " GB are free" in line
+    assert not records(tmp_path)
+
+
 def test_a_job_that_fails_is_recorded_and_the_others_go_on(program: Program, tmp_path: Path) -> None:
     sweep = ("-m", "position=rope", "optimizer.lr=-1,0.003", "seed=0", "tracking=none")
     process = program(*tiny(tmp_path, *sweep))
