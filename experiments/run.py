@@ -246,7 +246,7 @@ def print_result(console: Console, record: Record) -> None:
     """Tell where a record lies and its foremost metrics: those with the shortest paths, and no single gates."""
     named = sorted(record.summary["metrics"].items(), key=lambda metric: metric[0].count("/"))
     told = [f"{name} {value:.4g}" for name, value in named if not name.startswith("gates/")]
-    metrics = ", ".join(told[:8])
+    metrics = ", ".join(told[:10])
     console.print(f"{record.folder}: {metrics}", highlight=False)
 
 
