@@ -33,6 +33,7 @@ from experiments.tracking import Tracker
 from experiments.training import Interrupted, Result, parameter_groups, train, unit
 from models.initialization import initialize
 from models.state import leaves
+from tasks.data.source import write_atomically
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
 USER_ERRORS = (ValueError, RecordError, OSError)  # told in one line; a run's status.json has the traceback
@@ -112,6 +113,8 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
             checkpoint.load_weights(start.checkpoint_file, model)
         console.print(f"run {record.folder}")
         record.begin(config, environment.describe(planned.data_fingerprint, planned.precision))
+        if hasattr(task, "tokenizer"):  # for whoever takes the model elsewhere
+            write_atomically(record.folder / "tokenizer.json", task.tokenizer.to_str().encode())
         tracker = Tracker(config, record.id, tags_of(planned.overrides))
         try:
             result = work(planned, task, model, tracker, console)

@@ -44,7 +44,8 @@ class LanguageModeling(Scoring):
         self.evaluation_tokens, self.tokens_per_batch = evaluation_tokens, batch_size * length
         self.carry_state = carry_state
         self.corpus = TokenizedCorpus(data, vocabulary_size, cache)
-        self.model_arguments = {"vocabulary_size": self.corpus.tokenizer.get_vocab_size()}
+        self.tokenizer = self.corpus.tokenizer
+        self.model_arguments = {"vocabulary_size": self.tokenizer.get_vocab_size()}
         self.train = self.corpus.stream("train").tokens
         self.test = self.corpus.stream("test")
         if max(multiples) > 1:

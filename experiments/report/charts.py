@@ -114,18 +114,22 @@ def undrawn(count: int) -> str:
     return f"Runs without a finite value, not drawn: {count}." if count else ""
 
 
-def curves(rows: list[Row], title: str, level: str, group: str, across: str = "step", logarithmic: str = "") -> Chart:
+def curves(
+    rows: list[Row], title: str, level: str, group: str, across: str = "step", logarithmic: bool = False
+) -> Chart:
     """A line for every level by step, with the range over the seeds as a band; a click in the legend picks one.
 
-    across: what a step is, where it is none of training. logarithmic: which axes are, x or xy.
+    across: what a step is, where it is none of training. logarithmic: both axes, the vertical one where
+    all values are above zero.
     """
     levels, groups = distinct(rows, "level"), distinct(rows, "group")
     grouped = len(groups) > 1
     picked = alt.selection_point(fields=["level"], bind="legend")
     colour = series("level", levels, level, symbolType="stroke")
     dash: dict[str, Any] = {"strokeDash": dashes("group", groups, group)} if grouped else {}
-    steps = alt.Scale(type="log", nice=False) if "x" in logarithmic else alt.Undefined
-    values = alt.Scale(type="log", nice=False) if "y" in logarithmic else alt.Scale(zero=False)
+    steps = alt.Scale(type="log", nice=False) if logarithmic else alt.Undefined
+    positive = all(row["low"] > 0 for row in rows)
+    values = alt.Scale(type="log", nice=False) if logarithmic and positive else alt.Scale(zero=False)
     x = alt.X("step:Q", title=across, axis=alt.Axis(grid=False), scale=steps)
     told = [alt.Tooltip("level:N", title=level)] + ([alt.Tooltip("group:N", title=group)] if grouped else [])
     told += [alt.Tooltip("step:Q", title=across, format=".4~g")]

@@ -23,7 +23,7 @@ def by_length(value: str, title: str) -> Builder:
             for run in runs
             for row in run.tables.get("context_cost", ())
         ]
-        return charts.curves(banded(points), title, "attention", "", "tokens read", "xy") if points else None
+        return charts.curves(banded(points), title, "attention", "", "tokens read", True) if points else None
 
     return build
 
@@ -40,7 +40,7 @@ def by_document_position(protocol: str) -> Builder:
         ]
         said = "place in the document, below so many tokens"
         return (
-            charts.curves(banded(points), "test loss, nats per token", "attention", "", said, "x") if points else None
+            charts.curves(banded(points), "test loss, nats per token", "attention", "", said, True) if points else None
         )
 
     return build
@@ -59,7 +59,7 @@ def stream_gain_by_position(runs: Sequence[Run]) -> Built:
         ]
     said = "place in the document, below so many tokens"
     title = "sliding - streaming, nats per token"
-    return charts.curves(banded(points), title, "attention", "", said, "x") if points else None
+    return charts.curves(banded(points), title, "attention", "", said, True) if points else None
 
 
 def protocols(runs: Sequence[Run]) -> Built:

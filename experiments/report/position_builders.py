@@ -52,7 +52,7 @@ def beyond_the_trained_length(protocol: str, beside_the_paper: bool) -> Builder:
                 points += [(name_of(level), PAPER, step, value / curve[1]) for step, value in curve.items()]
         said = "perplexity / that at the trained length"
         rows = sorted(banded(points), key=lambda row: row["step"])
-        return charts.curves(rows, said, "scheme", "measured", "length / trained length", "xy") if points else None
+        return charts.curves(rows, said, "scheme", "measured", "length / trained length", True) if points else None
 
     return build
 
