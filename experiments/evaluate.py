@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
@@ -137,6 +138,7 @@ def execute(config: dict[str, Any], overrides: Sequence[str], console: Console) 
 def main(arguments: Sequence[str]) -> int:
     """Evaluate what the arguments say; returns the exit code."""
     console = Console(stderr=True)
+    transformers.logging.disable_progress_bar()
     try:
         config = composed(arguments)
         record = execute(config, arguments, console)
