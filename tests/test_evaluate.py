@@ -167,7 +167,7 @@ def test_digits_are_read_off_the_answers_text_however_they_are_cut(kind: str) ->
 
         def answer(self, source: torch.Tensor, steps: int, end: int | None) -> torch.Tensor:
             assert source.shape == (2, 600 - ANSWER + 1) and steps == ANSWER
-            keys = [re.sub(r"\D", "", tokenizer.decode(row)[200:])[:5] for row in source.tolist()]
+            keys = [re.sub(r"\D", "", tokenizer.decode(row))[:5] for row in source.tolist()]
             rows = [tokenizer.encode(f" {key}. The grass is green") for key in (keys[0], "00000")]
             return torch.tensor([(row + [2] * steps)[:steps] for row in rows])
 
