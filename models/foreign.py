@@ -98,9 +98,20 @@ class Source:
     def load(self) -> Foreign:
         """The model with its weights, in the type they are stored in. Raises ValueError."""
         kind = AutoModelForSeq2SeqLM if self.encoder else AutoModelForCausalLM
-        model = read(self.name, "weights", kind.from_pretrained, dtype="auto")
+        model = read(self.name, "weights", kind.from_pretrained, dtype="auto").eval()
+        if not self.encoder and not is_causal(model):
+            raise ValueError(f"model={self.name} sees tokens that are still to come: it is no causal model")
         padding = self.tokenizer.tokenizer.pad_token_id
-        return Foreign(model.eval(), self.tokenizer.end or 0 if padding is None else padding)
+        return Foreign(model, self.tokenizer.end or 0 if padding is None else padding)
+
+
+@torch.no_grad()
+def is_causal(model: Any) -> bool:
+    """Whether the last token of a few leaves the logits before it as they are."""
+    tokens = torch.arange(8).repeat(2, 1) % model.config.get_text_config().vocab_size
+    tokens[1, -1] = 0
+    first, second = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
+    return torch.allclose(first, second, rtol=1e-3, atol=1e-3)
 
 
 def find(name: str) -> Source:

@@ -15,6 +15,8 @@ from tokenizers.models import BPE
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    BertConfig,
+    BertLMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -22,6 +24,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from experiments.config import CONF, groups
 from experiments.evaluate import composed, execute
 from experiments.records import Record, records
 from models.foreign import Tokenizer, find
@@ -285,9 +288,25 @@ def test_what_cannot_be_asked_is_told_in_one_line_before_any_work(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_hub_id_without_a_network_says_how_to_go_on(
-    folders: Path, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_looks_both_ways_is_refused(folders: Path, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    BertLMHeadModel(BertConfig(vocab_size=SIZE, initializer_range=1.0, **sizes)).save_pretrained(tmp_path / "bert")
+    tokenizer_of("bytes").save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match="sees tokens that are still to come: it is no causal model"):
+        evaluated(tmp_path, f"model={tmp_path / 'bert'}", "task=passkey", "task.evaluation_lengths=[400]")
+    assert not records(tmp_path)
+
+
+@pytest.mark.parametrize("task", groups()["evaluation"])
+def test_every_evaluation_opens_with_its_own_command_and_is_planned_at_every_scale(task: str) -> None:
+    package, command, *_ = (CONF / "evaluation" / f"{task}.yaml").read_text().splitlines()
+    assert package == "# @package _global_"
+    assert command.startswith(f"# python -m experiments.evaluate model=<folder or hub id> task={task}")
+    for scale in groups()["scale"]:
+        assert composed(["model=some/model", f"task={task}", f"scale={scale}"])["name"] == f"evaluate_{task}"
+
+
+def test_a_hub_id_without_a_network_says_how_to_go_on(program: Program, tmp_path: Path) -> None:
     ended = program("model=some/model", "task=passkey", f"outputs={tmp_path}", module="experiments.evaluate")
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
