@@ -130,18 +130,18 @@ def register() -> None:
     OmegaConf.register_new_resolver("quotient", quotient, replace=True)
 
 
-def compose(overrides: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
-    """The configuration for these overrides. Raises ConfigError."""
-    check_overrides(overrides)
-    return compose_unchecked(overrides, return_hydra_config)
+def compose(overrides: Sequence[str], return_hydra_config: bool = False, root: str = "config") -> DictConfig:
+    """The configuration for these overrides, from conf/<root>.yaml on. Raises ConfigError."""
+    check_overrides(overrides, root=root)
+    return compose_unchecked(overrides, return_hydra_config, root)
 
 
-def compose_unchecked(overrides: Sequence[str], return_hydra_config: bool = False) -> DictConfig:
+def compose_unchecked(overrides: Sequence[str], return_hydra_config: bool = False, root: str = "config") -> DictConfig:
     """The same without looking at the overrides first."""
     register()
     with hydra_at_conf():
         try:
-            return hydra.compose("config", overrides=list(overrides), return_hydra_config=return_hydra_config)
+            return hydra.compose(root, overrides=list(overrides), return_hydra_config=return_hydra_config)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(first_line(error)) from error
 
@@ -169,19 +169,26 @@ def groups() -> dict[str, list[str]]:
     }
 
 
+def groups_of(root: str) -> dict[str, list[str]]:
+    """The groups that conf/<root>.yaml is made of."""
+    defaults = OmegaConf.load(CONF / f"{root}.yaml").defaults
+    named = {name for entry in defaults if isinstance(entry, DictConfig) for name in map(str, entry)}
+    return {name: choices for name, choices in groups().items() if name in named}
+
+
 def nearest(word: str, words: Sequence[str]) -> str:
     """A hint at the most similar of `words`, or at all of them if none is similar."""
     similar = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"the nearest is '{similar[0]}'" if similar else f"there are {', '.join(words)}"
 
 
-def check_overrides(overrides: Sequence[str], multirun: bool = False) -> None:
+def check_overrides(overrides: Sequence[str], multirun: bool = False, root: str = "config") -> None:
     """Raise ConfigError for an unknown key, group or choice, a value of the wrong type, or an unasked-for sweep."""
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         if override.is_sweep_override() and not multirun:
             raise ConfigError(f"'{override.input_line}' names several values: add -m to run them all")
-    known = groups()
+    known = groups_of(root)
     chosen, values = [], []
     for override in parsed:
         key = override.key_or_group
@@ -192,14 +199,14 @@ def check_overrides(overrides: Sequence[str], multirun: bool = False) -> None:
             chosen.append(f"{key}={next(iter(values_of(override)))}")
         elif not key.startswith("hydra"):
             values.append(override)
-    keys = list(flatten(compose_unchecked(chosen)))
+    keys = list(flatten(compose_unchecked(chosen, root=root)))
     for override in values:
         key = override.key_or_group
         if not (override.is_add() or override.is_force_add()) and key not in keys:
             raise ConfigError(f"unknown key '{key}'; {nearest(key, [*known, *keys])}")
         for value in values_of(override):
             line = override.input_line or ""
-            composed = compose_unchecked([*chosen, f"{line.split('=')[0]}={value}"])
+            composed = compose_unchecked([*chosen, f"{line.split('=')[0]}={value}"], root=root)
             check_types(composed)
 
 

@@ -34,6 +34,7 @@ from experiments.tracking import Tracker
 from experiments.training import Interrupted, Result, parameter_groups, train, unit
 from models.initialization import initialize
 from models.state import leaves
+from tasks.data.source import write_atomically
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
 USER_ERRORS = (ValueError, RecordError, OSError)  # told in one line; a run's status.json has the traceback
@@ -113,6 +114,8 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
             checkpoint.load_weights(start.checkpoint_file, model)
         console.print(f"run {record.folder}")
         record.begin(config, environment.describe(planned.data_fingerprint, planned.precision))
+        if hasattr(task, "tokenizer"):  # for whoever takes the model elsewhere
+            write_atomically(record.folder / "tokenizer.json", task.tokenizer.to_str().encode())
         tracker = Tracker(config, record.id, tags_of(planned.overrides))
         try:
             result = work(planned, task, model, tracker, console)
@@ -250,7 +253,7 @@ def print_result(console: Console, record: Record) -> None:
     """Tell where a record lies and its foremost metrics: those with the shortest paths, and no single gates."""
     named = sorted(record.summary["metrics"].items(), key=lambda metric: metric[0].count("/"))
     told = [f"{name} {value:.4g}" for name, value in named if not name.startswith("gates/")]
-    metrics = ", ".join(told[:8])
+    metrics = ", ".join(told[:10])
     console.print(f"{record.folder}: {metrics}", highlight=False)
 
 

@@ -1,7 +1,7 @@
 """The bridge to transformers: our decoders as a PreTrainedModel.
 
 `import models.pretrained` makes AutoModelForCausalLM know them, and Llamas with Infini-attention.
-`python -m models.pretrained RUN_FOLDER FOLDER` writes a finished run's decoder for from_pretrained.
+`python -m models.pretrained RUN_FOLDER FOLDER` writes a finished run's decoder and tokenizer for from_pretrained.
 """
 
 import inspect
@@ -16,7 +16,14 @@ import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
@@ -28,6 +35,7 @@ from models.infini_llama import InfiniLlamaConfig, InfiniLlamaForCausalLM, add_i
 __all__ = ["DecoderConfig", "DecoderForCausalLM", "add_infini", "export", "save"]
 
 PACKAGES = ("models.", "torch.nn.")  # whose modules a saved model may be made of
+SPECIAL = {"bos_token": "<document>", "eos_token": "<end>", "pad_token": "<document>"}  # of every vocabulary of ours
 
 
 class DecoderConfig(PreTrainedConfig):
@@ -144,8 +152,9 @@ def save(decoder: Any, settings: dict[str, Any], folder: str | Path) -> None:
 
 
 def export(run_folder: str | Path, folder: str | Path) -> None:
-    """Write the decoder that a finished run has trained to a folder for from_pretrained.
+    """Write the decoder that a finished run has trained to a folder for from_pretrained, its tokenizer beside it.
 
+    A run on tokens that stand for no text, or one from before tokenizers were recorded, has none.
     Raises ValueError or OSError if the run is not finished, has trained no decoder, or has lost its checkpoint.
     """
     run = Path(run_folder)
@@ -164,6 +173,8 @@ def export(run_folder: str | Path, folder: str | Path) -> None:
     decoder = build(settings, vocabulary_size=len(weights["embedding.weight"]))
     decoder.load_state_dict(weights)
     save(decoder, settings, folder)
+    if (run / "tokenizer.json").exists():
+        PreTrainedTokenizerFast(tokenizer_file=str(run / "tokenizer.json"), **SPECIAL).save_pretrained(folder)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tasks.base import Batch, Evaluation, device_of, random_generator
 from tasks.data.source import DataError
 from tasks.data.tokens import Corpus, TokenizedCorpus
-from tasks.language_modeling import IGNORED
+from tasks.scoring import IGNORED
 
 MASKED, REPLACED = 0.8, 0.1  # of the tokens asked for; the rest stay as they are (Devlin et al. 2019, section 3.1)
 EVALUATION = 1 << 32  # stands in the place of a step where masks for evaluation are drawn

@@ -56,6 +56,7 @@ SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
         "attention": ("full", "window", "transformer_xl", "infini_linear", "infini_delta"),
         "seed": ("0", "1"),
     },
+    "perplexity": {"attention": ("full", "infini_linear", HOSTILE), "seed": ("0", "1")},
     "context_cost": {"attention": ("full", "infini_delta", HOSTILE), "seed": ("0", "1")},
     "gates": {"gates": ("failing", "mended"), "seed": ("0", "1")},
     "passkey": {"attention": ("infini_linear", "infini_delta"), "seed": ("0", "1")},
@@ -96,6 +97,14 @@ TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
             for scheme, speed in (("sinusoidal", 1.0), ("rope", 0.9), ("alibi", 0.8), (HOSTILE, 0.5))
         ],
         "rotations": [{"head_width": 32, "length": 256, "matrix_time": 15.0, "matrix_memory": 6.4}],
+    },
+    "perplexity": {
+        "protocol": [{"protocol": "streaming", "tokens": 9}],
+        "by_position": [
+            {"protocol": protocol, "position": 64 * 2**i, "loss": 4 - i / 10, "tokens": 9}
+            for protocol in ("nonoverlapping", "sliding", "streaming")
+            for i in range(5)
+        ],
     },
     "context_cost": {
         "context_cost": [

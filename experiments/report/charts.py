@@ -119,7 +119,8 @@ def curves(
 ) -> Chart:
     """A line for every level by step, with the range over the seeds as a band; a click in the legend picks one.
 
-    across: what a step is, where it is none of training. logarithmic: both axes.
+    across: what a step is, where it is none of training. logarithmic: both axes, the vertical one where
+    all values are above zero.
     """
     levels, groups = distinct(rows, "level"), distinct(rows, "group")
     grouped = len(groups) > 1
@@ -127,7 +128,8 @@ def curves(
     colour = series("level", levels, level, symbolType="stroke")
     dash: dict[str, Any] = {"strokeDash": dashes("group", groups, group)} if grouped else {}
     steps = alt.Scale(type="log", nice=False) if logarithmic else alt.Undefined
-    values = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False)
+    positive = all(row["low"] > 0 for row in rows)
+    values = alt.Scale(type="log", nice=False) if logarithmic and positive else alt.Scale(zero=False)
     x = alt.X("step:Q", title=across, axis=alt.Axis(grid=False), scale=steps)
     told = [alt.Tooltip("level:N", title=level)] + ([alt.Tooltip("group:N", title=group)] if grouped else [])
     told += [alt.Tooltip("step:Q", title=across, format=".4~g")]

@@ -19,7 +19,14 @@ from experiments.report.builders import (
     wins,
 )
 from experiments.report.figure import CURVES, SEEDS, Figure, language_model
-from experiments.report.memory_builders import by_length, gate_histogram, gate_paths
+from experiments.report.memory_builders import (
+    by_document_position,
+    by_length,
+    gate_histogram,
+    gate_paths,
+    protocols,
+    stream_gain_by_position,
+)
 from experiments.report.position_figures import POSITION_FIGURES
 
 PRINTED = {  # better / equal / worse of nine models: Ramachandran et al. 2017, table 3
@@ -155,6 +162,26 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             against("state_floats", "nonoverlapping/perplexity", "floats of state", "test perplexity", "attention"),
         ),
     ),
+    "perplexity": (
+        Figure(
+            "Loss by place in the document, streamed",
+            "Look at which lines still fall where a document has become longer than the trained length. Every bin is "
+            "of the same documents; but what stands further in may be easier or harder by itself. Lines are means over "
+            "seeds, bands go from the lowest to the highest.",
+            by_document_position("streaming"),
+        ),
+        Figure(
+            "What the carried state saves",
+            "Look at which lines lie above zero: there, what was read before the sliding window helped. Of the same "
+            "tokens; bands go over the seeds.",
+            stream_gain_by_position,
+        ),
+        Figure(
+            "Perplexity by protocol",
+            "Look at how far the protocols of one attention lie apart: all score the same tokens, each once.",
+            protocols,
+        ),
+    ),
     "context_cost": (
         Figure(
             "Time per token as a stream grows",
@@ -231,6 +258,7 @@ TITLES = {
     "masked_lm": "Positions in a masked language model",
     "position_cost": "The cost of positions",
     "memory_lm": "Memories in a language model",
+    "perplexity": "Perplexity of whole documents",
     "context_cost": "The cost of a long context",
     "gates": "The gates of Infini-attention",
     "passkey": "Passkey retrieval",

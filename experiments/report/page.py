@@ -9,10 +9,11 @@ from tasks.data.source import write_atomically
 
 def write_report(verdicts: list[Verdict], evidence: Evidence, scale: str, outputs: Path) -> Path:
     """Write ledger.json and index.html under `outputs`/report; returns the page's path."""
+    from experiments.report.own_models import evaluations
     from experiments.report.rendering import render  # draws in Altair, which whoever only trains need not wait for
 
     folder = Path(outputs) / "report"
     ledger = as_json(verdicts, scale)
     write_atomically(folder / "ledger.json", (json.dumps(ledger, indent=2) + "\n").encode())
-    write_atomically(folder / "index.html", render(verdicts, evidence, scale).encode())
+    write_atomically(folder / "index.html", render(verdicts, evidence, scale, evaluations(outputs)).encode())
     return folder / "index.html"

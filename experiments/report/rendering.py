@@ -16,7 +16,7 @@ import vl_convert
 from markupsafe import Markup
 
 from experiments.ledger import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Evidence, Verdict
-from experiments.report import forest, numbers
+from experiments.report import forest, numbers, own_models
 from experiments.report.charts import Chart, Table
 from experiments.report.data import Run, finished_runs
 from experiments.report.figures import Figure, figures, title
@@ -50,8 +50,8 @@ class Experiment:
     shown: list[Shown] = field(default_factory=list)
 
 
-def render(verdicts: list[Verdict], evidence: Evidence, scale: str) -> str:
-    """The page as text."""
+def render(verdicts: list[Verdict], evidence: Evidence, scale: str, own: Evidence | None = None) -> str:
+    """The page as text. own: the evaluations of models of the user's own."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -63,12 +63,15 @@ def render(verdicts: list[Verdict], evidence: Evidence, scale: str) -> str:
     environment.filters |= {
         name: getattr(numbers, name) for name in ("number", "duration", "count", "spread", "claimed")
     }
+    sections = ideas(verdicts, evidence, scale)
+    charts = sum(len(experiment.shown) for experiments in sections.values() for experiment in experiments)
+    sections |= evaluated(own, charts) if own else {}
     scripts = [library(), (FOLDER / "script.js").read_text(encoding="utf-8")]
     return environment.get_template("page.html.jinja").render(
         scale=scale,
         written=time.strftime("%Y-%m-%d %H:%M %Z"),
         verdicts=verdicts,
-        ideas=ideas(verdicts, evidence, scale),
+        ideas=sections,
         counts={name: Counter(verdict.verdict for verdict in verdicts)[name] for name in VERDICTS},
         planned=len(evidence),
         statuses=Counter(record.status for record in evidence.values()),
@@ -118,6 +121,19 @@ def ideas(verdicts: list[Verdict], evidence: Evidence, scale: str) -> dict[str, 
                     experiment.shown.append(show(figure, chart_number, done))
             found.setdefault(idea, []).append(experiment)
     return found
+
+
+def evaluated(own: Evidence, chart_number: int) -> dict[str, list[Experiment]]:
+    """The section of the models of the user's own, its figures numbered from the one after `chart_number` on."""
+    experiments = []
+    for name, runs in finished_runs(own).items():
+        command = own_models.command(runs)
+        experiment = Experiment(name, own_models.TITLES[name], [], len(runs), len(runs), command)
+        for figure in own_models.FIGURES[name]:
+            chart_number += 1
+            experiment.shown.append(show(figure, chart_number, runs))
+        experiments.append(experiment)
+    return {own_models.SECTION: experiments}
 
 
 def show(figure: Figure, chart_number: int, runs: list[Run]) -> Shown:

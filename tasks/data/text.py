@@ -1,13 +1,17 @@
 """Corpora of documents."""
 
+import hashlib
 import sys
 import sysconfig
+import warnings
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import psutil
 
 from tasks.data.hub import HubDataset
-from tasks.data.source import DataError, fingerprint, split_of
+from tasks.data.source import SPLITS, DataError, fingerprint, split_of
 
 
 class Document(NamedTuple):
@@ -46,6 +50,82 @@ class StandardLibrary:
     def documents(self, split: str) -> list[Document]:
         """The documents of a split, ordered by name."""
         return [document for document in self.all_documents if split_of(document.name) == split]
+
+
+class TextFiles:
+    """A user's own text files, one document a file.
+
+    path: a folder, whose hidden files and folders are left alone, or one file. A file in a folder of `path` called
+    train, validation or test is of that split; of any other the hash of its name decides, now and as more files come.
+    on_bad: whether a file that is empty, no UTF-8 text, a copy of another or larger than memory is left out, with a
+    warning that names it, or stops the run. Raises DataError.
+    """
+
+    name = "text"
+
+    def __init__(self, path: str | None = None, on_bad: Literal["skip", "stop"] = "skip"):
+        if not path:
+            raise DataError("data=text reads files of yours: say which by data.path=<folder or file>")
+        self.path, self.on_bad = Path(path).expanduser(), on_bad
+        if not self.path.exists():
+            raise DataError(f"data.path={path} is not there; it must be a text file or a folder of them")
+        self.root = self.path if self.path.is_dir() else self.path.parent
+
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """The name of every good file and the SHA-256 of its bytes. One file at a time is in memory."""
+        found: dict[str, str] = {}
+        seen: set[str] = set()
+        bad: list[str] = []
+        for file in sorted(self.root.rglob("*")) if self.path.is_dir() else [self.path]:
+            name = file.relative_to(self.root)
+            if file.is_file() and not any(part.startswith(".") for part in name.parts):
+                problem, digest = self.examine(file)
+                problem = problem or ("a copy of another file" if digest in seen else "")
+                if problem:
+                    bad.append(f"{name} is {problem}")
+                else:
+                    found[name.as_posix()] = digest
+                    seen.add(digest)
+        if bad and self.on_bad == "stop":
+            raise DataError(f"data.path={self.path}: {bad[0]}; mend or remove it, or leave it out by data.on_bad=skip")
+        if not found:
+            raise DataError(f"data.path={self.path} holds no text file{': ' + '; '.join(bad[:3]) if bad else ''}")
+        if bad:
+            more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+            warnings.warn(f"left out of {self.path}: {'; '.join(bad[:5])}{more}", stacklevel=2)
+        return found
+
+    @staticmethod
+    def examine(file: Path) -> tuple[str, str]:
+        """What is wrong with a file, nothing if it is good, and the SHA-256 of its bytes."""
+        if file.stat().st_size > psutil.virtual_memory().available:
+            return f"larger than the free memory ({file.stat().st_size / 2**30:.1f} GiB)", ""
+        content = file.read_bytes()
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return f"not UTF-8 text (byte {error.start})", ""
+        return "" if text.strip() else "empty", hashlib.sha256(content).hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(part for file in self.contents.items() for part in file)
+
+    def split(self, name: str) -> str:
+        """The split of a file by its name."""
+        folder = Path(name).parts[0]
+        return folder if folder in SPLITS else split_of(name)
+
+    def documents(self, split: str) -> list[Document]:
+        """The documents of a split, ordered by name. Raises DataError if too few files are there to split."""
+        names = [name for name in self.contents if self.split(name) == split]
+        if not names:
+            raise DataError(
+                f"data.path={self.path} has {len(self.contents)} good files, none of them in the {split} split: the "
+                f"hash of a name puts one in ten into test. Add files, or put some into a folder {self.root / split}"
+            )
+        return [Document(name, (self.root / name).read_bytes().decode("utf-8")) for name in names]
 
 
 class HubText:

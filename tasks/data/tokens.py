@@ -76,11 +76,15 @@ class TokenizedCorpus:
                 documents = self.corpus.documents(split)
                 if not documents:
                     raise DataError(f"{self.corpus.name} has no document in its {split} split")
-                encoded = [[DOCUMENT, *e.ids] for e in tokenizer.encode_batch([d.text for d in documents])]
-                starts = np.cumsum([0] + [len(tokens) for tokens in encoded[:-1]])
                 kind = np.uint16 if self.vocabulary_size <= 2**16 else np.int32
+                encoded = [
+                    np.array([DOCUMENT, *encoding.ids], dtype=kind)
+                    for start in range(0, len(documents), 64)  # a few texts at a time, for an encoding is large
+                    for encoding in tokenizer.encode_batch_fast([d.text for d in documents[start : start + 64]])
+                ]
+                starts = np.cumsum([0] + [len(tokens) for tokens in encoded[:-1]])
                 buffer = io.BytesIO()
-                np.savez(buffer, tokens=np.concatenate(encoded).astype(kind), starts=starts)
+                np.savez(buffer, tokens=np.concatenate(encoded), starts=starts)
                 write_atomically(file, buffer.getvalue())
         with np.load(file) as stored:
             return TokenStream(stored["tokens"], stored["starts"])

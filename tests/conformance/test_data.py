@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -17,7 +18,7 @@ from experiments.run import plan
 from tasks.data.images import Digits
 from tasks.data.pairs import Docstrings, sentences
 from tasks.data.source import SPLITS, DataError, split_of
-from tasks.data.text import HubText, StandardLibrary
+from tasks.data.text import HubText, StandardLibrary, TextFiles
 from tasks.rouge import overall, rouge
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"  # samples of the hub's data sets, where there are any
@@ -91,6 +92,77 @@ def test_splits_are_disjoint_and_stay_as_the_corpus_grows(tmp_path: Path) -> Non
     for split in SPLITS:
         assert before[split] and before[split] <= after[split]
     assert sum(map(len, after.values())) == 81 == len(set().union(*after.values()))
+
+
+def write_texts(root: Path, names: list[str]) -> TextFiles:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(f"The text of {name}, café.\r\n".encode())
+    return TextFiles(str(root))
+
+
+def names_in(source: TextFiles) -> dict[str, set[str]]:
+    return {split: {document.name for document in source.documents(split)} for split in SPLITS}
+
+
+def test_files_of_ones_own_are_split_by_name_and_stay_where_they_are(tmp_path: Path) -> None:
+    names = [f"shelf{index % 5}/book{index}.{'txt' if index % 2 else 'md'}" for index in range(80)]
+    first = write_texts(tmp_path, names[:40])
+    before, same = names_in(first), TextFiles(str(tmp_path))
+    assert first.fingerprint == same.fingerprint
+    grown = write_texts(tmp_path, ["a/first.py", "train/kept.txt", "validation/kept.txt", "test/kept.txt", *names])
+    after = names_in(grown)
+    assert grown.fingerprint != first.fingerprint
+    for split in SPLITS:
+        assert before[split] and before[split] | {f"{split}/kept.txt"} <= after[split]
+    assert sum(map(len, after.values())) == 84 == len(set().union(*after.values()))
+    (document,) = (found for found in grown.documents("test") if found.name == "test/kept.txt")
+    assert document.text == "The text of test/kept.txt, café.\r\n"
+
+
+def test_files_that_are_no_texts_are_named_and_left_out_or_stop_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path, ["train/a.txt", "test/b.txt", ".git/hidden.txt", ".hidden"])
+    good = TextFiles(str(tmp_path)).fingerprint
+    bad = {"blank.txt": b" \n", "picture.png": b"\x89PNG\xff", "test/copy.txt": (tmp_path / "train/a.txt").read_bytes()}
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+    source = TextFiles(str(tmp_path))
+    with pytest.warns(UserWarning) as told:
+        assert source.fingerprint != good  # a copy further up in the order takes the place of the other
+    (line,) = [str(warning.message) for warning in told]
+    for said in (
+        "blank.txt is empty",
+        "picture.png is not UTF-8 text (byte 0)",
+        "train/a.txt is a copy of another file",
+    ):
+        assert said in line
+    with pytest.raises(
+        DataError, match=r"blank\.txt is empty; mend or remove it, or leave it out by data\.on_bad=skip"
+    ):
+        TextFiles(str(tmp_path), on_bad="stop").documents("train")
+    (tmp_path / "huge.txt").write_text("long " * 20)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=50))
+    with pytest.warns(UserWarning, match=r"huge\.txt is larger than the free memory"):
+        assert [document.name for document in TextFiles(str(tmp_path)).documents("test")] == [
+            "test/b.txt",
+            "test/copy.txt",
+        ]
+
+
+def test_files_of_ones_own_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"say which by data\.path=<folder or file>"):
+        TextFiles()
+    with pytest.raises(DataError, match=r"nowhere is not there; it must be a text file or a folder"):
+        TextFiles(str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="holds no text file"):
+        TextFiles(str(tmp_path)).documents("train")
+    write_texts(tmp_path, ["train/one.txt"])
+    with pytest.raises(DataError, match=r"has 1 good files, none of them in the test split.*folder .*test"):
+        TextFiles(str(tmp_path)).documents("test")
+    file = TextFiles(str(tmp_path / "train" / "one.txt"))
+    assert [document.name for split in SPLITS if file.split("one.txt") == split for document in file.documents(split)]
 
 
 def test_docstrings_of_a_module_and_equal_texts_share_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from test_tasks import Books
 
 from models.initialization import initialize
 from models.positions.relative import RelativeBias
-from tasks.language_modeling import IGNORED
 from tasks.masked_language_modeling import MaskedLanguageModeling
+from tasks.scoring import IGNORED
 
 every_position = pytest.mark.parametrize("position", choices("position"))
 

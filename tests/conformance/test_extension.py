@@ -13,8 +13,8 @@ from torch import nn
 from tasks.context_extension import ContextExtension, reach
 from tasks.data.source import DataError
 from tasks.data.text import Document
-from tasks.language_modeling import long_documents
 from tasks.passkey import words
+from tasks.scoring import long_documents
 
 
 @torch.no_grad()

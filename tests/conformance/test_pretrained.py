@@ -12,14 +12,16 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from support import SEGMENT, VOCABULARY, WIDTH, assert_close, choices, composed, decoder, decoder_config, random_tokens
+from tokenizers import Tokenizer
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 import models.pretrained
 from experiments.records import records
 from models.generation import generate
 from models.pretrained import DecoderConfig, DecoderForCausalLM
 from models.state import leaves
+from tasks.data.tokens import DOCUMENT, END
 from tests.conftest import ROOT, Program, tiny
 
 CHOSEN = [("full", position) for position in choices("position")]
@@ -197,6 +199,10 @@ def test_a_finished_run_is_exported(program: Program, tmp_path: Path) -> None:
     trained = load_file(record.checkpoint_file)
     for name, tensor in loaded.decoder.state_dict().items():
         assert torch.equal(tensor, trained[f"model/{name}"])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "exported")
+    own = Tokenizer.from_file(str(record.folder / "tokenizer.json"))
+    assert tokenizer.encode("def f(x): return 'né'") == own.encode("def f(x): return 'né'").ids
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (DOCUMENT, END)
     prompt = torch.arange(1, 10)[None]
     written = in_another_process(tmp_path / "exported", prompt)
     assert torch.equal(written[:, 9:], generate(loaded.decoder, prompt, 8))

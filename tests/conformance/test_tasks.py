@@ -16,7 +16,8 @@ from tasks.data.images import Digits
 from tasks.data.pairs import Docstrings, Pair
 from tasks.data.text import Document
 from tasks.data.tokens import DOCUMENT, END, TokenStream
-from tasks.language_modeling import IGNORED, LanguageModeling
+from tasks.language_modeling import LanguageModeling
+from tasks.scoring import IGNORED
 from tasks.summarization import Summarization
 
 TEXT = "The rain in Spain stays mainly in the plain. Größe, naïveté and 日本語 are several bytes each.\n"

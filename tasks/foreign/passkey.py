@@ -1,0 +1,108 @@
+"""Passkey retrieval by a model that was trained elsewhere."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from tasks.base import Evaluation, Measurement, device_of, random_generator
+from tasks.foreign import TextTokenizer, fitting
+from tasks.passkey import DEPTHS, DIGITS, FILLER, HELD_OUT, INTRODUCTION, KEYS, QUESTION, SENTENCE
+
+ANSWER = 8  # tokens of an answer: a space and five digits in any tokenizer, and two more
+LONGEST = 8192  # tokens of a prompt, unless others are asked for
+SHORTEST = 512
+
+
+class ForeignPasskey(Measurement):
+    """The prompts of Passkey in the model's own tokens; the digits are read off the text that it answers.
+
+    evaluation_lengths: tokens that a model reads, exactly: the prompt and its own answer but for the last token. None
+    for 512, 2,048 and 8,192, as far as the model's context reaches, or for that itself if it is shorter. prompts: how
+    many of each length and depth. tokens_per_batch: a batch holds as many prompts as fit into it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        limit: int | None,
+        seed: int,
+        evaluation_lengths: list[int] | None,
+        prompts: int,
+        tokens_per_batch: int,
+    ):
+        self.tokenizer, self.seed = tokenizer, seed
+        self.prompts, self.tokens_per_batch = prompts, tokens_per_batch
+        room = fitting(None, limit, LONGEST)
+        lengths = [length for length in (SHORTEST, 4 * SHORTEST, 16 * SHORTEST) if length <= room]
+        self.lengths = evaluation_lengths or lengths or [room]
+        self.length = max(self.lengths)
+        # Parts are encoded one by one, so that a cut is between two tokens; some tokenizers bring the space themselves.
+        apart = tokenizer.encode("green") + tokenizer.encode("grass") == tokenizer.encode("green grass")
+        self.space = "" if apart else " "
+        opening = [] if tokenizer.opening is None else [tokenizer.opening]
+        self.introduction = [*opening, *tokenizer.encode(INTRODUCTION)]
+        self.filler = np.array(self.encode(FILLER))
+        self.question = self.encode(QUESTION)
+        asked = {
+            int(key) for length in self.lengths for depth in range(len(DEPTHS)) for key in self.keys(length, depth)
+        }
+        sentence = max(len(self.sentence(key)) for key in asked)  # keys of five digits need not be of as many tokens
+        fixed = len(self.introduction) + sentence + len(self.question)
+        if min(self.lengths) - ANSWER + 1 < fixed:
+            raise ValueError(
+                f"a passkey prompt with its answer needs at least {fixed + ANSWER - 1} tokens of this model, and is "
+                f"asked for {min(self.lengths)}"
+            )
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a part that follows another one."""
+        return self.tokenizer.encode(self.space + text)
+
+    def sentence(self, key: int) -> list[int]:
+        """The sentence that names the key."""
+        return self.encode(SENTENCE.format(key=key))
+
+    def keys(self, length: int, depth: int) -> np.ndarray:
+        """The keys of a length and depth; none that a model of ours was trained on."""
+        return random_generator(self.seed, length, depth).choice(KEYS[HELD_OUT], self.prompts, replace=False)
+
+    def prompt(self, length: int, key: int, depth: str) -> list[int]:
+        """A prompt of exactly `length` tokens with the key's sentence at the start, middle or end of the filler."""
+        sentence = self.sentence(key)
+        space = length - len(self.introduction) - len(sentence) - len(self.question)
+        place = {"start": 0, "middle": space // 2, "end": space}[depth]
+        filler = np.resize(self.filler, space).tolist()
+        return [*self.introduction, *filler[:place], *sentence, *filler[place:], *self.question]
+
+    def evaluate(self, model: Any) -> Evaluation:
+        rows = [
+            {"length": length, "depth": depth, **self.retrieve(model, length, depth)}
+            for length in self.lengths
+            for depth in DEPTHS
+        ]
+        scores = ("digits", "exact")
+        metrics = {score: float(np.mean([row[score] for row in rows])) for score in scores}
+        metrics |= {f"{score}/{row['length']}/{row['depth']}": row[score] for row in rows for score in scores}
+        return Evaluation(metrics, {"retrieval": rows})
+
+    @torch.no_grad()
+    def retrieve(self, model: Any, length: int, depth: str) -> dict[str, Any]:
+        """The share of digits and of whole keys named right, and the first answer as it was written."""
+        keys = self.keys(length, DEPTHS.index(depth))
+        prompts = [self.prompt(length - ANSWER + 1, int(key), depth) for key in keys]
+        rows = max(1, self.tokens_per_batch // length)
+        answers: list[str] = []
+        for start in range(0, len(prompts), rows):
+            source = torch.tensor(prompts[start : start + rows]).to(device_of(model))
+            answers += [self.tokenizer.decode(row) for row in model.answer(source, ANSWER, None).tolist()]
+        return scores_of(answers, [str(key) for key in keys]) | {"prompts": len(keys), "first_answer": answers[0]}
+
+
+def scores_of(answers: Sequence[str], keys: Sequence[str]) -> dict[str, float]:
+    """The share of the keys' digits, and of whole keys, that are the first five digits of the answers' texts."""
+    named = ["".join(re.findall("[0-9]", answer))[:DIGITS] for answer in answers]
+    right = [[a == b for a, b in zip(found.ljust(DIGITS), key)] for found, key in zip(named, keys, strict=True)]
+    return {"digits": float(np.mean(right)), "exact": float(np.mean(np.all(right, axis=1)))}

@@ -1,0 +1,98 @@
+"""Summaries by a model that was trained elsewhere."""
+
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+
+from tasks.base import Evaluation, Measurement, device_of
+from tasks.data.pairs import Pair, sentences
+from tasks.data.source import DataError
+from tasks.foreign import TextTokenizer, fitting
+from tasks.rouge import rouge
+from tasks.summarization import SAMPLES, PairSource
+
+LONGEST_SOURCE = 4096  # tokens, unless more are asked for
+AFTER = "\n\nSummary:"
+
+
+class ForeignSummarization(Measurement):
+    """Summaries of a split's documents, scored by ROUGE beside simple baselines.
+
+    encoder: whether the model reads the document with an encoder; a decoder reads document and summary as one text.
+    before, after: what stands around a document, such as T5's "summarize: "; None after it is "\\n\\nSummary:" for a
+    decoder, nothing for an encoder. source_length: tokens that are read, the document cut to fit; None for the model's
+    own context up to 4,096, less the summary's for a decoder. summary_length: tokens of a summary at most.
+    """
+
+    def __init__(
+        self,
+        data: PairSource,
+        tokenizer: TextTokenizer,
+        limit: int | None,
+        encoder: bool,
+        seed: int,
+        source_length: int | None,
+        summary_length: int,
+        evaluation_documents: int,
+        batch_size: int,
+        before: str,
+        after: str | None,
+    ):
+        self.tokenizer, self.encoder, self.seed, self.batch_size = tokenizer, encoder, seed, batch_size
+        written = 0 if encoder else summary_length - 1  # the last token of a summary is never read
+        self.source_length = source_length or fitting(None, limit, LONGEST_SOURCE) - written
+        self.summary_length = summary_length
+        self.length = max(self.source_length + written, summary_length)
+        self.before = tokenizer.encode(before)
+        self.after = tokenizer.encode(after if after is not None else "" if encoder else AFTER)
+        self.pairs = data.pairs("test")[:evaluation_documents]
+        if not self.pairs:
+            raise DataError(f"{data.name} has no test documents with summaries")
+        self.room = self.source_length - len(self.prompt([]))
+        if self.room < 1:
+            raise ValueError(f"task.source_length={self.source_length} leaves no room for a document in the prompt")
+
+    def prompt(self, document: list[int]) -> list[int]:
+        """What the model reads for a document."""
+        tokens = [*self.before, *document, *self.after]
+        if self.encoder:
+            return self.tokenizer.source(tokens)
+        return tokens if self.tokenizer.opening is None else [self.tokenizer.opening, *tokens]
+
+    @torch.no_grad()
+    def evaluate(self, model: Any) -> Evaluation:
+        prompts = [self.prompt(self.tokenizer.encode(pair.document)[: self.room]) for pair in self.pairs]
+        written = [""] * len(prompts)
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        for _, same in groupby(
+            order, key=lambda index: len(prompts[index])
+        ):  # of one length, so that nothing is padded
+            group = list(same)
+            for start in range(0, len(group), self.batch_size):
+                rows = group[start : start + self.batch_size]
+                source = torch.tensor([prompts[index] for index in rows]).to(device_of(model))
+                for index, answer in zip(rows, model.answer(source, self.summary_length, self.tokenizer.end).tolist()):
+                    written[index] = self.text(answer)
+        references = [pair.summary for pair in self.pairs]
+        metrics = dict(rouge(written, references))
+        for name, texts in baselines(self.pairs, self.seed).items():
+            metrics |= {f"baseline/{name}/{score}": value for score, value in rouge(texts, references).items()}
+        samples = [
+            {"document": pair.document[:300], "reference": pair.summary, "summary": text}
+            for pair, text in list(zip(self.pairs, written))[:SAMPLES]
+        ]
+        return Evaluation(metrics, {"samples": samples})
+
+    def text(self, answer: list[int]) -> str:
+        """What was written up to its end."""
+        end = self.tokenizer.end
+        return self.tokenizer.decode(answer[: answer.index(end)] if end in answer else answer).strip()
+
+
+def baselines(pairs: list[Pair], seed: int) -> dict[str, list[str]]:
+    """The first sentence of each document, and one drawn at random."""
+    generator = np.random.default_rng(seed)
+    split = [sentences(pair.document) for pair in pairs]
+    return {"lead": [s[0] for s in split], "random": [s[int(generator.integers(len(s)))] for s in split]}
