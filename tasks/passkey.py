@@ -20,7 +20,7 @@ __all__ = ["ANSWERED", "DIGITS", "Passkey", "words"]
 DEPTHS = ("start", "middle", "end")
 SCORES = ("digits", "exact")
 WITHOUT_GAP = 0.25  # share of the prompts of a stage with gaps that have none
-READ_AT_ONCE = 4096  # tokens of a prompt, the rest follows in pieces: what decides how many are asked side by side
+READ_AT_ONCE = 4096  # tokens of a long prompt, the rest follows in pieces: so many decide how many stand side by side
 
 
 @dataclass
@@ -198,10 +198,11 @@ class Passkey(Prompts):
     @torch.no_grad()
     def retrieve(self, model: Any, length: int, depth: str) -> dict[str, Any]:
         """The share of digits and of whole keys named right, over prompts with keys that were never trained on."""
-        count = self.prompts
+        count, held = self.prompts, length
         if self.evaluation_tokens is not None:
             count = max(1, min(count, self.evaluation_tokens // length))
-        rows = max(1, 4 * self.tokens_per_batch // min(length, READ_AT_ONCE))
+            held = min(length, READ_AT_ONCE)
+        rows = max(1, 4 * self.tokens_per_batch // held)
         generator = random_generator(self.seed, length - ANSWERED, DEPTHS.index(depth))
         keys = generator.choice(KEYS[HELD_OUT], count, replace=False)
         answers = np.stack([self.encode(str(key)) for key in keys])

@@ -20,6 +20,7 @@ from experiments.report.builders import (
 )
 from experiments.report.figure import CURVES, SEEDS, Figure, language_model
 from experiments.report.memory_builders import by_length, gate_histogram, gate_paths
+from experiments.report.passkey_figures import PASSKEY_FIGURES
 from experiments.report.position_figures import POSITION_FIGURES
 
 PRINTED = {  # better / equal / worse of nine models: Ramachandran et al. 2017, table 3
@@ -35,6 +36,7 @@ PRINTED = {  # better / equal / worse of nine models: Ramachandran et al. 2017, 
 
 FIGURES: dict[str, tuple[Figure, ...]] = {
     **POSITION_FIGURES,
+    **PASSKEY_FIGURES,
     "properties": (
         Figure(
             "Swish for several β",
@@ -194,14 +196,6 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             retrieval("digits"),
         ),
     ),
-    "passkey": (
-        Figure(
-            "Digits of the passkey found",
-            "Look down a column for the place of the key and along a row for the length: 1 is every digit, 0.1 is "
-            "chance. Means over seeds.",
-            retrieval("digits"),
-        ),
-    ),
     "summarization": (
         Figure(
             "ROUGE beside the baselines",
@@ -234,6 +228,7 @@ TITLES = {
     "context_cost": "The cost of a long context",
     "gates": "The gates of Infini-attention",
     "passkey": "Passkey retrieval",
+    "passkey_controls": "Passkey retrieval without the memory",
     "summarization": "Summaries of long texts",
 }
 
