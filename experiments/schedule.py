@@ -15,6 +15,20 @@ class Constant:
 
 
 @dataclass
+class LateCosine:
+    """1 for `constant_steps` steps, after a linear warm-up, then half a cosine down to `final` over the rest."""
+
+    warmup_steps: int
+    constant_steps: int
+    final: float
+
+    def __call__(self, step: int, steps: int) -> float:
+        share = max(0, step - self.constant_steps) / max(1, steps - self.constant_steps)
+        cosine = 0.5 * (1 + math.cos(math.pi * share))
+        return min(1.0, (step + 1) / max(1, self.warmup_steps)) * (self.final + (1 - self.final) * cosine)
+
+
+@dataclass
 class Cosine:
     """Half a cosine from 1 down to `final` over all `steps`, with a linear warm-up (Loshchilov & Hutter 2017)."""
 

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.state import for_rows
+
 PREFILL = 4096  # tokens of a prompt read at once: memory stays constant however long the prompt
 
 
@@ -20,6 +22,12 @@ def read_prompt(model: nn.Module, prompt: Tensor, piece: int = PREFILL, state: A
     return logits[:, -1], state
 
 
+def common_length(prompt: Tensor) -> int:
+    """How many tokens at the start of prompt (B, T) are the same in all of several rows, the last one left out."""
+    same = (prompt[:, :-1] == prompt[:1, :-1]).all(dim=0)
+    return int(same.long().cumprod(dim=0).sum()) if len(prompt) > 1 else 0
+
+
 @torch.no_grad()
 def generate(
     model: nn.Module,
@@ -33,9 +41,13 @@ def generate(
 
     temperature 0 takes the most likely token, above it one is drawn. A row that has reached `end` goes on with `end`;
     decoding stops when all have. The carried state is whatever the attention needs: a key-value cache that grows with
-    full attention, constant for the bounded ones.
+    full attention, constant for the bounded ones. A long beginning that all rows have in common is read once.
     """
-    logits, state = read_prompt(model, prompt)
+    state, shared = None, common_length(prompt) // PREFILL * PREFILL
+    if shared:
+        _, state = read_prompt(model, prompt[:1, :shared])
+        state = for_rows(state, prompt.shape[0])
+    logits, state = read_prompt(model, prompt[:, shared:], state=state)
     finished = torch.zeros(prompt.shape[0], dtype=torch.bool, device=prompt.device)
     tokens: list[Tensor] = []
     for step in range(steps):

@@ -40,6 +40,11 @@ def rebuild(template: Any, tensors: Iterator[Tensor]) -> Any:
     return type(template)(*parts) if hasattr(template, "_fields") else type(template)(parts)
 
 
+def for_rows(state: Any, rows: int) -> Any:
+    """The state of one sequence, as the state of so many that have it in common."""
+    return rebuild(state, iter([leaf.expand(rows, *leaf.shape[1:]) if leaf.ndim else leaf for leaf in leaves(state)]))
+
+
 def detach(state: Any) -> Any:
     """The same state without its history of gradients."""
     return rebuild(state, iter([leaf.detach() for leaf in leaves(state)]))

@@ -110,6 +110,28 @@ class Decoder(Transformer):
             x = x[:, source_length - 1 :]
         return self.logits(x), DecoderState(torch.tensor(seen + tokens.shape[1]), tuple(layers))
 
+    def period(self, tokens: Tensor) -> tuple[DecoderState, DecoderState]:
+        """The states before and after a text's period `tokens` (1, T), when it is read for the second time.
+
+        T holds whole segments, so that every later reading writes about the same to a memory as this one.
+        """
+        _, before = self(tokens)
+        _, after = self(tokens, before)
+        return before, after
+
+    def skip(self, state: DecoderState, period: tuple[DecoderState, DecoderState], times: Tensor) -> DecoderState:
+        """The state (B rows) as if a period had been read `times` (B,) over, without reading it: a device of training.
+
+        Memories that add up, as Infini-attention's, hold so many times more of what the period wrote, and gradient
+        reaches those who wrote it. Where no lower layer reads a memory and the update is linear this is what reading
+        leaves; else it is near it. All other state, and the count of tokens, stays as it is. `state` is at the end of
+        a segment.
+        """
+        mechanisms = [block.attention for block in self.blocks]
+        four = zip(mechanisms, state.layers, *(end.layers for end in period))
+        layers = [mechanism.repeat(own, before, after, times) for mechanism, own, before, after in four]  # type: ignore[union-attr, operator]
+        return state._replace(layers=tuple(layers))
+
     def answer(self, source: Tensor, steps: int, end: int | None = None) -> Tensor:
         """The most likely continuation (B, up to `steps`) of source (B, T), token by token, to `end` at the latest."""
         return generate(self, source, steps, end=end)

@@ -1,56 +1,58 @@
 """Passkey retrieval: find a number again that was named once in a long, irrelevant text."""
 
-import re
+import contextlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from tasks.base import Batch, Evaluation, device_of, random_generator
+from tasks.passkey_prompt import ANSWERED, DIGITS, HELD_OUT, KEYS, WORDINGS, Prompts, words
 
-# The prompt of Munkhdalai et al. 2024, appendix B (with its misprint "There and ack again" mended).
-INTRODUCTION = (
-    "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. "
-    "I will quiz you about the important information there."
-)
-FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
-SENTENCE = "The pass key is {key}. Remember it. {key} is the pass key."
-QUESTION = "What is the pass key? The pass key is"
-DIGITS = 5
-ANSWERED = DIGITS - 1  # digits of the answer that a model has read when it names the last one
+__all__ = ["ANSWERED", "DIGITS", "Passkey", "words"]
+
 DEPTHS = ("start", "middle", "end")
-
-KEYS = np.arange(10 ** (DIGITS - 1), 10**DIGITS)
-HELD_OUT = (KEYS * 2_654_435_761 % 2**32) % 10 == 0  # a tenth of all keys, spread evenly, is never trained on
+SCORES = ("digits", "exact")
+WITHOUT_GAP = 0.25  # share of the prompts of a stage with gaps that have none
+READ_AT_ONCE = 4096  # tokens of a long prompt, the rest follows in pieces: so many decide how many stand side by side
 
 
 @dataclass
 class Stage:
-    """A part of the training: for `steps` steps, prompts of `shortest` segments, doubled up to `doublings` times."""
+    """A part of the training: for `steps` steps, prompts of `shortest` segments, doubled up to `doublings` times.
+
+    gap: if not 0, the prompts are cut in three, and up to so many tokens of filler are skipped where they are cut.
+    """
 
     steps: int
     shortest: int
     doublings: int
+    gap: int = 0
 
 
-def words(text: str) -> list[str]:
-    """The words, punctuation marks and single digits of a text."""
-    return re.findall(r"\d|\w+|[^\w\s]", text)
-
-
-class Passkey:
-    """Prompts of an exact length in word-level tokens, the key in single digits, its depth uniform in tokens.
+class Passkey(Prompts):
+    """Prompts of an exact length, the depth of the key uniform in tokens.
 
     segment_length: unit of lengths, and what "within the last segment" means. A length counts the digits of the answer
     that a model reads back, so that answering does not open a new segment.
     tokens_per_batch: a batch holds as many prompts as fit into it. stages: what is trained on, one after the other.
     language_weight: what predicting the prompt itself counts beside predicting the answer.
-    evaluation_lengths: prompt lengths in tokens, each asked `prompts` times at every depth: the key at the start, in
-    the middle, and at the end, inside the last segment. first_token: the token of the first word; those before it are
-    another vocabulary's.
+    evaluation_lengths: prompt lengths in tokens, each asked at every depth: the key at the start, in the middle, and at
+    the end, inside the last segment. prompts: how often; fewer, down to one, where they would hold more than
+    `evaluation_tokens` tokens. control_length: up to this length models with gates are asked again with their memory
+    switched off, and a model whose state grows with what it reads is asked no longer prompts.
+    wording: whose prompt. first_token: see Prompts.
+
+    A stage with gaps trains on long distances at the price of short ones. The filler is periodic, and a memory that
+    adds up grows by the same every period; so a period is read once, and where a prompt is cut its memory is made to
+    hold n times more of it, n log-uniform, as if n periods stood there (`skip` in models/transformer.py). A model
+    without such a memory reads the short prompt. Evaluation reads every token of every prompt.
     """
 
     def __init__(
@@ -62,46 +64,65 @@ class Passkey:
         language_weight: float,
         evaluation_lengths: list[int],
         prompts: int,
+        evaluation_tokens: int | None = None,
+        control_length: int | None = None,
+        wording: Literal["infini", "landmark"] = "infini",
         first_token: int = 0,
     ):
-        vocabulary = sorted({*words(INTRODUCTION + FILLER + SENTENCE.format(key=" ") + QUESTION), *"0123456789"})
-        self.identifiers = {word: first_token + index for index, word in enumerate(vocabulary)}
-        self.model_arguments = {"vocabulary_size": len(vocabulary)}
+        super().__init__(WORDINGS[wording], first_token)
+        self.model_arguments = {"vocabulary_size": len(self.identifiers)}
         self.seed, self.segment_length, self.tokens_per_batch = seed, segment_length, tokens_per_batch
         self.stages = [Stage(**stage) for stage in stages]  # type: ignore[arg-type]
         self.language_weight, self.prompts = language_weight, prompts
-        self.evaluation_lengths = evaluation_lengths
+        self.evaluation_lengths, self.evaluation_tokens = evaluation_lengths, evaluation_tokens
+        self.control_length = control_length
+        self.period = math.lcm(len(self.filler), segment_length)
         trained = [segment_length * stage.shortest * 2**stage.doublings for stage in self.stages]
         self.length = max(trained + evaluation_lengths)
-        self.introduction = self.encode(INTRODUCTION)
-        self.filler = self.encode(FILLER)
-        self.question = self.encode(QUESTION)
-        self.fixed = len(self.introduction) + len(self.encode(SENTENCE.format(key=10_000))) + len(self.question)
         shortest = min([stage.shortest * segment_length for stage in self.stages] + evaluation_lengths) - ANSWERED
         if shortest < self.fixed:
             raise ValueError(f"a passkey prompt needs at least {self.fixed} tokens and is asked for {shortest}")
-
-    def encode(self, text: str) -> np.ndarray:
-        """The token of each word."""
-        return np.array([self.identifiers[word] for word in words(text)])
-
-    def prompt(self, length: int, key: int, depth: int) -> np.ndarray:
-        """A prompt of exactly `length` tokens, with `depth` tokens of filler before the sentence with the key."""
-        filler = np.resize(self.filler, length - self.fixed)
-        sentence = self.encode(SENTENCE.format(key=key))
-        return np.concatenate([self.introduction, filler[:depth], sentence, filler[depth:], self.question])
+        for stage in self.stages:
+            if stage.gap and (stage.shortest < 3 or stage.gap < self.period):
+                raise ValueError(
+                    f"a stage with gaps needs prompts of 3 segments to cut and gaps of {self.period} tokens, a "
+                    f"period of the filler in whole segments; it has {stage.shortest} segments and gaps of {stage.gap}"
+                )
 
     def batch(self, step: int) -> Batch:
         generator = random_generator(self.seed, step)
         stage = self.stage(step)
-        length = self.segment_length * stage.shortest * 2 ** int(generator.integers(stage.doublings + 1))
+        segments = stage.shortest * 2 ** int(generator.integers(stage.doublings + 1))
+        length = self.segment_length * segments
         rows = max(1, self.tokens_per_batch // length)
         keys = generator.choice(KEYS[~HELD_OUT], rows)
         length -= ANSWERED
         depths = generator.integers(0, length - self.fixed + 1, rows)
         prompts = np.stack([self.prompt(length, key, depth) for key, depth in zip(keys, depths)])
         answers = np.stack([self.encode(str(key)) for key in keys])
-        return {"prompt": torch.from_numpy(prompts), "answer": torch.from_numpy(answers)}
+        batch = {"prompt": torch.from_numpy(prompts), "answer": torch.from_numpy(answers)}
+        return batch | (self.gaps(generator, stage, segments, depths) if stage.gap else {})
+
+    def gaps(self, generator: np.random.Generator, stage: Stage, segments: int, depths: np.ndarray) -> Batch:
+        """Where the prompts are cut, (B, 2) and the same in every row, what is skipped there, (B, T), also the same,
+        and how often, (B, 2): in a third of the rows all of it at the first cut, in a third at the second."""
+        rows = len(depths)
+        cuts = self.segment_length * np.sort(generator.choice(np.arange(1, segments), 2, replace=False))
+        periods = np.exp(generator.uniform(0, np.log(stage.gap / self.period), rows))
+        periods[generator.random(rows) < WITHOUT_GAP] = 0
+        first = generator.choice([0.0, 1.0, 0.5], rows)
+        first = np.where(first == 0.5, generator.random(rows), first)
+        times = np.floor(periods[:, None] * np.stack([first, 1 - first], axis=1))
+        key = len(self.introduction) + depths[:, None]
+        question = self.segment_length * segments - ANSWERED - len(self.question)
+        in_filler = (cuts <= key) | (cuts >= key + self.sentence_length)
+        times *= in_filler & (cuts >= len(self.introduction)) & (cuts <= question)
+        filler = np.resize(np.roll(self.filler, generator.integers(len(self.filler))), self.period)
+        return {
+            "cuts": torch.from_numpy(np.tile(cuts, (rows, 1))),
+            "times": torch.from_numpy(times).float(),
+            "skipped": torch.from_numpy(np.tile(filler, (rows, 1))),
+        }
 
     def stage(self, step: int) -> Stage:
         for stage in self.stages:
@@ -112,49 +133,119 @@ class Passkey:
 
     def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
         tokens = torch.cat([batch["prompt"], batch["answer"]], dim=1)
-        logits, _ = model(tokens[:, :-1])
+        logits = self.logits(model, tokens[:, :-1], batch)
         losses = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
         losses = losses.view(len(tokens), -1)
         return losses[:, -DIGITS:].mean() + self.language_weight * losses[:, :-DIGITS].mean(), None
 
+    def logits(self, model: nn.Module, tokens: Tensor, batch: Batch) -> Tensor:
+        """The logits for tokens (B, T), read with the batch's gaps if it has any and the model can skip them."""
+        bare: Any = getattr(model, "module", model)  # behind DistributedDataParallel
+        if "cuts" not in batch or not hasattr(bare, "skip"):
+            return model(tokens)[0]
+        period = bare.period(batch["skipped"][:1])
+        first, *later = tokens.tensor_split(batch["cuts"][0].tolist(), dim=1)
+        outputs, state = model(first)
+        logits = [outputs]
+        for piece, times in zip(later, batch["times"].unbind(1)):
+            outputs, state = model(piece, bare.skip(state, period, times))
+            logits.append(outputs)
+        return torch.cat(logits, dim=1)
+
     def evaluate(self, model: nn.Module) -> Evaluation:
-        rows = [
-            {"length": length, "depth": depth, **self.retrieve(model, length, depth)}
-            for length in self.evaluation_lengths
+        lengths = self.evaluation_lengths
+        short = [length for length in lengths if length <= (self.control_length or 0)]
+        if self.control_length is not None and self.grows(model):
+            lengths = short
+        rows = self.rows(model, lengths, "on")
+        with gates_shut(model) as any_gate:
+            off = self.rows(model, short if any_gate else [], "off")
+        metrics = {f"{score}/{row['length']}/{row['depth']}": row[score] for row in rows for score in SCORES}
+        through = [row for row in rows if not row["last_segment"]]
+        longest = max(row["length"] for row in rows)
+        groups = {
+            "through_memory": through,
+            "through_memory_longest": [row for row in through if row["length"] == longest],
+            "last_segment": [row for row in rows if row["last_segment"]],
+            **{f"through_memory/{n}": [row for row in through if row["length"] == n] for n in self.evaluation_lengths},
+        }
+        metrics |= {f"memory_off/{row['length']}/{row['depth']}": row["digits"] for row in off}
+        groups["memory_off"] = [row for row in off if not row["last_segment"]]
+        for name, chosen in groups.items():
+            for score in SCORES if chosen else ():
+                metrics[f"{name}/{score}"] = float(np.mean([row[score] for row in chosen]))
+        return Evaluation(metrics, {"retrieval": rows + off})
+
+    def rows(self, model: nn.Module, lengths: list[int], memory: str) -> list[dict[str, Any]]:
+        """What is retrieved at these lengths, at every depth."""
+        return [
+            {"length": length, "depth": depth, "memory": memory, **self.retrieve(model, length, depth)}
+            for length in lengths
             for depth in DEPTHS
         ]
-        scores = ("digits", "exact")
-        metrics = {f"{score}/{row['length']}/{row['depth']}": row[score] for row in rows for score in scores}
-        longest = max(self.evaluation_lengths)
-        for name, chosen in {
-            "through_memory": [row for row in rows if not row["last_segment"]],
-            "through_memory_longest": [row for row in rows if not row["last_segment"] and row["length"] == longest],
-            "last_segment": [row for row in rows if row["last_segment"]],
-        }.items():
-            for score in scores if chosen else ():
-                metrics[f"{name}/{score}"] = float(np.mean([row[score] for row in chosen]))
-        return Evaluation(metrics, {"retrieval": rows})
+
+    @torch.no_grad()
+    def grows(self, model: Any) -> bool:
+        """Whether the state is greater after a period of filler more than the control length."""
+        if not hasattr(model, "initial_state"):
+            return False
+        filler = torch.from_numpy(np.resize(self.filler, (1, self.control_length or 1))).to(device_of(model))
+        _, before = model(filler)
+        _, after = model(filler[:, : self.period], before)
+        sizes = [sum(leaf.numel() for leaf in tree_leaves(state)) for state in (before, after)]
+        return sizes[1] > sizes[0]
 
     @torch.no_grad()
     def retrieve(self, model: Any, length: int, depth: str) -> dict[str, Any]:
         """The share of digits and of whole keys named right, over prompts with keys that were never trained on."""
-        rows = max(1, 4 * self.tokens_per_batch // length)
-        length -= ANSWERED
-        space = length - self.fixed
-        place = {"start": 0, "middle": space // 2, "end": space}[depth]
-        generator = random_generator(self.seed, length, DEPTHS.index(depth))
-        keys = generator.choice(KEYS[HELD_OUT], self.prompts, replace=False)
+        count, held = self.prompts, length
+        if self.evaluation_tokens is not None:
+            count = max(1, min(count, self.evaluation_tokens // length))
+            held = min(length, READ_AT_ONCE)
+        rows = max(1, 4 * self.tokens_per_batch // held)
+        generator = random_generator(self.seed, length - ANSWERED, DEPTHS.index(depth))
+        keys = generator.choice(KEYS[HELD_OUT], count, replace=False)
         answers = np.stack([self.encode(str(key)) for key in keys])
-        prompts = np.stack([self.prompt(length, key, place) for key in keys])
+        prompts = self.at_depth(length, keys, depth)
         named = [
             model.answer(torch.from_numpy(prompts[i : i + rows]).to(device_of(model)), DIGITS).cpu().numpy()
             for i in range(0, len(prompts), rows)
         ]
         right = np.concatenate(named) == answers
-        key_ends = length - len(self.question) - (space - place) - len(words(" is the pass key.")) - 1
+        length = prompts.shape[1]
+        key_ends = self.place(length, depth) + len(self.introduction) + self.sentence_length - self.after_key - 1
         return {
             "digits": float(right.mean()),
             "exact": float(right.all(axis=1).mean()),
             "last_segment": key_ends // self.segment_length == (length - 1) // self.segment_length,
             "prompts": len(keys),
         }
+
+    def at_depth(self, length: int, keys: np.ndarray, depth: str) -> np.ndarray:
+        """Prompts (B, length - ANSWERED), one for each key, all with the key at the start, in the middle or at the end.
+
+        Raises ValueError for a length that does not hold a prompt's own parts.
+        """
+        length -= ANSWERED
+        if length < self.fixed:
+            raise ValueError(f"a passkey prompt needs at least {self.fixed} tokens and is asked for {length}")
+        return np.stack([self.prompt(length, key, self.place(length, depth)) for key in keys])
+
+    def place(self, length: int, depth: str) -> int:
+        """How many tokens of filler stand before the sentence with the key."""
+        space = length - self.fixed
+        return {"start": 0, "middle": space // 2, "end": space}[depth]
+
+
+@contextlib.contextmanager
+def gates_shut(model: nn.Module) -> Iterator[bool]:
+    """The model with local attention alone: every gate at -∞, and as it was afterwards. Yields whether it has any."""
+    gates = [parameter for name, parameter in model.named_parameters() if name.endswith(".gate")]
+    values = [gate.detach().clone() for gate in gates]
+    for gate in gates:
+        gate.data.fill_(-torch.inf)
+    try:
+        yield bool(gates)
+    finally:
+        for gate, value in zip(gates, values):
+            gate.data.copy_(value)

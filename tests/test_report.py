@@ -60,6 +60,7 @@ SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "context_cost": {"attention": ("full", "infini_delta", HOSTILE), "seed": ("0", "1")},
     "gates": {"gates": ("failing", "mended"), "seed": ("0", "1")},
     "passkey": {"attention": ("infini_linear", "infini_delta"), "seed": ("0", "1")},
+    "passkey_controls": {"attention": ("window", HOSTILE), "seed": ("0",)},
     "summarization": {"model": ("decoder", "bart"), "seed": ("0", "1")},
 }
 TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
@@ -150,8 +151,9 @@ def write(record: Record, job: Job) -> None:
     if job.factors[0] == ("position", "none"):
         metrics["nonoverlapping/loss"] = math.nan
     first = dict(metrics)
-    if job.experiment == "passkey":
-        places = [f"digits/{n}/{depth}" for n in (512, 2048, 8192) for depth in ("start", "middle", "end")]
+    if job.experiment in ("passkey", "passkey_controls"):
+        places = [f"digits/{n}/{depth}" for n in (512, 2048, 32768) for depth in ("start", "middle", "end")]
+        places += ["memory_off/512/start", *(f"through_memory/{n}/digits" for n in (512, 2048, 32768))]
         metrics |= {place: chance.uniform(0.7, 1) for place in places}
         metrics["digits/512/start"] = math.inf
         first |= {place: chance.uniform(0, 0.2) for place in places}

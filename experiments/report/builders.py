@@ -65,7 +65,8 @@ def against(x: str, metric: str, x_title: str, title: str, level: str) -> Builde
 
 
 def retrieval(prefix: str) -> Builder:
-    """The metrics named prefix/<length>/<depth>, of the first and of the last evaluation."""
+    """The metrics named prefix/<length>/<depth>, of the first and of the last evaluation; of the last also those with
+    memory off."""
 
     def build(runs: Sequence[Run]) -> Built:
         rows: list[Row] = []
@@ -75,8 +76,10 @@ def retrieval(prefix: str) -> Builder:
             for said, (step, metrics) in [*both, ("after tuning", last)]:
                 for name, value in metrics.items():
                     kind, *place = name.split("/")
-                    if kind == prefix and len(place) == 2 and place[0].isdigit():
-                        at = {"x": int(place[0]), "y": place[1], "group": f"{said} (step {step:,})"}
+                    off = kind == "memory_off" and step == last[0]
+                    if (kind == prefix or off) and len(place) == 2 and place[0].isdigit():
+                        group = f"{said}{', memory off' if off else ''} (step {step:,})"
+                        at = {"x": int(place[0]), "y": place[1], "group": group}
                         rows.append(at | {"level": run.label(factors_of(runs)), "value": value})
         cells = summarize(rows, ["level", "group", "x", "y"])
         return charts.heat(cells, "prompt length, tokens", "place of the key", f"share of {prefix}") if cells else None

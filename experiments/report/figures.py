@@ -27,6 +27,7 @@ from experiments.report.memory_builders import (
     protocols,
     stream_gain_by_position,
 )
+from experiments.report.passkey_figures import PASSKEY_FIGURES
 from experiments.report.position_figures import POSITION_FIGURES
 
 PRINTED = {  # better / equal / worse of nine models: Ramachandran et al. 2017, table 3
@@ -42,6 +43,7 @@ PRINTED = {  # better / equal / worse of nine models: Ramachandran et al. 2017, 
 
 FIGURES: dict[str, tuple[Figure, ...]] = {
     **POSITION_FIGURES,
+    **PASSKEY_FIGURES,
     "properties": (
         Figure(
             "Swish for several β",
@@ -221,14 +223,6 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             retrieval("digits"),
         ),
     ),
-    "passkey": (
-        Figure(
-            "Digits of the passkey found",
-            "Look down a column for the place of the key and along a row for the length: 1 is every digit, 0.1 is "
-            "chance. Means over seeds.",
-            retrieval("digits"),
-        ),
-    ),
     "summarization": (
         Figure(
             "ROUGE beside the baselines",
@@ -262,6 +256,7 @@ TITLES = {
     "context_cost": "The cost of a long context",
     "gates": "The gates of Infini-attention",
     "passkey": "Passkey retrieval",
+    "passkey_controls": "Passkey retrieval without the memory",
     "summarization": "Summaries of long texts",
 }
 

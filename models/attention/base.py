@@ -49,6 +49,13 @@ class Attention(nn.Module):
         """The state before the first token, for the batch size, device and type of x."""
         raise TypeError(f"{type(self).__name__} does not define initial_state")
 
+    def repeat(self, state: Any, before: Any, after: Any, times: Tensor) -> Any:
+        """The state with what led from `before` to `after`, both of one sequence, written `times` (B,) over besides.
+
+        As it is, unless the mechanism adds up its past.
+        """
+        return state
+
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, d), and keys and values of the key-value heads, each (B, H_kv, T, d)."""
         stacked = self.query_key_value(x).unflatten(2, (-1, self.head_width)).transpose(1, 2)

@@ -88,6 +88,16 @@ class Infini(Attention):
         kept = InfiniState(memories[:, :, -1], normalizers[:, :, -1], key[:, :, stored:], value[:, :, stored:])
         return self.merge(y), kept
 
+    def repeat(self, state: InfiniState, before: InfiniState, after: InfiniState, times: Tensor) -> InfiniState:
+        def grown(now: Tensor, old: Tensor, new: Tensor) -> Tensor:
+            return now + torch.tensordot(times[:, None].to(now.dtype), new - old, dims=1)
+
+        with torch.autocast(times.device.type, enabled=False):
+            memory = grown(state.memory, before.memory, after.memory)
+            return state._replace(
+                memory=memory, normalizer=grown(state.normalizer, before.normalizer, after.normalizer)
+            )
+
     def write(self, key: Tensor, value: Tensor, state: InfiniState) -> tuple[Tensor, Tensor]:
         """Store the full segments: the memory (B, H_kv, n + 1, d, d) and normaliser (B, H_kv, n + 1, d) before each of
         them and after the last."""

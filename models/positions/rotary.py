@@ -63,8 +63,8 @@ class Turn(torch.autograd.Function):
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x (…, T, d) turned by the angles with these cos and sin (T, d / 2)."""
     first, second = x.contiguous().chunk(2, dim=-1)
-    halves = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
-    return torch.cat(halves, dim=-1)
+    # Not addcmul, which in bfloat16 on a CPU takes three times as long as two products and a sum.
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 def rotation_matrix(frequencies: Tensor, position: int) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 
 from tasks.base import Evaluation, Measurement, device_of, random_generator
 from tasks.foreign import TextTokenizer, fitting
-from tasks.passkey import DEPTHS, DIGITS, FILLER, HELD_OUT, INTRODUCTION, KEYS, QUESTION, SENTENCE
+from tasks.passkey import DEPTHS
+from tasks.passkey_prompt import DIGITS, FILLER, HELD_OUT, INFINI, KEYS
 
 ANSWER = 8  # tokens of an answer: a space and five digits in any tokenizer, and two more
 LONGEST = 8192  # tokens of a prompt, unless others are asked for
@@ -43,9 +44,9 @@ class ForeignPasskey(Measurement):
         apart = tokenizer.encode("green") + tokenizer.encode("grass") == tokenizer.encode("green grass")
         self.space = "" if apart else " "
         opening = [] if tokenizer.opening is None else [tokenizer.opening]
-        self.introduction = [*opening, *tokenizer.encode(INTRODUCTION)]
+        self.introduction = [*opening, *tokenizer.encode(INFINI.introduction)]
         self.filler = np.array(self.encode(FILLER))
-        self.question = self.encode(QUESTION)
+        self.question = self.encode(INFINI.question)
         asked = {
             int(key) for length in self.lengths for depth in range(len(DEPTHS)) for key in self.keys(length, depth)
         }
@@ -63,7 +64,7 @@ class ForeignPasskey(Measurement):
 
     def sentence(self, key: int) -> list[int]:
         """The sentence that names the key."""
-        return self.encode(SENTENCE.format(key=key))
+        return self.encode(INFINI.sentence.format(key=key))
 
     def keys(self, length: int, depth: int) -> np.ndarray:
         """The keys of a length and depth; none that a model of ours was trained on."""

@@ -83,6 +83,14 @@ def decoder_config(attention: str, position: str, *overrides: str) -> DictConfig
     return composed("model=decoder", "extension=2", "trained_length=1024", *chosen, *size, *shrunk, *overrides)
 
 
+def task_decoder(task: Any, attention: str, *overrides: str) -> Any:
+    """A small decoder in float64 with the real segment length, which knows the words of a task."""
+    chosen = [f"attention={attention}", "model.width=32", "model.heads=2", "model.layers=1", *overrides]
+    model = hydra.utils.instantiate(composed(*chosen).model, **task.model_arguments)
+    initialize(model, 0)
+    return model.double()
+
+
 def default_decoder(attention: str) -> Any:
     """The decoder of the shipped configuration as a run builds it, with shorter segments."""
     config = composed(f"attention={attention}", "attention.segment_length=16")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
+from support import choices, task_decoder
 from torch import Tensor, nn
 
 from tasks.passkey import ANSWERED, DIGITS, Passkey, words
@@ -16,6 +17,14 @@ PAPER = (  # appendix B of Munkhdalai et al. 2024, with its misprint mended
     "What is the pass key? The pass key is"
 )
 FILLER = " The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
+LANDMARK = (  # Mohtashami & Jaggi 2023
+    "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. I will quiz you "
+    "about the important information there.\n{before}\nThe pass key is 90541. Remember it. 90541 is the pass key.\n"
+    "{after}\nWhat is the pass key? The pass key is"
+)
+
+
+GROWING = ["full", "memorizing", "reformer"]  # at a few hundred tokens: they keep all they have read
 
 
 def passkey(segment_length: int = 64, **settings: Any) -> Passkey:
@@ -64,8 +73,20 @@ def test_the_prompt_is_the_papers() -> None:
     assert text_of(task, prompt) == words(PAPER.format(before=2 * FILLER, after=FILLER))
 
 
-def test_prompts_have_their_exact_length_at_every_depth() -> None:
-    task = passkey()
+def test_the_landmark_papers_prompt_has_its_parts_on_lines_and_its_filler_begins_anew() -> None:
+    task = passkey(wording="landmark")
+    filler = len(words(FILLER))
+    prompt = task.prompt(task.fixed + 3 * filler, 90541, 2 * filler)
+    assert text_of(task, prompt) == words(LANDMARK.format(before=2 * FILLER, after=FILLER))
+    cut = task.prompt(task.fixed + 12, 90541, 7)
+    assert text_of(task, cut) == words(
+        LANDMARK.format(before="The grass is green. The sky", after="The grass is green.")
+    )
+
+
+@pytest.mark.parametrize("wording", ["infini", "landmark"])
+def test_prompts_have_their_exact_length_at_every_depth(wording: str) -> None:
+    task = passkey(wording=wording)
     for length in (task.fixed, task.fixed + 1, 200, 1024):
         for depth in {0, (length - task.fixed) // 2, length - task.fixed}:
             assert len(task.prompt(length, 12345, depth)) == length
@@ -176,3 +197,40 @@ def test_the_loss_weighs_the_answer_and_the_prompt() -> None:
     full = torch.cat([batch["prompt"], batch["answer"]], dim=1)
     assert float(task.loss(Knows(True), batch, None)[0]) == pytest.approx(0.2 * np.log(vocabulary), rel=1e-5)
     assert float(task.loss(Knows(False), batch, None)[0]) == pytest.approx(np.log(vocabulary), rel=1e-5)
+
+
+def test_long_prompts_are_fewer_and_every_row_says_how_many() -> None:
+    task = passkey(evaluation_tokens=512)
+    rows = task.evaluate(Reader(task)).tables["retrieval"]
+    assert [(row["length"], row["prompts"]) for row in rows[::3]] == [(192, 2), (197, 2), (512, 1)]
+
+
+def test_memory_is_switched_off_for_the_control_alone() -> None:
+    """With every gate shut a key outside the last segment changes no logit, and afterwards all is as before."""
+    task = passkey(control_length=200)
+    model = task_decoder(task, "infini_linear")
+    gates = [block.attention.gate for block in model.blocks]
+    before = [gate.clone() for gate in gates]
+    named = []
+
+    def answer(prompts: Tensor, steps: int) -> Tensor:
+        named.append((len(prompts[0]), all(torch.sigmoid(gate).sum() == 0 for gate in gates)))
+        return torch.zeros(len(prompts), steps, dtype=torch.long)
+
+    model.answer = answer
+    found = task.evaluate(model)
+    lengths = [length - ANSWERED for length in task.evaluation_lengths]
+    assert dict.fromkeys(named) == dict.fromkeys([*((n, False) for n in lengths), *((n, True) for n in lengths[:2])])
+    assert all(torch.equal(gate, value) for gate, value in zip(gates, before))
+    rows = found.tables["retrieval"]
+    assert [row["length"] for row in rows if row["memory"] == "off"] == [*3 * [192], *3 * [197]]
+    assert {"memory_off/192/start", "memory_off/197/end", "memory_off/digits"} <= found.metrics.keys()
+
+
+@pytest.mark.parametrize("attention", choices("attention"))
+def test_where_the_state_grows_no_long_prompt_is_read(attention: str) -> None:
+    task = passkey(control_length=200)
+    model = task_decoder(task, attention)
+    model.answer = lambda prompts, steps: torch.zeros(len(prompts), steps, dtype=torch.long)
+    longest = max(row["length"] for row in task.evaluate(model).tables["retrieval"])
+    assert longest == (197 if attention in GROWING else 512)

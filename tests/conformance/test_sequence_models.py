@@ -107,6 +107,18 @@ def test_cached_generation_equals_generation_from_scratch(attention: str, positi
     assert_cached_generation_equals_the_whole(decoder(attention, position), length)
 
 
+@every_attention
+def test_what_prompts_have_in_common_is_read_once(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.generation.PREFILL", SEGMENT)
+    model, prompt = decoder(attention), random_tokens(3, 3 * SEGMENT + 3)
+    prompt[:, : 2 * SEGMENT + 2] = prompt[0, : 2 * SEGMENT + 2]
+    alone = torch.cat([model.answer(row[None], SEGMENT) for row in prompt])
+    read, forward = [], model.forward
+    monkeypatch.setattr(model, "forward", lambda tokens, *rest: (read.append(tokens.shape), forward(tokens, *rest))[1])
+    assert torch.equal(model.answer(prompt, SEGMENT), alone)
+    assert read[0] == (1, 2 * SEGMENT) and read[1] == (3, SEGMENT + 3)
+
+
 @every_pair
 def test_a_target_is_scored_after_its_source(attention: str, position: str) -> None:
     model, text = decoder(attention, position), random_tokens(2, 3 * SEGMENT)

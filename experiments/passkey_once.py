@@ -1,0 +1,117 @@
+"""`python -m experiments.passkey_once RUN_FOLDER [length=1000000] [depth=start] [key=90541]`: one passkey prompt.
+
+A finished run's model reads the whole prompt and answers; told are the answer, the seconds, and the peak memory.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pydantic.dataclasses
+import torch
+
+from experiments import checkpoint
+from experiments.config import register
+from experiments.measure import peak_bytes
+from experiments.records import Record
+from experiments.run import USER_ERRORS, assemble, plan_of
+from tasks.base import device_of
+from tasks.passkey import DIGITS, Passkey
+
+UNIT = 1024 if sys.platform != "darwin" else 1  # bytes that ru_maxrss counts by
+
+
+@pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(extra="forbid"))
+class Question:
+    """The prompt to ask: its length in tokens, where the key stands, and the key."""
+
+    length: int = 1_000_000
+    depth: Literal["start", "middle", "end"] = "start"
+    key: int = 90541
+
+
+@dataclass
+class Answer:
+    """What was named, the seconds, and the bytes beside weights and prompt: of tensors, and of the process."""
+
+    named: str
+    seconds: float
+    peak_tensors: int
+    peak_process: int
+
+
+def question_of(arguments: Sequence[str]) -> Question:
+    """The question in `name=value` arguments. Raises ValueError."""
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    try:
+        question = Question(**given)  # type: ignore[arg-type]
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, problem['loc']))}={problem['input']}: {problem['msg']}") from error
+    if not 10 ** (DIGITS - 1) <= question.key < 10**DIGITS:
+        raise ValueError(f"key={question.key}: keys have {DIGITS} digits and do not begin with 0")
+    return question
+
+
+def load(folder: Path) -> tuple[Passkey, Any, str]:
+    """The task, the trained model and the precision of a finished run. Raises ValueError or RecordError."""
+    record = Record(folder)
+    if not record.finished:
+        raise ValueError(f"{folder} is not the folder of a finished run")
+    register()
+    planned = plan_of(record.config, ())
+    task, model = assemble(planned)
+    if not isinstance(task, Passkey):
+        raise ValueError(f"{folder} is a run of {type(task).__name__} and not of Passkey")
+    checkpoint.load_weights(record.checkpoint_file, model)
+    return task, model.eval(), planned.precision
+
+
+def ask(task: Passkey, model: Any, precision: str, question: Question) -> Answer:
+    """Read the prompt and answer it. Raises ValueError for a prompt shorter than its own parts."""
+    prompt = task.at_depth(question.length, np.array([question.key]), question.depth)
+    tokens = torch.from_numpy(prompt).to(device_of(model))
+    named: list[torch.Tensor] = []
+    before, started = high_water(), time.perf_counter()
+    with torch.no_grad(), torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        peak = peak_bytes(lambda: named.append(model.answer(tokens, DIGITS)))
+    seconds = time.perf_counter() - started
+    words = {token: word for word, token in task.identifiers.items()}
+    return Answer(" ".join(words[token] for token in named[0][0].tolist()), seconds, peak, high_water() - before)
+
+
+def high_water() -> int:
+    """The most memory that this process has held, in bytes."""
+    return UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Ask what the arguments say; returns the exit code."""
+    if not arguments or "=" in arguments[0]:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        question = question_of(arguments[1:])
+        task, model, precision = load(Path(arguments[0]))
+        answer = ask(task, model, precision, question)
+    except USER_ERRORS as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    right = answer.named.replace(" ", "") == str(question.key)
+    print(f"{question.length:,} tokens, key {question.key} at the {question.depth}")
+    print(f"answer: {answer.named} ({'right' if right else 'wrong'})")
+    print(
+        f"{answer.seconds:.1f} s on {torch.get_num_threads()} threads, {question.length / answer.seconds:,.0f} tokens/s"
+    )
+    print(f"peak above model and prompt: {answer.peak_tensors / 1e6:,.0f} MB of tensors, ", end="")
+    print(f"{answer.peak_process / 1e6:,.0f} MB of the process")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
