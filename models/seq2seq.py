@@ -156,7 +156,10 @@ def pretrained(checkpoint: str, revision: str, vocabulary_size: int) -> Any:
     """A pretrained model; how its checkpoint says to search for a summary is forgotten."""
     from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
-    model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, revision=revision)
+    try:
+        model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, revision=revision)
+    except OSError as error:
+        raise ValueError(f"model.checkpoint={checkpoint} cannot be loaded: {str(error).splitlines()[0]}") from error
     config = model.config
     if config.vocab_size != vocabulary_size:
         raise ValueError(

@@ -57,7 +57,10 @@ def pretrained_vocabulary(name: str, revision: str) -> Vocabulary:
     """The vocabulary of a checkpoint, a folder or an id of the hub."""
     from transformers import AutoTokenizer
 
-    loaded = AutoTokenizer.from_pretrained(name, revision=revision)
+    try:
+        loaded = AutoTokenizer.from_pretrained(name, revision=revision)
+    except OSError as error:
+        raise ValueError(f"task.tokenizer={name} cannot be loaded: {str(error).splitlines()[0]}") from error
     special = (loaded.bos_token_id, loaded.eos_token_id, loaded.eos_token_id, loaded.pad_token_id)
     if not loaded.is_fast or None in special:
         raise ValueError(f"the tokenizer of {name} must be a fast one with tokens for beginning, end and padding")

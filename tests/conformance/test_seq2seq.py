@@ -171,3 +171,11 @@ def test_a_checkpoint_with_another_vocabulary_than_the_tasks_is_refused(checkpoi
     _, folder, _ = checkpoint
     with pytest.raises(ValueError, match=f"and the task one of 300: set task.tokenizer={folder}"):
         EncoderDecoder(300, 16, 2, 1, 1, WINDOW, checkpoint=str(folder))
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"model.checkpoint=.*nowhere cannot be loaded"):
+        EncoderDecoder(300, 16, 2, 1, 1, WINDOW, checkpoint=nowhere)
+    with pytest.raises(ValueError, match=r"task.tokenizer=.*nowhere cannot be loaded"):
+        pretrained_vocabulary(nowhere, "main")
