@@ -15,8 +15,10 @@ def initialize(model: nn.Module, seed: int, gain: float = 1.0) -> None:
     weights of all others, which is what makes runs of one seed a pair. Linear layers and embeddings are normal with
     variance 1 / width, layers named `output` or `down`, which end a residual branch, smaller by √(2 · blocks);
     convolutions follow He et al. 2015. All of them times `gain`. All else (norms, gates, β, biases) keeps the constants
-    it was built with.
+    it was built with. A model that is `pretrained` keeps all of its weights.
     """
+    if getattr(model, "pretrained", False):
+        return
     branches = 2 * max(1, len(getattr(model, "blocks", ())))
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):

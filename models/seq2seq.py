@@ -1,14 +1,26 @@
-"""Encoder-decoder models of transformers, built without pretrained weights."""
+"""Encoder-decoder models of transformers behind the calls of a decoder, reading a window of a source or all of it."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.retrieval import Retrieval
 
-class Bart(nn.Module):
-    """BART (Lewis et al. 2020) of transformers at a chosen size, behind the calls of a decoder.
 
-    window: how many tokens of a source its encoder reads; longer ones are cut, as the paper's is at 1,024.
-    padding: the token that fills up sources in front; it also starts the decoder.
+class EncoderDecoder(nn.Module):
+    """BART (Lewis et al. 2020) or LED (Beltagy et al. 2020), which PRIMERA is (Xiao et al. 2022), of transformers.
+
+    window: how many tokens of a source its encoder reads at once; longer ones are cut, as the papers' are at 1,024 and
+    4,096. attention_window: None for BART, whose encoder sees all of its window; LED's tokens see so many around them,
+    and the first one sees, and is seen by, all. target_length: LED's tokens of a target at most; BART's are `window`.
+    retrieved: None, or how many encoded tokens each head of the decoder's cross-attention finds in all of a source
+    (Unlimiformer, Bertsch et al. 2023), which is then encoded in chunks of `window` tokens that overlap by half, of
+    each the middle half kept. Training is the paper's cheapest: on the window, as without it; what is written
+    afterwards retrieves.
+    checkpoint, revision: a folder or an id of the hub, whose sizes, special tokens and weights are then the model's;
+    the sizes here are those of a model from scratch. padding: the token that fills up sources in front; it also
+    starts the decoder. Raises ValueError for a checkpoint with another vocabulary than the task's.
     """
 
     def __init__(
@@ -20,54 +32,141 @@ class Bart(nn.Module):
         decoder_layers: int,
         window: int,
         expansion: float = 4.0,
+        attention_window: int | None = None,
+        target_length: int = 1024,
+        retrieved: int | None = None,
+        checkpoint: str | None = None,
+        revision: str = "main",
         padding: int = 0,
         end: int = 2,
     ):
         super().__init__()
-        from transformers import BartConfig, BartForConditionalGeneration
+        self.window, self.retrieved, self.pretrained = window, retrieved, checkpoint is not None
+        if checkpoint:
+            self.model = pretrained(checkpoint, revision, vocabulary_size)
+        else:
+            sizes = {
+                "vocab_size": vocabulary_size,
+                "d_model": width,
+                "encoder_layers": encoder_layers,
+                "decoder_layers": decoder_layers,
+                "encoder_attention_heads": heads,
+                "decoder_attention_heads": heads,
+                "encoder_ffn_dim": round(expansion * width),
+                "decoder_ffn_dim": round(expansion * width),
+                "dropout": 0.0,
+                "init_std": width**-0.5,
+                "pad_token_id": padding,
+                "bos_token_id": padding,
+                "eos_token_id": end,
+                "decoder_start_token_id": padding,
+            }
+            self.model = (
+                bart(sizes, window) if attention_window is None else led(sizes, window, attention_window, target_length)
+            )
+        config = self.model.config
+        self.padding, self.start = config.pad_token_id, config.decoder_start_token_id
+        self.is_led = config.model_type == "led"
+        if retrieved is not None:
+            for layer in self.model.get_decoder().layers:
+                layer.encoder_attn = Retrieval(layer.encoder_attn, retrieved, returns=3 if self.is_led else 2)
 
-        self.window, self.padding = window, padding
-        config = BartConfig(
-            vocab_size=vocabulary_size,
-            d_model=width,
-            encoder_layers=encoder_layers,
-            decoder_layers=decoder_layers,
-            encoder_attention_heads=heads,
-            decoder_attention_heads=heads,
-            encoder_ffn_dim=round(expansion * width),
-            decoder_ffn_dim=round(expansion * width),
-            max_position_embeddings=window,
-            dropout=0.0,
-            init_std=width**-0.5,
-            pad_token_id=padding,
-            bos_token_id=padding,
-            eos_token_id=end,
-            decoder_start_token_id=padding,
-            forced_eos_token_id=None,
-        )
-        self.bart = BartForConditionalGeneration(config)
-
-    def cut(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """The first `window` tokens of each source (B, T) without its padding, and which of them exist."""
+    def unpadded(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens of each source (B, T) from its first one on, and which of them exist."""
         padded = (source != self.padding).long().argmax(dim=1, keepdim=True)
-        place = padded + torch.arange(min(self.window, source.shape[1]), device=source.device)
+        place = padded + torch.arange(source.shape[1], device=source.device)
         exists = place < source.shape[1]
         return source.gather(1, place.clamp(max=source.shape[1] - 1)), exists
+
+    def read(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoded tokens (B, S, width) of sources (B, T) that the decoder can look at, and which of them exist."""
+        tokens, exists = self.unpadded(source)
+        if self.retrieved is None or self.training or tokens.shape[1] <= self.window:
+            tokens, exists = tokens[:, : self.window], exists[:, : self.window]
+            return self.encode(tokens, exists), exists
+        stride, quarter = self.window // 2, self.window // 4
+        chunks = -(-(tokens.shape[1] - self.window) // stride) + 1
+        missing = (chunks - 1) * stride + self.window - tokens.shape[1]
+        tokens = nn.functional.pad(tokens, (0, missing), value=self.padding)
+        exists = nn.functional.pad(exists, (0, missing))
+        pieces = zip(*(x.unfold(1, self.window, stride).unbind(1) for x in (tokens, exists)))
+        states = torch.stack([self.encode(*piece) for piece in pieces], dim=1)  # (B, chunks, window, width)
+        middles = states[:, :, quarter : quarter + stride].flatten(1, 2)
+        return torch.cat([states[:, 0, :quarter], middles, states[:, -1, quarter + stride :]], dim=1), exists
+
+    def encode(self, tokens: Tensor, exists: Tensor) -> Tensor:
+        """The encoder's output (B, S, width) for tokens (B, S) at most as long as its window."""
+        some = exists | ~exists.any(dim=1, keepdim=True)  # of a chunk behind the end, nothing is looked at
+        seen_by_all = {}
+        if self.is_led:
+            seen_by_all["global_attention_mask"] = (
+                (torch.arange(tokens.shape[1], device=tokens.device) == 0).long().expand_as(tokens)
+            )
+        return self.model.get_encoder()(tokens, attention_mask=some.long(), **seen_by_all).last_hidden_state
 
     def forward(self, tokens: Tensor, state: None = None, target: Tensor | None = None) -> tuple[Tensor, None]:
         """Logits (B, S, vocabulary) of each token of target (B, S) after the source `tokens` (B, T)."""
         if target is None:
             raise ValueError("an encoder-decoder needs a target to score")
-        source, exists = self.cut(tokens)
-        start = target.new_full((len(target), 1), self.padding)
-        shifted = torch.cat([start, target[:, :-1]], dim=1)
-        output = self.bart(input_ids=source, attention_mask=exists.long(), decoder_input_ids=shifted, use_cache=False)
+        states, exists = self.read(tokens)
+        shifted = torch.cat([target.new_full((len(target), 1), self.start), target[:, :-1]], dim=1)
+        output = self.model(
+            encoder_outputs=(states,), attention_mask=exists.long(), decoder_input_ids=shifted, use_cache=False
+        )
         return output.logits, None
 
     def answer(self, source: Tensor, steps: int, end: int) -> Tensor:
         """The most likely target (B, up to `steps`), token by token, to `end` at the latest."""
-        tokens, exists = self.cut(source)
-        written = self.bart.generate(  # type: ignore[misc]
-            tokens, attention_mask=exists.long(), max_new_tokens=steps, do_sample=False, num_beams=1, eos_token_id=end
+        from transformers.modeling_outputs import BaseModelOutput
+
+        states, exists = self.read(source)
+        written = self.model.generate(
+            encoder_outputs=BaseModelOutput(last_hidden_state=states),
+            attention_mask=exists.long(),
+            max_new_tokens=steps,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=end,
         )
         return written[:, 1:]
+
+
+def bart(sizes: dict[str, Any], window: int) -> Any:
+    """BART of these sizes."""
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    return BartForConditionalGeneration(BartConfig(**sizes, max_position_embeddings=window, forced_eos_token_id=None))
+
+
+def led(sizes: dict[str, Any], window: int, attention_window: int, target_length: int) -> Any:
+    """LED of these sizes."""
+    from transformers import LEDConfig, LEDForConditionalGeneration
+
+    return LEDForConditionalGeneration(
+        LEDConfig(
+            **sizes,
+            attention_window=attention_window,
+            max_encoder_position_embeddings=window,
+            max_decoder_position_embeddings=target_length,
+        )
+    )
+
+
+def pretrained(checkpoint: str, revision: str, vocabulary_size: int) -> Any:
+    """A pretrained model; how its checkpoint says to search for a summary is forgotten."""
+    from transformers import AutoModelForSeq2SeqLM, GenerationConfig
+
+    try:
+        model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, revision=revision)
+    except OSError as error:
+        raise ValueError(f"model.checkpoint={checkpoint} cannot be loaded: {str(error).splitlines()[0]}") from error
+    config = model.config
+    if config.vocab_size != vocabulary_size:
+        raise ValueError(
+            f"{checkpoint} has a vocabulary of {config.vocab_size} tokens and the task one of {vocabulary_size}: set "
+            f"task.tokenizer={checkpoint}"
+        )
+    model.generation_config = GenerationConfig(
+        pad_token_id=config.pad_token_id, decoder_start_token_id=config.decoder_start_token_id
+    )
+    return model

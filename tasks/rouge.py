@@ -1,20 +1,49 @@
-"""ROUGE of summaries against references, by the rouge-score package."""
+"""ROUGE of summaries against references, by the rouge-score package, with intervals over the documents."""
+
+import re
+from typing import Any
 
 import numpy as np
 
+from tasks.base import random_generator
+
 NAMES = ("rouge1", "rouge2", "rougeL")
+LSUM = "rougeLsum_by_stops"  # named after its split into sentences: `sentences`
+RESAMPLED = 1000  # corpora that an interval is taken from
 
 
-def overall(scores: dict[str, float]) -> float:
-    """The papers' single figure: the geometric mean of ROUGE-1, ROUGE-2 and ROUGE-L."""
-    return float(np.prod([scores[name] for name in NAMES]) ** (1 / len(NAMES)))
+def sentences(text: str) -> list[str]:
+    """Split at a full stop, question or exclamation mark before white space, and at empty lines."""
+    pieces = re.split(r"(?<=[.!?])\s+|\n\s*\n", text)
+    return [" ".join(piece.split()) for piece in pieces if piece.strip()]
+
+
+def overall(rouge1: Any, rouge2: Any, rouge_l: Any) -> Any:
+    """The papers' single figure: the geometric mean of the corpus means of ROUGE-1, 2 and L, numbers or arrays."""
+    return (rouge1 * rouge2 * rouge_l) ** (1 / 3)
 
 
 def rouge(summaries: list[str], references: list[str]) -> dict[str, float]:
-    """Mean F1 over the corpus in percent, stemmed, for ROUGE-1, 2 and L, and their `overall`."""
+    """Mean F1 over the corpus in percent, stemmed, for ROUGE-1, 2, L and Lsum, and `overall`.
+
+    `<score>/low` and `<score>/high` are its 95 % bootstrap interval over the documents (Efron 1979), percentiles of
+    the scores of corpora drawn from this one with replacement.
+    """
     from rouge_score.rouge_scorer import RougeScorer  # takes two seconds to import
 
-    scorer = RougeScorer(NAMES, use_stemmer=True)
-    rows = [scorer.score(reference, summary) for summary, reference in zip(summaries, references, strict=True)]
-    scores = {name: 100 * float(np.mean([row[name].fmeasure for row in rows])) for name in NAMES}
-    return scores | {"overall": overall(scores)}
+    scorer = RougeScorer([*NAMES, "rougeLsum"], use_stemmer=True)
+    rows = []
+    for summary, reference in zip(summaries, references, strict=True):
+        by_line = scorer.score("\n".join(sentences(reference)), "\n".join(sentences(summary)))
+        rows.append([100 * by_line[name].fmeasure for name in (*NAMES, "rougeLsum")])
+    scores = np.array(rows)  # (documents, measures)
+    drawn = random_generator(len(rows)).integers(len(rows), size=(RESAMPLED, len(rows)))
+    means, resampled = scores.mean(axis=0), scores[drawn].mean(axis=1).T  # (measures,), (measures, corpora)
+    found = dict(zip((*NAMES, LSUM), zip(means, resampled))) | {
+        "overall": (overall(*means[:3]), overall(*resampled[:3]))
+    }
+    metrics: dict[str, float] = {}
+    for name, (mean, corpora) in found.items():
+        low, high = np.percentile(corpora, [2.5, 97.5])
+        metrics |= {name: float(mean), f"{name}/low": float(low), f"{name}/high": float(high)}
+    return metrics

@@ -1,21 +1,26 @@
 """Abstractive summarisation, scored by ROUGE beside simple baselines."""
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.base import Batch, Evaluation, device_of, random_generator
-from tasks.data.pairs import Pair, sentences
+from tasks.data.pairs import Pair
 from tasks.data.source import DataError
 from tasks.data.text import Document
 from tasks.data.tokens import DOCUMENT, END, SEPARATOR, TokenizedCorpus
+from tasks.extracts import extracts
 from tasks.rouge import rouge
 
 IGNORED = -100
 SAMPLES = 8  # rows of the table of sample outputs
+ROWS = 16  # documents that are summarised at a time
+MULTIPLE = 32  # of tokens, that sources are filled up to: torch keeps a compiled kernel for every shape it meets
 
 
 class PairSource(Protocol):
@@ -38,14 +43,49 @@ class PairTexts:
         return [Document(pair.name, f"{pair.summary}\n{pair.document}") for pair in self.source.pairs(split)]
 
 
+class Vocabulary(NamedTuple):
+    """A tokenizer and its special tokens: before a document, after it, after a summary, and to fill rows up with."""
+
+    tokenizer: Tokenizer
+    opening: int = DOCUMENT
+    separator: int = SEPARATOR
+    end: int = END
+    padding: int = DOCUMENT
+
+
+def pretrained_vocabulary(name: str, revision: str) -> Vocabulary:
+    """The vocabulary of a checkpoint, a folder or an id of the hub."""
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(name, revision=revision)
+    except OSError as error:
+        raise ValueError(f"task.tokenizer={name} cannot be loaded: {str(error).splitlines()[0]}") from error
+    special = (loaded.bos_token_id, loaded.eos_token_id, loaded.eos_token_id, loaded.pad_token_id)
+    if not loaded.is_fast or None in special:
+        raise ValueError(f"the tokenizer of {name} must be a fast one with tokens for beginning, end and padding")
+    return Vocabulary(loaded.backend_tokenizer, *special)
+
+
+@dataclass
+class Stage:
+    """A part of the training: for `steps` steps, documents of up to `longest` tokens."""
+
+    steps: int
+    longest: int
+
+
 class Summarization:
     """Write the summary of a document.
 
-    source_length: tokens of a document that a model reads; longer ones are cut. A model that streams can be given
-    more than one with a window. summary_length: tokens of a summary at most. evaluation_documents: how many documents
-    of the test split are summarised.
+    source_length: tokens of a document that are read; longer ones are cut. summary_length: tokens of a summary at most.
+    tokens_per_batch: a batch holds as many documents of about one length as fit into it, one at least. stages: training
+    begins with documents up to some length, one stage after the other, and ends with all of them.
+    evaluation_documents: how many documents of the test split are summarised; halvings: how often again, from the first
+    half of source_length, from a quarter and so on. tokenizer, revision: that of a pretrained model; None for a
+    vocabulary of `vocabulary_size` of the training documents' own.
     A model answers two calls: `model(source, target=target)`, the logits of the target's tokens, and
-    `model.answer(source, steps, end)`, the summary it writes.
+    `model.answer(source, steps, end)`, the summary it writes. It may look at fewer tokens than it is given.
     """
 
     def __init__(
@@ -54,48 +94,78 @@ class Summarization:
         seed: int,
         source_length: int,
         summary_length: int,
-        batch_size: int,
+        tokens_per_batch: int,
+        stages: list[Stage],
         vocabulary_size: int,
         evaluation_documents: int,
+        halvings: int,
         cache: str,
+        tokenizer: str | None = None,
+        revision: str = "main",
     ):
-        self.seed, self.batch_size = seed, batch_size
+        self.seed = seed
         self.source_length, self.summary_length = source_length, summary_length
         self.length = source_length + summary_length - 1  # the last token of a summary is never read
-        self.evaluation_documents = evaluation_documents
-        self.data = data
-        self.tokenizer = TokenizedCorpus(PairTexts(data), vocabulary_size, cache).tokenizer
-        self.model_arguments = {"vocabulary_size": self.tokenizer.get_vocab_size()}
-        pairs = data.pairs("train")
-        if len(pairs) < batch_size:
-            raise DataError(f"{data.name} has {len(pairs)} training pairs, fewer than task.batch_size={batch_size}")
-        sources = self.encode_sources(pairs)
-        targets = [[*ids, END] for ids in self.encode([pair.summary for pair in pairs], summary_length - 1)]
-        # Neighbours in length share a batch, so that little of it is padding.
-        order = sorted(range(len(pairs)), key=lambda index: len(sources[index]))
-        self.groups = [order[i : i + batch_size] for i in range(len(order) % batch_size, len(order), batch_size)]
-        self.sources, self.targets = sources, targets
+        self.stages, self.halvings = [Stage(**stage) for stage in stages], halvings  # type: ignore[arg-type]
+        self.vocabulary = (
+            pretrained_vocabulary(tokenizer, revision)
+            if tokenizer
+            else Vocabulary(TokenizedCorpus(PairTexts(data), vocabulary_size, cache).tokenizer)
+        )
+        self.model_arguments = {"vocabulary_size": self.vocabulary.tokenizer.get_vocab_size()}
+        pairs, self.test_pairs = data.pairs("train"), data.pairs("test")[:evaluation_documents]
+        if not pairs or not self.test_pairs:
+            raise DataError(f"{data.name} has {len(pairs)} training and {len(self.test_pairs)} test pairs")
+        self.sources = self.encode_sources(pairs, source_length)
+        summaries = self.encode([pair.summary for pair in pairs], summary_length - 1)
+        self.targets = [[*ids, self.vocabulary.end] for ids in summaries]
+        self.groups = self.group(tokens_per_batch)
 
-    def encode_sources(self, pairs: list[Pair]) -> list[list[int]]:
-        documents = self.encode([pair.document for pair in pairs], self.source_length - 2)
-        return [[DOCUMENT, *ids, SEPARATOR] for ids in documents]
+    def group(self, tokens_per_batch: int) -> list[list[int]]:
+        """The training pairs that share a batch, from the shortest to the longest; little of it is padding."""
+        order = sorted(range(len(self.sources)), key=lambda index: len(self.sources[index]))
+        groups: list[list[int]] = [[]]
+        for index in order:
+            if groups[-1] and (len(groups[-1]) + 1) * padded(len(self.sources[index])) > tokens_per_batch:
+                groups.append([])
+            groups[-1].append(index)
+        return groups
+
+    def encode_sources(self, pairs: list[Pair], length: int) -> list[list[int]]:
+        documents = self.encode([pair.document for pair in pairs], length - 2)
+        return [[self.vocabulary.opening, *ids, self.vocabulary.separator] for ids in documents]
 
     def encode(self, texts: list[str], longest: int) -> list[list[int]]:
         """The first tokens of each text, at most `longest`; a few texts at a time, for an encoding is large."""
         return [
             encoding.ids[:longest]
             for start in range(0, len(texts), 128)
-            for encoding in self.tokenizer.encode_batch_fast(texts[start : start + 128])
+            for encoding in self.vocabulary.tokenizer.encode_batch_fast(
+                texts[start : start + 128], add_special_tokens=False
+            )
         ]
 
     def batch(self, step: int) -> Batch:
-        epoch, place = divmod(step, len(self.groups))
-        group = self.groups[random_generator(self.seed, epoch).permutation(len(self.groups))[place]]
-        source = pad_left([self.sources[index] for index in group])
+        place = random_generator(self.seed, step).integers(self.within_reach(step))
+        group = self.groups[place]
         target = torch.full((len(group), self.summary_length), IGNORED)
         for row, index in enumerate(group):
             target[row, : len(self.targets[index])] = torch.tensor(self.targets[index])
-        return {"source": source, "target": target}
+        return {"source": self.pad([self.sources[index] for index in group]), "target": target}
+
+    def within_reach(self, step: int) -> int:
+        """How many of the groups are short enough for a step."""
+        for stage in self.stages:
+            if step < stage.steps:
+                lengths = [len(self.sources[group[-1]]) for group in self.groups]
+                return max(1, int(np.searchsorted(lengths, stage.longest, side="right")))
+            step -= stage.steps
+        return len(self.groups)
+
+    def pad(self, rows: list[list[int]]) -> Tensor:
+        """Rows of tokens as one tensor, the shorter ones filled up in front."""
+        width = padded(max(map(len, rows)))
+        return torch.tensor([[self.vocabulary.padding] * (width - len(row)) + row for row in rows])
 
     def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
         target = batch["target"]
@@ -104,39 +174,39 @@ class Summarization:
 
     @torch.no_grad()
     def evaluate(self, model: Any) -> Evaluation:
-        pairs = self.data.pairs("test")[: self.evaluation_documents]
-        sources = self.encode_sources(pairs)
-        written = [""] * len(pairs)
-        order = sorted(range(len(pairs)), key=lambda index: len(sources[index]))
-        for i in range(0, len(order), self.batch_size):
-            group = order[i : i + self.batch_size]
-            source = pad_left([sources[index] for index in group]).to(device_of(model))
-            answers = model.answer(source, self.summary_length, end=END).tolist()
-            for index, answer in zip(group, answers):
-                answer = answer[: answer.index(END)] if END in answer else answer
-                written[index] = self.tokenizer.decode(answer)
-        references = [pair.summary for pair in pairs]
-        scores = rouge(written, references)
-        metrics = dict(scores)
-        for name, texts in self.baselines(pairs).items():
-            metrics |= {f"baseline/{name}/{score}": value for score, value in rouge(texts, references).items()}
+        documents = [pair.document for pair in self.test_pairs]
+        references = [pair.summary for pair in self.test_pairs]
+        written = self.write(model, self.source_length)
+        metrics = rouge(written, references)
+        for name, texts in extracts(documents, references, self.seed).items():
+            scores = rouge(texts, references).items()
+            metrics |= {f"baseline/{name}/{score}": value for score, value in scores if "/" not in score}
+        by_length = [{"tokens": self.source_length, "overall": metrics["overall"]}]
+        for times in (2**halving for halving in range(1, self.halvings + 1)):
+            part = rouge(self.write(model, self.source_length // times), references)["overall"]
+            metrics[f"overall/{self.source_length // times}"] = part
+            metrics[f"overall_gain/{times}x"] = metrics["overall"] - part
+            by_length.append({"tokens": self.source_length // times, "overall": part})
         samples = [
-            {"document": pair.document[:300], "reference": pair.summary, "summary": text}
-            for pair, text in list(zip(pairs, written))[:SAMPLES]
+            {"document": document[:300], "reference": reference, "summary": text}
+            for document, reference, text in list(zip(documents, references, written))[:SAMPLES]
         ]
-        return Evaluation(metrics, {"samples": samples})
+        return Evaluation(metrics, {"samples": samples, "by_length": by_length})
 
-    def baselines(self, pairs: list[Pair]) -> dict[str, list[str]]:
-        """The first sentence of each document, and one drawn at random."""
-        generator = np.random.default_rng(self.seed)
-        split = [sentences(pair.document) for pair in pairs]
-        return {"lead": [s[0] for s in split], "random": [s[int(generator.integers(len(s)))] for s in split]}
+    def write(self, model: Any, length: int) -> list[str]:
+        """The model's summaries of the test documents from their first `length` tokens."""
+        sources = self.encode_sources(self.test_pairs, length)
+        written = [""] * len(sources)
+        order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+        for i in range(0, len(order), ROWS):
+            group = order[i : i + ROWS]
+            source = self.pad([sources[index] for index in group]).to(device_of(model))
+            for index, answer in zip(group, model.answer(source, self.summary_length, self.vocabulary.end).tolist()):
+                ended = answer.index(self.vocabulary.end) if self.vocabulary.end in answer else None
+                written[index] = self.vocabulary.tokenizer.decode(answer[:ended])
+        return written
 
 
-def pad_left(rows: list[list[int]]) -> Tensor:
-    """Rows of tokens as one tensor, the shorter ones filled up in front.
-
-    Its width is a multiple of 64: torch keeps a compiled kernel for every shape it meets.
-    """
-    longest = -(-max(map(len, rows)) // 64) * 64
-    return torch.tensor([[DOCUMENT] * (longest - len(row)) + row for row in rows])
+def padded(length: int) -> int:
+    """The next multiple that a row is filled up to."""
+    return -(-length // MULTIPLE) * MULTIPLE

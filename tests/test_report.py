@@ -61,7 +61,7 @@ SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "gates": {"gates": ("failing", "mended"), "seed": ("0", "1")},
     "passkey": {"attention": ("infini_linear", "infini_delta"), "seed": ("0", "1")},
     "passkey_controls": {"attention": ("window", HOSTILE), "seed": ("0",)},
-    "summarization": {"model": ("decoder", "bart"), "seed": ("0", "1")},
+    "summarization": {"model": ("decoder", "bart", "primera_unlimiformer", HOSTILE), "seed": ("0", "1")},
 }
 TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
     "swish_shape": {
@@ -121,7 +121,10 @@ TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
     },
     "memory_size": {"memory": [{"mechanism": "infini", "floats": 1585152}]},
     "delta_rewrite": {"rewrites": [{"update": "delta", "keys": "orthogonal", "second write / first": 0.0}]},
-    "summarization": {"samples": [{"document": "A text.\n" + HOSTILE, "reference": HOSTILE, "summary": HOSTILE}]},
+    "summarization": {
+        "samples": [{"document": "A text.\n" + HOSTILE, "reference": HOSTILE, "summary": HOSTILE}],
+        "by_length": [{"tokens": tokens, "overall": 40 - 2000 / tokens} for tokens in (1024, 512, 256)],
+    },
 }
 
 
@@ -167,7 +170,7 @@ def write(record: Record, job: Job) -> None:
         heads = [f"gates/layer_{layer}/head_{head}" for layer in range(2) for head in range(2)]
         first, metrics = ({**old, **{head: chance.random() for head in heads}} for old in (first, metrics))
     if job.experiment == "summarization":
-        scores = ("rouge1", "rouge2", "rougeL", "overall")
+        scores = ("rouge1", "rouge2", "rougeL", "rougeLsum_by_stops", "overall")
         metrics |= {f"{prefix}{s}": chance.uniform(5, 20) for prefix in ("", "baseline/lead/") for s in scores}
     summary = {
         "evaluations": {"600": first, "1100": metrics},

@@ -74,8 +74,8 @@ def test_a_first_run_that_is_damaged_is_told_in_one_line(extended: Path, program
         ),
         (["experiment=passkey", "position=learned", "position.max_length=200"], "of 32768 tokens are beyond the 200"),
         (
-            ["experiment=summarization", "position=learned", "position.max_length=150"],
-            "of 151 tokens are beyond the 150",
+            ["experiment=summarization", "position=learned", "position.max_length=250"],
+            "of 287 tokens are beyond the 250",
         ),
         (["experiment=positions", "position=rope", "position.base=1"], "must be above 1, not 1"),
         (["experiment=positions", "position=rope", "model.width=30", "model.heads=2"], "must be even, not 15"),

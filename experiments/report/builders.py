@@ -18,8 +18,6 @@ from experiments.report.data import (
 
 Built = Chart | Table | None
 Builder = Callable[[Sequence[Run]], Built]
-SAMPLES = 6  # rows of the table of sample outputs
-EXCERPT = 180  # characters of a document or an output in it
 
 
 def split_factors(runs: Sequence[Run], level: str) -> tuple[list[str], list[str]]:
@@ -85,53 +83,6 @@ def retrieval(prefix: str) -> Builder:
         return charts.heat(cells, "prompt length, tokens", "place of the key", f"share of {prefix}") if cells else None
 
     return build
-
-
-def rouge(runs: Sequence[Run]) -> Built:
-    """ROUGE of every model and of the baselines that the runs measured on the same documents."""
-    rows: list[Row] = []
-    for name in ("rouge1", "rouge2", "rougeL", "overall"):
-        at = {"level": name.replace("rouge", "ROUGE-")}
-        rows += [
-            at | {"group": run.label(factors_of(runs)), "seed": run.job.seed, "value": run.value(name)} for run in runs
-        ]
-        for baseline in dict.fromkeys(
-            key.split("/")[1] for run in runs for key in run.evaluation()[1] if key.startswith("baseline/")
-        ):
-            values = [(run, run.value(f"baseline/{baseline}/{name}")) for run in runs]
-            group = f"{baseline} (baseline)"
-            rows += [at | {"group": group, "seed": run.job.seed, "value": value} for run, value in values]
-    rows = [row for row in rows if row["value"] is not None]
-    means = summarize(rows, ["level", "group"])
-    return charts.bars(rows, means, "score, points of 100", "measure") if means else None
-
-
-def samples(runs: Sequence[Run]) -> Built:
-    """What the models wrote, beside the reference: of each model the first seed that is finished."""
-    first: dict[str, Run] = {}
-    for run in runs:
-        if run.tables.get("samples"):
-            first.setdefault(run.label(factors_of(runs)), run)
-    if not first:
-        return None
-    written: dict[str, dict[str, str]] = {}
-    references: dict[str, str] = {}
-    for name, run in first.items():
-        for row in run.tables["samples"]:
-            document = str(row.get("document", ""))
-            references[document] = str(row.get("reference", ""))
-            written.setdefault(document, {})[name] = excerpt(str(row.get("summary", ""))) or "(nothing)"
-    rows = [
-        [excerpt(document), excerpt(references[document]), *(texts.get(name, "–") for name in first)]
-        for document, texts in list(written.items())[:SAMPLES]
-    ]
-    return Table(["document, its beginning", "reference", *first], rows, prose=True)
-
-
-def excerpt(text: str) -> str:
-    """The beginning of a text, on one line."""
-    text = " ".join(text.split())
-    return text if len(text) <= EXCERPT else text[:EXCERPT].rsplit(" ", 1)[0] + " …"
 
 
 def recorded(name: str) -> Builder:

@@ -14,8 +14,6 @@ from experiments.report.builders import (
     prefix_scores,
     recorded,
     retrieval,
-    rouge,
-    samples,
     wins,
 )
 from experiments.report.figure import CURVES, SEEDS, Figure, language_model
@@ -29,6 +27,7 @@ from experiments.report.memory_builders import (
 )
 from experiments.report.passkey_figures import PASSKEY_FIGURES
 from experiments.report.position_figures import POSITION_FIGURES
+from experiments.report.summary_builders import overall_by_length, overall_scores, samples, scores
 
 PRINTED = {  # better / equal / worse of nine models: Ramachandran et al. 2017, table 3
     "relu": "9 / 0 / 0",
@@ -225,10 +224,22 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
     ),
     "summarization": (
         Figure(
-            "ROUGE beside the baselines",
-            "Look at whether a model does better than the first sentence of the document (lead) and than one drawn at "
-            "random; small rings are seeds.",
-            rouge,
+            "Overall ROUGE by model",
+            "Look at which models lie above those that read the beginning alone, and at how near the best sentences "
+            "of the document itself come (oracle). Points are seeds, ticks are means, lines 95 % intervals.",
+            overall_scores,
+        ),
+        Figure(
+            "Every score",
+            "Look along a row; from and to bound the overall score by a bootstrap over the documents, the mean over "
+            "the seeds. Seconds are of training and evaluation.",
+            scores,
+        ),
+        Figure(
+            "Overall ROUGE by how much is read",
+            "Look at which lines rise up to the whole document, and which are level from their window on; bands go "
+            "over the seeds.",
+            overall_by_length,
         ),
         Figure(
             "Sample outputs",

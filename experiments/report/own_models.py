@@ -9,10 +9,11 @@ from experiments.grid import Job
 from experiments.ledger import Evidence
 from experiments.records import records
 from experiments.report import charts
-from experiments.report.builders import Built, rouge, samples
+from experiments.report.builders import Built
 from experiments.report.charts import Table
 from experiments.report.data import Row, Run, factors_of, summarize
 from experiments.report.figure import Figure
+from experiments.report.summary_builders import samples, scores
 
 SECTION = "Models of your own"
 PREFIX = "evaluate_"
@@ -91,7 +92,7 @@ FIGURES = {
         ),
     ),
     "evaluate_summarization": (
-        Figure("ROUGE beside the baselines", "Look at whether a model does better than the baselines.", rouge),
+        Figure("ROUGE beside the baselines", "Look at whether a model does better than the baselines.", scores),
         Figure("Sample outputs", "Look at whether an output says what its reference says.", samples),
     ),
 }

@@ -3,14 +3,17 @@
 import ast
 import importlib.util
 import json
-import re
+import warnings
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tasks.data.hub import HubDataset
 from tasks.data.source import DataError, fingerprint, split_of, write_atomically
+
+NAMED = 3  # bad rows that are named one by one
+ADVICE = "data.on_bad=skip leaves such rows out as long as others are left"
 
 
 class Pair(NamedTuple):
@@ -76,7 +79,11 @@ class Docstrings:
 
 
 class HubPairs:
-    """Documents and summaries of the hub. A summary may be a text or, as in BookSum, a list of {source, text}."""
+    """Documents and summaries of the hub. A summary may be a text or, as in BookSum, a list of {source, text}.
+
+    on_bad: whether a row with an empty document or summary is named and left out (skip) or stops the run (stop).
+    Raises DataError for such a row, and where no others are left.
+    """
 
     def __init__(
         self,
@@ -87,9 +94,10 @@ class HubPairs:
         configuration: str | None = None,
         revision: str | None = None,
         path: str | None = None,
+        on_bad: Literal["skip", "stop"] = "skip",
     ):
         self.name = identifier
-        self.document_column, self.summary_column = document_column, summary_column
+        self.document_column, self.summary_column, self.on_bad = document_column, summary_column, on_bad
         columns = [document_column, summary_column]
         self.dataset = HubDataset(identifier, columns, cache, configuration, revision, path)
         self.dataset.check()
@@ -100,13 +108,23 @@ class HubPairs:
 
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split that have both a document and a summary."""
-        pairs = []
+        pairs, bad = [], []
         for index, row in enumerate(self.dataset.rows(split)):
-            document, summary = row[self.document_column], first_text(row[self.summary_column])
-            if document and document.strip() and summary.strip():
+            document, summary = first_text(row[self.document_column]), first_text(row[self.summary_column])
+            texts = {self.document_column: document, self.summary_column: summary}
+            empty = [column for column, text in texts.items() if not text.strip()]
+            if empty:
+                bad.append(f"row {index} has an empty {' and '.join(empty)}")
+            else:
                 pairs.append(Pair(f"{split}/{index}", document, summary))
+        where = f"the {split} split of {self.dataset.path or self.name}"
+        if bad and (self.on_bad == "stop" or not pairs):
+            raise DataError(f"{where}: {bad[0]}, as have {len(bad)} of {len(bad) + len(pairs)} rows; {ADVICE}")
+        if bad:
+            told = "; ".join(bad[:NAMED]) + (f" and {len(bad) - NAMED} more" if len(bad) > NAMED else "")
+            warnings.warn(f"{where}: left out {len(bad)} of {len(bad) + len(pairs)} rows: {told}", stacklevel=2)
         if not pairs:
-            raise DataError(f"{self.name} has no document with a summary in its {split} split")
+            raise DataError(f"{where} is empty")
         return pairs
 
 
@@ -117,9 +135,3 @@ def first_text(summary: Any) -> str:
     if isinstance(summary, dict):
         summary = summary.get("text") or ""
     return summary or ""
-
-
-def sentences(text: str) -> list[str]:
-    """Split at a full stop, question or exclamation mark before white space, and at empty lines."""
-    pieces = re.split(r"(?<=[.!?])\s+|\n\s*\n", text)
-    return [" ".join(piece.split()) for piece in pieces if piece.strip()]

@@ -3,12 +3,11 @@
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import torch
 
 from tasks.base import Evaluation, Measurement, device_of
-from tasks.data.pairs import Pair, sentences
 from tasks.data.source import DataError
+from tasks.extracts import extracts
 from tasks.foreign import TextTokenizer, fitting
 from tasks.rouge import rouge
 from tasks.summarization import SAMPLES, PairSource
@@ -66,19 +65,18 @@ class ForeignSummarization(Measurement):
         prompts = [self.prompt(self.tokenizer.encode(pair.document)[: self.room]) for pair in self.pairs]
         written = [""] * len(prompts)
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-        for _, same in groupby(
-            order, key=lambda index: len(prompts[index])
-        ):  # of one length, so that nothing is padded
+        for _, same in groupby(order, key=lambda index: len(prompts[index])):  # of one length: nothing is padded
             group = list(same)
             for start in range(0, len(group), self.batch_size):
                 rows = group[start : start + self.batch_size]
                 source = torch.tensor([prompts[index] for index in rows]).to(device_of(model))
                 for index, answer in zip(rows, model.answer(source, self.summary_length, self.tokenizer.end).tolist()):
                     written[index] = self.text(answer)
-        references = [pair.summary for pair in self.pairs]
+        documents, references = [pair.document for pair in self.pairs], [pair.summary for pair in self.pairs]
         metrics = dict(rouge(written, references))
-        for name, texts in baselines(self.pairs, self.seed).items():
-            metrics |= {f"baseline/{name}/{score}": value for score, value in rouge(texts, references).items()}
+        for name, texts in extracts(documents, references, self.seed).items():
+            scores = rouge(texts, references).items()
+            metrics |= {f"baseline/{name}/{score}": value for score, value in scores if "/" not in score}
         samples = [
             {"document": pair.document[:300], "reference": pair.summary, "summary": text}
             for pair, text in list(zip(self.pairs, written))[:SAMPLES]
@@ -89,10 +87,3 @@ class ForeignSummarization(Measurement):
         """What was written up to its end."""
         end = self.tokenizer.end
         return self.tokenizer.decode(answer[: answer.index(end)] if end in answer else answer).strip()
-
-
-def baselines(pairs: list[Pair], seed: int) -> dict[str, list[str]]:
-    """The first sentence of each document, and one drawn at random."""
-    generator = np.random.default_rng(seed)
-    split = [sentences(pair.document) for pair in pairs]
-    return {"lead": [s[0] for s in split], "random": [s[int(generator.integers(len(s)))] for s in split]}

@@ -207,15 +207,20 @@ class Stories:
         return [Pair(a, f"All {a} sleep. {'Nobody knows why. ' * n}", f"All {a} sleep.") for n, a in enumerate(animals)]
 
 
+def summarization(cache: Path, **settings: Any) -> Summarization:
+    given = {"source_length": 99, "summary_length": 40, "tokens_per_batch": 200, "vocabulary_size": 300, "stages": []}
+    sizes = given | {"evaluation_documents": 9, "halvings": 0} | settings
+    return Summarization(Stories(), seed=0, cache=str(cache), **sizes)
+
+
 def test_summaries_are_scored_beside_their_baselines(tmp_path: Path) -> None:
-    sizes = {"source_length": 99, "summary_length": 40, "batch_size": 2, "vocabulary_size": 300}
-    task = Summarization(Stories(), seed=0, evaluation_documents=9, cache=str(tmp_path), **sizes)
-    pairs = Stories().pairs("test")
-    sources = map(without_padding, task.encode_sources(pairs))
-    written = (encoding.ids for encoding in task.tokenizer.encode_batch([pair.summary for pair in pairs]))
+    task, pairs = summarization(tmp_path), Stories().pairs("test")
+    sources = map(without_padding, task.encode_sources(pairs, 99))
+    written = task.encode([pair.summary for pair in pairs], 40)
     found = task.evaluate(Writer(dict(zip(sources, written, strict=True))))
     for name in ("rouge1", "rouge2", "rougeL", "overall"):
         assert found.metrics[name] == found.metrics[f"baseline/lead/{name}"] == pytest.approx(100)
+        assert found.metrics[f"baseline/oracle/{name}"] == pytest.approx(100)
         assert found.metrics[f"baseline/random/{name}"] < 99
     assert [row["summary"] for row in found.tables["samples"]] == [pair.summary for pair in pairs]
 
@@ -229,15 +234,14 @@ class Guesser(nn.Module):
 
 
 def test_the_loss_of_a_summary_is_the_mean_over_its_tokens_and_its_end(tmp_path: Path) -> None:
-    sizes = {"source_length": 99, "summary_length": 40, "batch_size": 5, "vocabulary_size": 300}
-    task = Summarization(Stories(), seed=0, evaluation_documents=9, cache=str(tmp_path), **sizes)
+    task = summarization(tmp_path, tokens_per_batch=1000)
     batch, losses = task.batch(0), []
     logits = noise(*batch["target"].shape, 300).log_softmax(dim=-1)
     summaries = [pair.summary for pair in Stories().pairs("train")]
     for row in range(5):
         tokens = batch["target"][row][batch["target"][row] != IGNORED].tolist()
         assert tokens.pop() == END
-        summaries.remove(task.tokenizer.decode(tokens))
+        summaries.remove(task.vocabulary.tokenizer.decode(tokens))
         losses += [-float(logits[row, place, token]) for place, token in enumerate([*tokens, END])]
     assert float(task.loss(Guesser(), batch, None)[0]) == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
