@@ -96,13 +96,17 @@ class EncoderDecoder(nn.Module):
 
     def encode(self, tokens: Tensor, exists: Tensor) -> Tensor:
         """The encoder's output (B, S, width) for tokens (B, S) at most as long as its window."""
-        some = exists | ~exists.any(dim=1, keepdim=True)  # of a chunk behind the end, nothing is looked at
+        width = tokens.shape[1]
+        exists = exists | ~exists.any(dim=1, keepdim=True)  # of a chunk behind the end, nothing is looked at
         seen_by_all = {}
         if self.is_led:
-            seen_by_all["global_attention_mask"] = (
-                (torch.arange(tokens.shape[1], device=tokens.device) == 0).long().expand_as(tokens)
-            )
-        return self.model.get_encoder()(tokens, attention_mask=some.long(), **seen_by_all).last_hidden_state
+            missing = -width % max(self.model.config.attention_window)
+            tokens = nn.functional.pad(tokens, (0, missing), value=self.padding)
+            exists = nn.functional.pad(exists, (0, missing))
+            first = torch.arange(width + missing, device=tokens.device) == 0
+            seen_by_all["global_attention_mask"] = first.long().expand_as(tokens)
+        states = self.model.get_encoder()(tokens, attention_mask=exists.long(), **seen_by_all).last_hidden_state
+        return states[:, :width]
 
     def forward(self, tokens: Tensor, state: None = None, target: Tensor | None = None) -> tuple[Tensor, None]:
         """Logits (B, S, vocabulary) of each token of target (B, S) after the source `tokens` (B, T)."""
