@@ -112,7 +112,8 @@ class Summarization:
             if tokenizer
             else Vocabulary(TokenizedCorpus(PairTexts(data), vocabulary_size, cache).tokenizer)
         )
-        self.model_arguments = {"vocabulary_size": self.vocabulary.tokenizer.get_vocab_size()}
+        self.tokenizer = self.vocabulary.tokenizer
+        self.model_arguments = {"vocabulary_size": self.tokenizer.get_vocab_size()}
         pairs, self.test_pairs = data.pairs("train"), data.pairs("test")[:evaluation_documents]
         if not pairs or not self.test_pairs:
             raise DataError(f"{data.name} has {len(pairs)} training and {len(self.test_pairs)} test pairs")
@@ -140,9 +141,7 @@ class Summarization:
         return [
             encoding.ids[:longest]
             for start in range(0, len(texts), 128)
-            for encoding in self.vocabulary.tokenizer.encode_batch_fast(
-                texts[start : start + 128], add_special_tokens=False
-            )
+            for encoding in self.tokenizer.encode_batch_fast(texts[start : start + 128], add_special_tokens=False)
         ]
 
     def batch(self, step: int) -> Batch:
@@ -203,7 +202,7 @@ class Summarization:
             source = self.pad([sources[index] for index in group]).to(device_of(model))
             for index, answer in zip(group, model.answer(source, self.summary_length, self.vocabulary.end).tolist()):
                 ended = answer.index(self.vocabulary.end) if self.vocabulary.end in answer else None
-                written[index] = self.vocabulary.tokenizer.decode(answer[:ended])
+                written[index] = self.tokenizer.decode(answer[:ended])
         return written
 
 
