@@ -15,7 +15,7 @@ import numpy as np
 import pydantic.dataclasses
 import torch
 
-from experiments import checkpoint
+from experiments import checkpoint, environment
 from experiments.config import register
 from experiments.measure import peak_bytes
 from experiments.records import Record
@@ -97,6 +97,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     try:
         question = question_of(arguments[1:])
+        environment.use_threads(None)
         task, model, precision = load(Path(arguments[0]))
         answer = ask(task, model, precision, question)
     except USER_ERRORS as error:

@@ -64,16 +64,21 @@ def tokenizer_of(kind: str, ends: bool = False) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=built, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `llama` and `t5`."""
-    root = tmp_path_factory.mktemp("models")
+def save_llama(folder: Path) -> None:
+    """A small random Llama and its tokenizer, as a user might have them."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     tokens = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     config = LlamaConfig(vocab_size=SIZE, num_key_value_heads=2, max_position_embeddings=600, **sizes, **tokens)
-    LlamaForCausalLM(config).save_pretrained(root / "llama")
-    tokenizer_of("bytes").save_pretrained(root / "llama")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer_of("bytes").save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `llama` and `t5`."""
+    root = tmp_path_factory.mktemp("models")
+    save_llama(root / "llama")
     small = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
     ends = {"pad_token_id": 2, "eos_token_id": 1, "decoder_start_token_id": 2}
     T5ForConditionalGeneration(T5Config(vocab_size=SIZE, **small, **ends)).save_pretrained(root / "t5")
@@ -87,10 +92,11 @@ def evaluated(outputs: Path, *overrides: str) -> Record:
     return execute(composed(arguments), arguments, Console(file=StringIO()))
 
 
-def write_texts(folder: Path) -> Path:
-    (folder / "test").mkdir(parents=True)
-    for index, times in enumerate((3, 1, 2)):
-        (folder / "test" / f"{index}.txt").write_text(TEXT * times + str(index), encoding="utf-8")
+def write_texts(folder: Path, split: str = "test", times: int = 1) -> Path:
+    """Three files of one, two and three times so many lines."""
+    (folder / split).mkdir(parents=True)
+    for index in range(3):
+        (folder / split / f"{index}.txt").write_text(TEXT * (index + 1) * times + f"{split} {index}", encoding="utf-8")
     return folder
 
 

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from tests.conftest import CACHE, ROOT, Program
+from tests.test_evaluate import save_llama, write_texts
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.S)
 COMMANDS = [line.split(" #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
-RUNS = [line for line in COMMANDS if line.startswith("python -m experiments.run")]
+RUNS = [line for line in COMMANDS if line.startswith(("python -m experiments.run", "python -m experiments.evaluate"))]
 TARGETS = [line for line in COMMANDS if line.startswith("make ")]
 
 
@@ -30,7 +31,7 @@ def test_every_command_is_one_that_is_tested_here() -> None:
 
 
 def write_data(folder: Path) -> None:
-    """A user's own files, `books` in the columns of PG-19 and `images` in those of CIFAR-10."""
+    """A user's own: `books` in the columns of PG-19, `images` in those of CIFAR-10, `texts`, and a `model`."""
     random = np.random.default_rng(0)
     features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})
     for split in ("train", "test"):
@@ -42,15 +43,17 @@ def write_data(folder: Path) -> None:
         datasets.Dataset.from_dict({"text": books}).to_parquet(str(folder / "books" / f"{split}.parquet"))
         images = datasets.Dataset.from_dict(columns, features=features)
         images.to_parquet(str(folder / "images" / f"{split}.parquet"))
+        write_texts(folder / "texts", split, times=200)
+    save_llama(folder / "model")
 
 
 @pytest.mark.parametrize("command", RUNS)
 def test_a_run_of_the_readme_works(command: str, program: Program, tmp_path: Path) -> None:
     """At smoke scale, into a folder and on small files of the test's own, else as written."""
-    if "data.path=my/" in command:
+    if "=my/" in command:
         write_data(tmp_path / "my")
-    arguments = shlex.split(command.removeprefix("python -m experiments.run").replace("=my/", f"={tmp_path}/my/"))
-    ended = program(*arguments, "scale=smoke", f"outputs={tmp_path}", f"cache={CACHE}")
+    _, _, module, *arguments = shlex.split(command.replace("=my/", f"={tmp_path}/my/"))
+    ended = program(*arguments, "scale=smoke", f"outputs={tmp_path}", f"cache={CACHE}", module=module)
     assert ended.returncode == 0, ended.stderr
 
 

@@ -59,7 +59,7 @@ class Infini(Attention):
         self.update = update
         self.sigma = SIGMAS[sigma]
         self.truncation = truncation
-        self.gate = nn.Parameter(torch.full((heads,), initial_gate))
+        self.gate = nn.Parameter(torch.full((heads,), float(initial_gate)))
 
     def initial_state(self, x: Tensor) -> InfiniState:
         wide = torch.promote_types(x.dtype, torch.float32)
