@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import psutil
 import pydantic.dataclasses
 import torch
 
 from experiments import checkpoint, environment
 from experiments.config import register
-from experiments.measure import peak_bytes
 from experiments.records import Record
 from experiments.run import USER_ERRORS, assemble, plan_of
 from tasks.base import device_of
@@ -37,12 +37,11 @@ class Question:
 
 @dataclass
 class Answer:
-    """What was named, the seconds, and the bytes beside weights and prompt: of tensors, and of the process."""
+    """What was named, in how many seconds, and the most bytes that the process came to hold beside model and prompt."""
 
     named: str
     seconds: float
-    peak_tensors: int
-    peak_process: int
+    peak: int
 
 
 def question_of(arguments: Sequence[str]) -> Question:
@@ -76,18 +75,13 @@ def ask(task: Passkey, model: Any, precision: str, question: Question) -> Answer
     """Read the prompt and answer it. Raises ValueError for a prompt shorter than its own parts."""
     prompt = task.at_depth(question.length, np.array([question.key]), question.depth)
     tokens = torch.from_numpy(prompt).to(device_of(model))
-    named: list[torch.Tensor] = []
-    before, started = high_water(), time.perf_counter()
+    before, started = psutil.Process().memory_info().rss, time.perf_counter()
     with torch.no_grad(), torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        peak = peak_bytes(lambda: named.append(model.answer(tokens, DIGITS)))
+        named = model.answer(tokens, DIGITS)[0].tolist()
     seconds = time.perf_counter() - started
+    peak = UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     words = {token: word for word, token in task.identifiers.items()}
-    return Answer(" ".join(words[token] for token in named[0][0].tolist()), seconds, peak, high_water() - before)
-
-
-def high_water() -> int:
-    """The most memory that this process has held, in bytes."""
-    return UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Answer(" ".join(words[token] for token in named), seconds, peak)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -109,8 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     print(
         f"{answer.seconds:.1f} s on {torch.get_num_threads()} threads, {question.length / answer.seconds:,.0f} tokens/s"
     )
-    print(f"peak above model and prompt: {answer.peak_tensors / 1e6:,.0f} MB of tensors, ", end="")
-    print(f"{answer.peak_process / 1e6:,.0f} MB of the process")
+    print(f"peak memory: {answer.peak / 1e6:,.0f} MB above model and prompt")
     return 0
 
 
