@@ -5,7 +5,7 @@ WORKERS ?= 0
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup reproduce ledger test lint bench clean
+.PHONY: help setup reproduce ledger readme test lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ reproduce: setup ## run what the ledger lacks, then show it (SCALE=smoke|laptop|
 
 ledger: setup ## print the ledger and rewrite the page from the records there are, without running anything
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs
+
+readme: setup ## put the ledger's table into README.md, from the records there are
+	$(BIN)/python -m experiments.report.readme $(SCALE) $(OUTPUTS)
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest

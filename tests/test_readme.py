@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.claims import claims
+from experiments.ledger import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, judge
+from experiments.report.readme import END, START, markdown_table
 from tests.conftest import CACHE, ROOT, Program
 from tests.test_evaluate import save_llama, write_texts
 
@@ -28,6 +31,15 @@ def test_the_readme_opens_with_the_two_commands() -> None:
 def test_every_command_is_one_that_is_tested_here() -> None:
     known = {*RUNS, *TARGETS}
     assert all(line in known or line.startswith(("cd ", "git clone", "wandb ", "source ")) for line in COMMANDS)
+
+
+def test_the_table_is_of_the_claims_as_they_are() -> None:
+    """The rows are those that `make readme` writes: only what was measured may differ."""
+    printed = TEXT.split(START)[1].split(END)[0]
+    written = markdown_table([judge(claim, {}) for claim in claims()])
+    shown, now = ([line.strip("|").split(" | ") for line in table.splitlines()] for table in (printed, written))
+    assert [row[:3] for row in shown] == [row[:3] for row in now]
+    assert {row[-1].strip(" *") for row in shown[2:]} <= {REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE}
 
 
 def write_data(folder: Path) -> None:

@@ -1,0 +1,46 @@
+"""`make readme`: the ledger's table in README.md, made anew from the records that there are."""
+
+import sys
+from collections.abc import Sequence
+
+from experiments.claims import claims
+from experiments.environment import ROOT
+from experiments.ledger import Verdict, judge
+from experiments.report.terminal import interval
+
+START, END = "<!-- ledger -->\n", "<!-- /ledger -->\n"
+HEADER = "| | claim, and what is compared | paper | here, 95 % interval | n | verdict |\n|---|---|---|---|---|---|\n"
+
+
+def markdown_table(verdicts: Sequence[Verdict]) -> str:
+    """A row for every claim, and one for every comparison that its verdict rests on."""
+    rows: list[tuple[str, ...]] = []
+    for verdict in verdicts:
+        rows.append((f"**{verdict.claim.id}**", f"**{verdict.claim.statement}**", "", "", "", f"**{verdict.verdict}**"))
+        for finding in verdict.findings:
+            comparison = finding.comparison
+            if comparison.decides:
+                here = f"{interval(finding)} {comparison.unit}"
+                rows.append(("", comparison.label, comparison.paper, here, str(finding.effect.n), finding.verdict))
+    return HEADER + "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
+
+
+def replace_table(text: str, table: str) -> str:
+    """A text with the table between its two marks."""
+    before, rest = text.split(START)
+    return before + START + table + END + rest.split(END)[1]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Rewrite README.md from the records of a scale under a folder of outputs."""
+    from experiments.reproduce import gather
+
+    scale, outputs = arguments
+    evidence = gather(scale, outputs)
+    readme = ROOT / "README.md"
+    table = markdown_table([judge(claim, evidence) for claim in claims()])
+    readme.write_text(replace_table(readme.read_text(encoding="utf-8"), table), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
