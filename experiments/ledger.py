@@ -16,6 +16,7 @@ from experiments.statistics import (
     rank_correlation,
     smooth,
     steps_to_equal,
+    values_needed,
 )
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
@@ -35,6 +36,20 @@ class Finding:
     seconds: float = 0.0
     records: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+
+    @property
+    def needed(self) -> int | None:
+        """About how many pairs would decide what is inconclusive, None if that cannot be told."""
+        comparison, effect = self.comparison, self.effect
+        if self.verdict != INCONCLUSIVE or comparison.rule == "sign":
+            return None
+        bounds = [comparison.threshold]
+        if comparison.rule == "equivalence":
+            bounds = [comparison.threshold - comparison.tolerance, comparison.threshold + comparison.tolerance]
+        if comparison.rule == "ratio":  # whose interval is that of the logarithms
+            effect = Estimate(effect.n, *(math.log(x) for x in (effect.mean, effect.low, effect.high)))
+            bounds = [math.log(bound) for bound in bounds]
+        return values_needed(effect, min(abs(effect.mean - bound) for bound in bounds))
 
 
 @dataclass

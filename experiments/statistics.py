@@ -42,6 +42,18 @@ def estimate_ratio(values: Sequence[float]) -> Estimate:
     return Estimate(logarithms.n, *(math.exp(x) for x in (logarithms.mean, logarithms.low, logarithms.high)))
 
 
+def values_needed(effect: Estimate, distance: float) -> int | None:
+    """How many values would put the end of Student's interval nearer to the mean than `distance`, were their spread
+    and mean to stay as they are; None where no number of values up to 1,000 would, or there is no interval yet."""
+    if effect.n < 2 or not math.isfinite(effect.low):
+        return None
+    half = (effect.high - effect.low) / 2
+    deviation = half * math.sqrt(effect.n) / stats.t.ppf(0.5 + CONFIDENCE / 2, effect.n - 1)
+    counts = np.arange(2, 1001)
+    enough = stats.t.ppf(0.5 + CONFIDENCE / 2, counts - 1) * deviation / np.sqrt(counts) < distance
+    return int(counts[enough.argmax()]) if enough.any() else None
+
+
 def estimate_share(differences: Sequence[float]) -> Estimate:
     """The share of positive differences among those that are not zero, and its exact binomial interval (sign test)."""
     signs = np.sign(np.asarray(differences, dtype=np.float64))

@@ -14,7 +14,14 @@ from experiments.claims import Claim, ClaimError, Comparison, claims, read_claim
 from experiments.grid import Job, jobs
 from experiments.ledger import Evidence, as_json, judge
 from experiments.records import Record, to_json
-from experiments.statistics import estimate, estimate_ratio, estimate_share, rank_correlation, steps_to_equal
+from experiments.statistics import (
+    estimate,
+    estimate_ratio,
+    estimate_share,
+    rank_correlation,
+    steps_to_equal,
+    values_needed,
+)
 from tasks.data.source import write_atomically
 
 ENVIRONMENT = {"code": "c", "data": "d", "processor": "p", "libraries": {"torch": "t"}}
@@ -192,6 +199,19 @@ def test_intervals_are_students(tmp_path: Path) -> None:
     assert math.log(ratio.mean) == pytest.approx(sample.mean())
     assert math.isnan(estimate([1.0]).low)
     assert estimate([2.0, 2.0, 2.0]).low == 2.0
+
+
+@pytest.mark.parametrize("effect", [0.3, -0.3])
+def test_the_pairs_that_a_decision_needs_are_as_many_as_decide(effect: float) -> None:
+    """With the mean and the spread of four values, so many exclude 0 and one fewer do not."""
+    sample = effect + np.array([-0.5, 0.5, -0.5, 0.5])
+    needed = values_needed(estimate(sample.tolist()), abs(effect))
+    assert needed
+    deviation = sample.std(ddof=1)
+    for n, decided in ((needed, True), (needed - 1, False)):
+        assert (stats.t.ppf(0.975, n - 1) * deviation / math.sqrt(n) < abs(effect)) == decided
+    assert values_needed(estimate([1.0]), 1.0) is None
+    assert values_needed(estimate([-1.0, 1.0]), 0.0) is None
 
 
 def test_the_ledger_is_strict_json(tmp_path: Path) -> None:

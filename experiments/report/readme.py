@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from experiments.claims import claims
 from experiments.environment import ROOT
 from experiments.ledger import Verdict, judge
-from experiments.report.terminal import interval
+from experiments.report.terminal import count, interval
 
 START, END = "<!-- ledger -->\n", "<!-- /ledger -->\n"
 HEADER = "| | claim, and what is compared | paper | here, 95 % interval | n | verdict |\n|---|---|---|---|---|---|\n"
@@ -21,7 +21,7 @@ def markdown_table(verdicts: Sequence[Verdict]) -> str:
             comparison = finding.comparison
             if comparison.decides:
                 here = f"{interval(finding)} {comparison.unit}"
-                rows.append(("", comparison.label, comparison.paper, here, str(finding.effect.n), finding.verdict))
+                rows.append(("", comparison.label, comparison.paper, here, count(finding), finding.verdict))
     return HEADER + "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
 
 

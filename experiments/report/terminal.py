@@ -25,6 +25,11 @@ def interval(finding: Finding) -> str:
     return f"{number(effect.mean)} [{number(effect.low)}, {number(effect.high)}]"
 
 
+def count(finding: Finding) -> str:
+    """How many pairs there are and, where they do not decide, about how many would."""
+    return f"{finding.effect.n}" if finding.needed is None else f"{finding.effect.n} of ~{finding.needed}"
+
+
 def terminal_table(verdicts: list[Verdict], scale: str) -> Table:
     """A row for every comparison of every claim."""
     table = Table("claim", "what is compared", "paper", "here, 95 % interval", "n", "verdict", title=f"ledger, {scale}")
@@ -39,5 +44,5 @@ def terminal_table(verdicts: list[Verdict], scale: str) -> Table:
             comparison = finding.comparison
             colour = COLOURS[finding.verdict]
             cells = (comparison.label, comparison.paper, interval(finding))
-            table.add_row("", *map(escape, cells), str(finding.effect.n), f"[{colour}]{finding.verdict}")
+            table.add_row("", *map(escape, cells), count(finding), f"[{colour}]{finding.verdict}")
     return table
