@@ -7,7 +7,6 @@ import math
 import random
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -231,9 +230,7 @@ def test_the_page_loads_nothing_and_shows_markup_as_text(page: Path) -> None:
 @pytest.mark.parametrize("finished", [0.0, 0.3])
 def test_the_page_can_be_written_while_runs_are_missing(tmp_path: Path, finished: float) -> None:
     evidence = made_up(tmp_path, finished)
-    started = time.monotonic()
     text = written(evidence, tmp_path, "smoke").read_text(encoding="utf-8")
-    assert time.monotonic() - started < 10  # two seconds on a machine that does nothing else
     assert "nothing here is a finding" in text and "not run" in text
     done = sum(record.finished for record in evidence.values())
     assert f"<dd>{done} of {len(evidence)}</dd>" in text

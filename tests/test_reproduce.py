@@ -21,7 +21,7 @@ REPRODUCE = "experiments.reproduce"
 @pytest.fixture(scope="module")
 def reproduced(program: Program, tmp_path_factory) -> tuple[Path, Ended]:
     outputs = tmp_path_factory.mktemp("reproduced")
-    return outputs, program("--scale", "smoke", "--outputs", str(outputs), module=REPRODUCE, timeout=420)
+    return outputs, program("--scale", "smoke", "--outputs", str(outputs), module=REPRODUCE, timeout=900)
 
 
 def test_every_experiment_runs_and_every_claim_gets_a_row(reproduced: tuple[Path, Ended]) -> None:
