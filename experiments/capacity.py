@@ -1,11 +1,13 @@
 """Whether a run fits into memory, found out before it starts."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 import yaml
+from hydra.errors import InstantiationException
 from torch import nn
 
 from experiments.config import ConfigError
@@ -16,8 +18,20 @@ MOMENTS = 2  # numbers that an optimizer keeps for each weight, at most
 known: dict[str, tuple[int, int]] = {}  # what runs of this process needed: those of other seeds need the same
 
 
+def outline(build: Callable[[], nn.Module]) -> nn.Module | None:
+    """The model on the meta device, without weights; None for one that loads its own."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (RuntimeError, InstantiationException):
+        return None
+
+
 def check_fits(model: nn.Module, task: Any, config: dict[str, Any]) -> None:
-    """Raise ConfigError where a training step of a model on the meta device needs more memory than there is."""
+    """Raise ConfigError where a training step of a model on the meta device needs more memory than there is.
+
+    A model whose code looks at the values of its tensors is measured by its weights alone.
+    """
     kind = yaml.safe_dump([config["model"], config["task"] | {"seed": None}])
     if kind not in known:
         known[kind] = needed_bytes(model, task)
@@ -40,7 +54,10 @@ def needed_bytes(model: nn.Module, task: Any) -> tuple[int, int]:
             loss.backward()
 
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    return (1 + MOMENTS) * weights, peak_bytes(step)
+    try:
+        return (1 + MOMENTS) * weights, peak_bytes(step)
+    except RuntimeError:  # there are none on the meta device
+        return (1 + MOMENTS) * weights, 0
 
 
 def free_bytes() -> int:

@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import nn
 
 from experiments import checkpoint, environment
-from experiments.capacity import check_fits
+from experiments.capacity import check_fits, outline
 from experiments.config import (
     CONF,
     ConfigError,
@@ -140,15 +140,15 @@ def assemble(planned: Plan) -> tuple[Any, nn.Module]:
     torch.manual_seed(config["seed"])
     known = {} if planned.data is None else {"data": planned.data}
     task = build(settings.task, **known)
-    with torch.device("meta"):
-        outline = build(settings.model, **task.model_arguments)
-    longest, limit = getattr(task, "length", 0), getattr(outline, "limit", None)
+    sketch = outline(lambda: build(settings.model, **task.model_arguments))
+    longest, limit = getattr(task, "length", 0), getattr(sketch, "limit", None)
     if limit is not None and longest > limit:
         raise ConfigError(
             f"the task's sequences of {longest} tokens are beyond the {limit} positions of the model: make its table "
             "longer (position.max_length) or choose a scheme without one"
         )
-    check_fits(outline, task, config)
+    if sketch is not None:
+        check_fits(sketch, task, config)
     model = build(settings.model, **task.model_arguments)
     initialize(model, config["seed"], config["training"]["initial_gain"])
     return task, model

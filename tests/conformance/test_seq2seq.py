@@ -9,6 +9,8 @@ import torch
 from support import VOCABULARY, assert_close, composed, noise, random_tokens, shake
 from torch import Tensor
 
+from experiments.config import compose
+from experiments.run import assemble, plan
 from models.initialization import initialize
 from models.retrieval import Retrieval
 from models.seq2seq import EncoderDecoder
@@ -165,6 +167,15 @@ def test_a_checkpoint_of_a_folder_keeps_its_weights_and_its_tokenizer(checkpoint
     assert_close(model.eval()(batch["source"], target=target)[0], saved(batch["source"], target=target)[0], 1e-5)
     assert task.loss(model, batch, None)[0].isfinite()
     assert "overall" in task.evaluate(model).metrics
+
+
+def test_a_run_begins_with_a_checkpoints_weights(checkpoint: Any, tmp_path: Path) -> None:
+    family, folder, saved = checkpoint
+    overrides = [f"model={family}", f"model.checkpoint={folder}", "model.window=64", f"task.tokenizer={folder}"]
+    settings = ["experiment=summarization", "data=docstrings", "scale=smoke", f"cache={tmp_path}", *overrides]
+    _, model = assemble(plan(compose(settings)))
+    weights = saved.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_checkpoint_with_another_vocabulary_than_the_tasks_is_refused(checkpoint: Any) -> None:
