@@ -11,7 +11,9 @@ from experiments.run import build
 from models.initialization import initialize
 from models.vision.efficientnet import REDUCTIONS
 
-NETWORKS = [name for name in choices("model") if settings("model", name)._target_.startswith("models.vision.")]
+NETWORKS = [
+    name for name in choices("model") if settings("model", name).get("_target_", "").startswith("models.vision.")
+]
 IMAGES = [(1, 8, 8), (3, 32, 32)]
 PUBLISHED = [  # network, its size, classes, millions of parameters as printed
     ("resnet", "depth=164", 10, "1.7"),  # He et al. 2016, "Identity Mappings", table 4
