@@ -161,7 +161,7 @@ def pretrained(checkpoint: str, revision: str, vocabulary_size: int) -> Any:
     from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, revision=revision)
+        model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, revision=revision, trust_remote_code=False)
     except OSError as error:
         raise ValueError(f"model.checkpoint={checkpoint} cannot be loaded: {str(error).splitlines()[0]}") from error
     config = model.config

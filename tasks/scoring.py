@@ -1,6 +1,7 @@
 """Perplexity of documents by windows: every token is scored once, by two protocols."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ def long_documents(stream: TokenStream, length: int) -> TokenStream:
     return joined(documents)
 
 
-class Scoring:
+class Scoring(ABC):
     """Scores the documents of `test`, from the first on, by non-overlapping and by sliding windows.
 
     window: tokens of an evaluation window. stride: how many the sliding protocol scores a window, every one of them
@@ -67,9 +68,9 @@ class Scoring:
     evaluation_tokens: int
     tokens_per_batch: int
 
+    @abstractmethod
     def bytes_of(self, stream: TokenStream) -> np.ndarray:
         """How many bytes of text each token of a stream stands for."""
-        raise NotImplementedError
 
     def check_windows(self) -> None:
         """Raise ValueError if windows, strides and multiples do not fit each other."""

@@ -58,7 +58,7 @@ def pretrained_vocabulary(name: str, revision: str) -> Vocabulary:
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(name, revision=revision)
+        loaded = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     except OSError as error:
         raise ValueError(f"task.tokenizer={name} cannot be loaded: {str(error).splitlines()[0]}") from error
     special = (loaded.bos_token_id, loaded.eos_token_id, loaded.eos_token_id, loaded.pad_token_id)
