@@ -2,10 +2,11 @@ SCALE ?= laptop
 ONLY ?=
 OUTPUTS ?= outputs
 WORKERS ?= 0
+N ?= 8
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup reproduce ledger readme test lint bench clean
+.PHONY: help setup reproduce seeds ledger readme test lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +20,9 @@ setup: .venv/installed ## make .venv and install everything, pinned, if that is 
 
 reproduce: setup ## run what the ledger lacks, then show it (SCALE=smoke|laptop|gpu|paper, ONLY=experiment,…)
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --workers $(WORKERS)
+
+seeds: setup ## add seeds to what is inconclusive, until it is decided or has N of them (N=8, ONLY=experiment,…)
+	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --workers $(WORKERS) --seeds $(N)
 
 ledger: setup ## print the ledger and rewrite the page from the records there are, without running anything
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs

@@ -1,7 +1,6 @@
-"""What a run was made with: versions, code, processor, precision."""
+"""What a run was made with: versions, processor, precision."""
 
 import ctypes
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -13,19 +12,9 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
+from experiments.source_code import ROOT
+
 LIBRARIES = ("torch", "numpy", "accelerate", "transformers", "tokenizers", "datasets", "wandb", "scikit-learn", "scipy")
-
-
-@cache
-def code_fingerprint() -> str:
-    """The SHA-256 of all our source that a run's numbers can depend on, as 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for package in ("models", "tasks", "experiments"):
-        for file in sorted((ROOT / package).rglob("*.py")):
-            if "report" not in file.parts:
-                digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 @cache
@@ -85,13 +74,11 @@ def keep_memory() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: how much free memory the heap's end may hold
 
 
-def describe(data_fingerprint: str, precision: str) -> dict[str, Any]:
-    """The record of a run's environment."""
+def describe(identity: dict[str, str]) -> dict[str, Any]:
+    """The record of a run's environment: what determines its numbers, and all else that may be asked of it."""
     return {
-        "code": code_fingerprint(),
+        **identity,
         "git": git_commit(),
-        "data": data_fingerprint,
-        "precision": precision,
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "platform": platform.platform(),

@@ -21,9 +21,10 @@ from rich.console import Console
 
 from experiments import environment
 from experiments.config import ConfigError, Tracking, check_types, compose, plain
-from experiments.records import Record, run_id
+from experiments.execution import USER_ERRORS, build, data_source, tags_of
+from experiments.records import Record, identity, run_id
 from experiments.reproduce import gather, publish
-from experiments.run import USER_ERRORS, build, data_source, fail, print_result, tags_of
+from experiments.run import fail, print_result
 from experiments.tracking import Tracker
 from models.foreign import Source, find
 from tasks.data.source import write_atomically
@@ -101,16 +102,15 @@ def execute(config: dict[str, Any], overrides: Sequence[str], console: Console) 
     source = find(config["pretrained"])
     task, data_fingerprint = assemble(config, source)
     determined = {**config, "pretrained": source.fingerprint, "training": {}}
-    identifier = run_id(determined, data_fingerprint, str(source.config.dtype))
-    record = Record(Path(config["outputs"]) / "runs" / config["name"] / identifier)
+    known = identity(determined, data_fingerprint, str(source.config.dtype).removeprefix("torch."))
+    record = Record(Path(config["outputs"]) / "runs" / config["name"] / run_id(known))
     with record.locked():
         if record.finished:
             console.print(f"finished before: {record.folder}")
             return record
         model = source.load().to("cuda" if environment.processor_is_gpu() else "cpu")
         console.print(f"run {record.folder}")
-        made_with = environment.describe(data_fingerprint, str(next(model.parameters()).dtype).removeprefix("torch."))
-        record.begin(config, made_with | {"model": source.fingerprint})
+        record.begin(config, environment.describe(known) | {"model": source.fingerprint})
         tracker = Tracker(config, record.id, tags_of([line for line in overrides if not line.startswith("model=")]))
         started = time.monotonic()
         try:

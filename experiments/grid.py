@@ -10,17 +10,21 @@ from omegaconf import OmegaConf
 from experiments.claims import Comparison, claims
 from experiments.compositions import composition
 from experiments.config import ConfigError, compose_unchecked, groups
-from experiments.run import Plan, plan_of
+from experiments.execution import Plan, plan_of
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of an experiment's sweep: the level of each factor, seed among them."""
+    """One run of an experiment's sweep: the level of each factor, seed among them.
+
+    added: its seed is not one of the sweep's; a pair that lacks it is no gap.
+    """
 
     experiment: str
     scale: str
     outputs: str
     factors: tuple[tuple[str, str], ...]
+    added: bool = False
 
     @property
     def seed(self) -> int:
@@ -38,19 +42,26 @@ class Job:
         return plan_of(composition(rest, self.seed, self.outputs), self.overrides)
 
 
-def jobs(experiment: str, scale: str, outputs: str) -> list[Job]:
-    """The runs of an experiment's sweep, seed by seed; at smoke scale one level of what no claim compares."""
+def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0) -> list[Job]:
+    """The runs of an experiment's sweep, seed by seed; at smoke scale one level of what no claim compares.
+
+    seeds: how many there are at least; those beyond the sweep's own are added. What takes one seed alone stays so.
+    """
     if experiment not in groups()["experiment"]:
         raise ConfigError(f"experiment={experiment}: no such choice; there are {', '.join(groups()['experiment'])}")
     composed = compose_unchecked([f"experiment={experiment}", f"scale={scale}"], return_hydra_config=True)
     params: dict[str, Any] = OmegaConf.to_container(composed.hydra.sweeper.params)  # type: ignore[assignment]
     factors = {name: levels(name, str(sweep)) for name, sweep in params.items()}
-    factors.setdefault("seed", ["0"])
+    random = len(factors.setdefault("seed", ["0"])) > 1
     if scale == "smoke":
         compared = {name for claim in claims() for c in claim.comparisons for name in factors_of(c, experiment)}
         factors = {name: found if name in compared else found[:1] for name, found in factors.items()}
+    own = factors["seed"]
+    if random:
+        factors["seed"] = [*own, *(str(seed) for seed in range(seeds) if str(seed) not in own)]
     combinations = itertools.product(*factors.values())
-    found = [Job(experiment, scale, outputs, tuple(zip(factors, combination))) for combination in combinations]
+    pairs = [tuple(zip(factors, combination)) for combination in combinations]
+    found = [Job(experiment, scale, outputs, levels, dict(levels)["seed"] not in own) for levels in pairs]
     return sorted(found, key=lambda job: job.seed)
 
 

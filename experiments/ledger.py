@@ -5,11 +5,13 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from experiments.claims import Claim, Comparison, Levels
+from experiments.claims import Claim, ClaimError, Comparison, Levels, claims
 from experiments.grid import Job
 from experiments.records import Record
 from experiments.statistics import (
+    CONFIDENCE,
     Estimate,
+    bootstrap,
     estimate,
     estimate_ratio,
     estimate_share,
@@ -24,11 +26,17 @@ REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduce
 
 @dataclass
 class Finding:
-    """What one comparison came to: the effect with its interval, the means of both sides, and what it rests on."""
+    """What one comparison came to: the effect with its interval, the means of both sides, and what it rests on.
+
+    corrected: with the interval that holds for all claims of the ledger at once. bootstrapped: with the one by
+    resampling, of differences and levels over enough pairs.
+    """
 
     comparison: Comparison
     verdict: str
     effect: Estimate
+    corrected: Estimate
+    bootstrapped: Estimate
     treatment_mean: float | None = None
     control_mean: float | None = None
     parameters: list[int] = field(default_factory=list)
@@ -36,6 +44,11 @@ class Finding:
     seconds: float = 0.0
     records: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+
+    @property
+    def corrected_verdict(self) -> str:
+        """The verdict by the corrected interval."""
+        return verdict_on(self.comparison, self.corrected) if self.effect.n else self.verdict
 
     @property
     def needed(self) -> int | None:
@@ -65,37 +78,51 @@ class Verdict:
 Evidence = dict[Job, Record]
 
 
-def judge(claim: Claim, evidence: Evidence) -> Verdict:
-    """The verdict on a claim from the finished records among the jobs it could rest on."""
-    findings = [find(comparison, evidence) for comparison in claim.comparisons]
+def judge_all(evidence: Evidence) -> list[Verdict]:
+    """The verdicts on all claims."""
+    found = claims()
+    return [judge(claim, evidence, len(found)) for claim in found]
+
+
+def judge(claim: Claim, evidence: Evidence, family: int = 1) -> Verdict:
+    """The verdict on a claim from the finished records among the jobs it could rest on.
+
+    family: of how many claims it is one, for the corrected intervals. A claim needs no correction for its own
+    comparisons, since all of them must hold.
+    """
+    findings = [find(comparison, evidence, family) for comparison in claim.comparisons]
     found = {finding.verdict for finding in findings if finding.comparison.decides}
     order = (NOT_REPRODUCED, NOT_RUN, INCONCLUSIVE, REPRODUCED)
     return Verdict(claim, next(v for v in order if v in found), findings, notes_on(findings, evidence))
 
 
-def find(comparison: Comparison, evidence: Evidence) -> Finding:
+def find(comparison: Comparison, evidence: Evidence, family: int) -> Finding:
     """Pair the records of one comparison and weigh the effect."""
     treated = side(comparison, comparison.treatment, evidence)
     controls = side(comparison, comparison.control, evidence) if comparison.control else {}
     if not treated or (comparison.control and not controls):
-        return Finding(comparison, NOT_RUN, Estimate(0, *3 * [math.nan]), missing=[comparison.experiment])
+        nothing = estimate([])
+        return Finding(comparison, NOT_RUN, nothing, nothing, nothing, missing=[comparison.experiment])
     pairs, used, missing = [], [], []
     for key, treatment in sorted(treated.items()):
         both = [treatment, controls[key]] if comparison.control else [treatment]
         unfinished = [job for jobs in both for job in jobs if not evidence[job].finished]
         if unfinished:
-            missing += [" ".join(job.overrides[:1] + [f"{n}={v}" for n, v in job.factors]) for job in unfinished]
+            levels = [[f"{name}={level}" for name, level in job.factors] for job in unfinished if not job.added]
+            missing += [" ".join([f"experiment={comparison.experiment}", *pairs]) for pairs in levels]
             continue
         pairs.append(pool(comparison, both, evidence))
         used.append(both)
-    verdict, effect = weigh(comparison, pairs)
+    effect = effect_of(comparison, pairs, CONFIDENCE)
     records = [evidence[job] for both in used for jobs in both for job in jobs]
     summaries = [record.summary for record in records]
     tokens = [summary["tokens"] for summary in summaries if "tokens" in summary]
     return Finding(
         comparison,
-        verdict,
+        verdict_on(comparison, effect) if pairs else NOT_RUN,
         effect,
+        effect_of(comparison, pairs, 1 - (1 - CONFIDENCE) / family),
+        bootstrap(effects(comparison, pairs) if comparison.rule in ("difference", "level", "equivalence") else []),
         statistics.fmean(pair[0] for pair in pairs) if pairs else None,
         statistics.fmean(pair[1] for pair in pairs) if pairs and comparison.control else None,
         sorted({summary["parameters"] for summary in summaries}),
@@ -141,7 +168,7 @@ def value_of(comparison: Comparison, record: Record) -> float:
     source = evaluations[step] if comparison.metric in evaluations[step] else record.summary
     if comparison.metric not in source:
         known = ", ".join([*evaluations[step], *record.summary])
-        raise KeyError(f"{record.folder} has no metric {comparison.metric}; it has {known}")
+        raise ClaimError(f"{record.folder} has no metric {comparison.metric}; it has {known}")
     return float(source[comparison.metric])
 
 
@@ -149,49 +176,48 @@ def curve_of(metric: str, record: Record) -> list[tuple[int, float]]:
     """A metric by step, smoothed."""
     rows = [row for row in record.metrics() if metric in row]
     if not rows:
-        raise KeyError(f"{record.folder} has logged no {metric}")
+        raise ClaimError(f"{record.folder} has logged no {metric}")
     return list(zip([row["step"] for row in rows], smooth(row[metric] for row in rows)))
 
 
-def weigh(comparison: Comparison, pairs: list[list[float]]) -> tuple[str, Estimate]:
-    """The effect over the pairs, and on which side of the threshold its interval lies."""
-    if not pairs:
-        return NOT_RUN, estimate([])
-    if comparison.rule == "exact":
+def effect_of(comparison: Comparison, pairs: list[list[float]], confidence: float) -> Estimate:
+    """The effect over the pairs."""
+    if comparison.rule == "exact" and pairs:
         worst = max((pair[0] for pair in pairs), key=lambda value: abs(value - comparison.threshold))
-        holds = abs(worst - comparison.threshold) <= comparison.tolerance
-        return REPRODUCED if holds else NOT_REPRODUCED, Estimate(len(pairs), worst, worst, worst)
+        return Estimate(len(pairs), worst, worst, worst)
     if comparison.rule == "ratio":
-        effect = estimate_ratio([treatment / control for treatment, control in pairs])
-    elif comparison.rule == "sign":
-        effect = estimate_share([treatment - control for treatment, control in pairs])
-    elif comparison.rule in ("difference", "equivalence"):
-        effect = estimate([treatment - control for treatment, control in pairs])
-    else:
-        effect = estimate([pair[0] for pair in pairs])
+        return estimate_ratio([treatment / control for treatment, control in pairs], confidence)
+    if comparison.rule == "sign":
+        return estimate_share([treatment - control for treatment, control in pairs], confidence)
+    return estimate(effects(comparison, pairs), confidence)
+
+
+def effects(comparison: Comparison, pairs: list[list[float]]) -> list[float]:
+    """The difference of each pair, or the level of each treatment."""
+    return [pair[0] - pair[1] if comparison.control else pair[0] for pair in pairs]
+
+
+def verdict_on(comparison: Comparison, effect: Estimate) -> str:
+    """On which side of the threshold the effect's interval lies."""
+    if comparison.rule == "exact":
+        holds = abs(effect.mean - comparison.threshold) <= comparison.tolerance
+        return REPRODUCED if holds else NOT_REPRODUCED
     if comparison.rule == "equivalence":
         low, high = comparison.threshold - comparison.tolerance, comparison.threshold + comparison.tolerance
         inside, outside = low < effect.low and effect.high < high, effect.low > high or effect.high < low
-        return REPRODUCED if inside else NOT_REPRODUCED if outside else INCONCLUSIVE, effect
+        return REPRODUCED if inside else NOT_REPRODUCED if outside else INCONCLUSIVE
     if effect.low > comparison.threshold:
-        return (REPRODUCED if comparison.side == "above" else NOT_REPRODUCED), effect
+        return REPRODUCED if comparison.side == "above" else NOT_REPRODUCED
     if effect.high < comparison.threshold:
-        return (REPRODUCED if comparison.side == "below" else NOT_REPRODUCED), effect
-    return INCONCLUSIVE, effect
+        return REPRODUCED if comparison.side == "below" else NOT_REPRODUCED
+    return INCONCLUSIVE
 
 
 def notes_on(findings: list[Finding], evidence: Evidence) -> list[str]:
     """What a reader must know of the records behind the findings."""
     used = {folder for finding in findings for folder in finding.records}
-    environments = [record.environment for record in evidence.values() if str(record.folder) in used]
-    notes = []
-    for name, versions in {
-        "code": {environment["code"] for environment in environments},
-        "torch": {environment["libraries"]["torch"] for environment in environments},
-        "processor": {environment["processor"] for environment in environments},
-    }.items():
-        if len(versions) > 1:
-            notes.append(f"the records come from {len(versions)} versions of {name}")
+    processors = {record.environment["processor"] for record in evidence.values() if str(record.folder) in used}
+    notes = [f"the records come from {len(processors)} kinds of processor"] if len(processors) > 1 else []
     missing = sum(len(finding.missing) for finding in findings)
     return [*notes, f"{missing} runs are missing"] if missing else notes
 

@@ -18,8 +18,8 @@ import torch
 
 from experiments import checkpoint, environment
 from experiments.config import register
+from experiments.execution import USER_ERRORS, assemble, plan_of
 from experiments.records import Record
-from experiments.run import USER_ERRORS, assemble, plan_of
 from tasks.base import device_of
 from tasks.passkey import DIGITS, Passkey
 
@@ -68,7 +68,7 @@ def load(folder: Path) -> tuple[Passkey, Any, str]:
     if not isinstance(task, Passkey):
         raise ValueError(f"{folder} is a run of {type(task).__name__} and not of Passkey")
     checkpoint.load_weights(record.checkpoint_file, model)
-    return task, model.eval(), planned.precision
+    return task, model.eval(), record.environment["precision"]
 
 
 def ask(task: Passkey, model: Any, precision: str, question: Question) -> Answer:

@@ -6,26 +6,32 @@ import json
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cache, cached_property, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
+from experiments.source_code import code_fingerprint
 from tasks.data.source import write_atomically
 
 # What a run's numbers do not depend on.
 INCIDENTAL = {"outputs", "cache", "threads", "tracking"}
+FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json", "tables.json")
+NEWER = "newer version of this program"
+FORMAT = 1  # of what is written here; a program that reads an older one only cannot read it
 
 
 class RecordError(RuntimeError):
     """A record that cannot be used; the message says which and what to do."""
 
 
-def run_id(config: dict[str, Any], data_fingerprint: str, precision: str) -> str:
-    """The hash of all that determines a run's numbers: its configuration, its data's contents, its precision."""
+def identity(config: dict[str, Any], data_fingerprint: str, precision: str) -> dict[str, str]:
+    """All that determines a run's numbers: its settings, its data's contents, its precision, our code that it reaches
+    and the libraries that compute."""
 
     def essential(node: Any) -> Any:
         if isinstance(node, dict):
@@ -36,8 +42,55 @@ def run_id(config: dict[str, Any], data_fingerprint: str, precision: str) -> str
     kept["training"] = {
         key: value for key, value in kept["training"].items() if key not in ("checkpoint_every", "precision")
     }
-    text = json.dumps([kept, data_fingerprint, precision], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return {
+        "settings": digest_of(json.dumps(kept, sort_keys=True).encode())[:16],
+        "scale": config["scale"],
+        "data": data_fingerprint,
+        "precision": precision,
+        "code": code_fingerprint(config),
+        **computing_libraries(),
+    }
+
+
+@cache
+def computing_libraries() -> dict[str, str]:
+    """The versions of the libraries that numbers come from."""
+    return {name: version(name) for name in ("torch", "numpy", "tokenizers", "transformers")}
+
+
+def run_id(identity: dict[str, str]) -> str:
+    """The hash of what determines a run's numbers."""
+    return digest_of(json.dumps(identity, sort_keys=True).encode())[:12]
+
+
+def digest_of(content: bytes) -> str:
+    """The SHA-256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def written(file: Path) -> int:
+    """When a file was written, in nanoseconds; 0 if it is not there."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+@lru_cache(maxsize=4096)
+def damage(folder: Path, times: tuple[int, ...]) -> str:
+    """What keeps a record whose files were written at these times from being read, nothing if it can be."""
+    try:
+        status = json.loads((folder / "status.json").read_bytes())
+        if status["format"] > FORMAT:
+            return f"{NEWER} (format {status['format']})"
+        for name, digest in status.get("digests", {}).items():
+            if digest_of((folder / name).read_bytes()) != digest:
+                return f"{name} is not as it was written"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError):
+        return "status.json is cut short or of another format"
+    return ""
 
 
 def to_json(value: Any) -> bytes:
@@ -47,9 +100,14 @@ def to_json(value: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Record:
-    """One run folder. Finished means that status.json says so; it is written last, by rename."""
+    """One run folder. Finished means that status.json says so, which is written last, by rename, and that the other
+    files are as they were then.
+
+    identity: what determines its numbers, where it is known before there is a record.
+    """
 
     folder: Path
+    identity: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def id(self) -> str:
@@ -76,7 +134,15 @@ class Record:
 
     @property
     def status(self) -> str:
-        return (self.read("status.json") or {}).get("status", "new")
+        """new, running, interrupted, failed, finished, or damaged: finished once, and not as it was written."""
+        if not (self.folder / "status.json").exists():
+            return "new"
+        return "damaged" if self.damage else self.read("status.json")["status"]
+
+    @property
+    def damage(self) -> str:
+        """What keeps the record from being read, nothing if it can be."""
+        return damage(self.folder, tuple(map(written, (self.folder / name for name in ("status.json", *FILES)))))
 
     @property
     def finished(self) -> bool:
@@ -99,7 +165,15 @@ class Record:
         return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
 
     def begin(self, config: dict[str, Any], environment: dict[str, Any]) -> None:
-        """Write down what is about to run."""
+        """Write down what is about to run. What is damaged is run from the start.
+
+        Raises RecordError if a newer version of this program wrote the record.
+        """
+        if self.status == "damaged":
+            if self.damage.startswith(NEWER):
+                raise RecordError(f"{self.folder} was written by a {NEWER}: use another outputs folder")
+            for file in (self.checkpoint_file, self.metrics_file):
+                file.unlink(missing_ok=True)
         write_atomically(self.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
         write_atomically(self.folder / "environment.json", to_json(environment))
         self.set_status("running")
@@ -112,7 +186,10 @@ class Record:
 
     def set_status(self, status: str, error: BaseException | None = None) -> None:
         """running, finished, failed or interrupted; with the traceback of what it failed of."""
-        content: dict[str, Any] = {"status": status, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        content: dict[str, Any] = {"status": status, "format": FORMAT, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        if status == "finished":
+            there = [self.folder / name for name in FILES if (self.folder / name).exists()]
+            content["digests"] = {file.name: digest_of(file.read_bytes()) for file in there}
         if error is not None:
             content["traceback"] = "".join(traceback.format_exception(error))
         write_atomically(self.folder / "status.json", to_json(content))

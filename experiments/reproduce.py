@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -16,12 +16,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from experiments import environment
-from experiments.claims import claims
+from experiments.claims import check_levels, claims
 from experiments.config import ConfigError, groups, nearest
+from experiments.execution import USER_ERRORS, execute
 from experiments.grid import Job, in_order, jobs
-from experiments.ledger import Evidence, Verdict, judge
+from experiments.ledger import Evidence, judge_all
+from experiments.left_out import in_words, left_out
 from experiments.report import terminal_table, write_report
-from experiments.run import USER_ERRORS, execute, fail
+from experiments.run import fail
+from experiments.seeds import next_seeds
 from experiments.training import Interrupted
 
 EXACT = "properties"  # nothing is trained in it, and claims of every idea rest on it
@@ -35,20 +38,22 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", default="", help="experiments to run, with commas between; all if empty")
     parser.add_argument("--outputs", default="outputs")
     parser.add_argument("--no-runs", action="store_true", help="only show what the records say")
+    parser.add_argument("--seeds", type=int, default=0, help="add seeds until all is decided, or there are so many")
     parser.add_argument("--workers", type=int, default=0, help="runs at a time; one a core if 0, one on a GPU")
     options = parser.parse_args(arguments)
     console = Console()
     started = time.monotonic()
     try:
         with console.status("looking up which runs there are"):
-            evidence = gather(options.scale, options.outputs)
+            evidence = gather(options.scale, options.outputs, options.seeds)
         wanted = chosen(options.only, evidence)
-        todo = (
-            []
-            if options.no_runs
-            else [job for job, record in evidence.items() if job.experiment in wanted and not record.finished]
-        )
-        failures = run(todo, evidence, options.workers, console) if todo else []
+        done, failures = 0, []
+        todo = [] if options.no_runs else lacking(evidence, wanted)
+        while todo:
+            failed = run(todo, evidence, options.workers, console)
+            done += len(todo) - len(failed)
+            failures += failed
+            todo = next_seeds(judge_all(evidence), evidence, wanted) if options.seeds and not failed else []
     except USER_ERRORS as error:
         fail(console, error)
         return 1
@@ -58,17 +63,47 @@ def main(arguments: Sequence[str]) -> int:
     page = publish(evidence, options.scale, options.outputs, console)
     for job, message in failures:
         console.print(f"failed: {' '.join(job.overrides)}: {message}", style="red", markup=False, soft_wrap=True)
-    console.print(f"{len(todo) - len(failures)} runs in {time.monotonic() - started:.0f} s; {page}", soft_wrap=True)
+    console.print(f"{done} runs in {time.monotonic() - started:.0f} s; {page}", soft_wrap=True)
     return 1 if failures else 0
 
 
-def gather(scale: str, outputs: str) -> Evidence:
-    """Every job that a claim could rest on, in the order to run them, with its record, finished or not."""
+def gather(scale: str, outputs: str, seeds: int = 0) -> Evidence:
+    """Every job that a claim could rest on, in the order to run them, with its record, finished or not.
+
+    seeds: how many seeds there are to be at least; without it, those of the sweeps and what was once added to them.
+    Raises ConfigError for a scale that does not exist and ClaimError for a claim about runs that do not.
+    """
     if scale not in groups()["scale"]:
         raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
     experiments = list(dict.fromkeys(c.experiment for claim in claims() for c in claim.comparisons))
-    plans = {job: job.plan() for experiment in experiments for job in jobs(experiment, scale, outputs)}
+    plans = {job: job.plan() for experiment in experiments for job in jobs(experiment, scale, outputs, seeds)}
+    for experiment in experiments:
+        count = 1 + max(job.seed for job in plans if job.experiment == experiment)
+        added = {job: job.plan() for job in jobs(experiment, scale, outputs, count + 1) if job.seed == count}
+        while any(plan.record.status != "new" for plan in added.values()):
+            plans |= added
+            count += 1
+            added = {job: job.plan() for job in jobs(experiment, scale, outputs, count + 1) if job.seed == count}
+    check_levels(claims(), {experiment: levels_of(experiment, plans) for experiment in experiments})
     return {job: plans[job].record for job in in_order(plans)}
+
+
+def levels_of(experiment: str, known: Iterable[Job]) -> dict[str, set[str]]:
+    """The levels that each factor of an experiment has among these jobs."""
+    found: dict[str, set[str]] = {}
+    for job in known:
+        for name, level in job.factors if job.experiment == experiment else ():
+            found.setdefault(name, set()).add(level)
+    return found
+
+
+def lacking(evidence: Evidence, experiments: list[str]) -> list[Job]:
+    """The runs of these experiments' own sweeps that are not finished."""
+    return [
+        job
+        for job, record in evidence.items()
+        if job.experiment in experiments and not job.added and not record.finished
+    ]
 
 
 def chosen(only: str, evidence: Evidence) -> list[str]:
@@ -83,10 +118,16 @@ def chosen(only: str, evidence: Evidence) -> list[str]:
 
 def publish(evidence: Evidence, scale: str, outputs: str, console: Console | None) -> Path:
     """Write the ledger and the page; print the table if there is a console to print to."""
-    verdicts: list[Verdict] = [judge(claim, evidence) for claim in claims()]
+    verdicts, others = judge_all(evidence), left_out(evidence, scale, outputs)
     if console:
         console.print(terminal_table(verdicts, scale))
-    return write_report(verdicts, evidence, scale, Path(outputs))
+        if not any(record.finished for record in evidence.values()):
+            console.print(
+                f"no finished run of scale {scale} under {outputs}: make reproduce SCALE={scale}", style="yellow"
+            )
+        for line in in_words(others):
+            console.print(line, markup=False, soft_wrap=True)
+    return write_report(verdicts, evidence, scale, Path(outputs), others)
 
 
 def run(todo: list[Job], evidence: Evidence, workers: int, console: Console) -> list[tuple[Job, str]]:

@@ -195,7 +195,7 @@ def child(
 ) -> Score:
     """Train the configuration's network with a function and evaluate it: on images held out from the training ones,
     and on the test images only where it is `final`."""
-    from experiments.run import Plan, assemble, data_source, train_model
+    from experiments.execution import Plan, assemble, data_source, train_model
 
     own = deepcopy(config)
     activation = {"_target_": "models.expressions.Expression", "_partial_": True, "text": text}
@@ -205,7 +205,7 @@ def child(
     own["training"]["steps"] = steps or config["training"]["steps"]
     data = data_source(yaml.safe_dump(config["data"]))
     with TemporaryDirectory(dir=Path(folder) / "children") as own_folder:
-        planned = Plan(own, data, "", precision, Record(Path(own_folder)))
+        planned = Plan(own, data, Record(Path(own_folder), {"precision": precision}))
         task, model = assemble(planned)
         result = train_model(planned, task, model, None, Console(quiet=True))
     accuracy = result.evaluations[max(result.evaluations)]["accuracy"]

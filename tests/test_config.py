@@ -7,8 +7,8 @@ import pytest
 
 from experiments.claims import claims
 from experiments.config import ConfigError, compose, groups, plain
+from experiments.execution import plan
 from experiments.grid import jobs
-from experiments.run import plan
 
 PARTS = ("attention", "position", "feedforward", "activation")
 

@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from experiments.grid import Job, jobs
 from experiments.ledger import Evidence, as_json, judge
 from experiments.records import Record, to_json
 from experiments.statistics import (
+    bootstrap,
     estimate,
     estimate_ratio,
     estimate_share,
@@ -24,10 +26,8 @@ from experiments.statistics import (
 )
 from tasks.data.source import write_atomically
 
-ENVIRONMENT = {"code": "c", "data": "d", "processor": "p", "libraries": {"torch": "t"}}
 
-
-def write_record(folder: Path, metrics: dict[str, float], code: str = "c") -> Record:
+def write_record(folder: Path, metrics: dict[str, float], identity: Mapping[str, str] = MappingProxyType({})) -> Record:
     """A finished record with these metrics at its first and last evaluation."""
     record = Record(folder)
     record.folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def write_record(folder: Path, metrics: dict[str, float], code: str = "c") -> Re
         for step in range(10, 110, 10):
             row = {name: 200 + (value - 200) * step / 100 for name, value in metrics.items()}
             rows.write(json.dumps({"step": step, **row}) + "\n")
-    record.begin({"name": "made up", "scale": "laptop", "data": {}}, ENVIRONMENT | {"code": code})
+    record.begin({"name": "made up", "scale": "laptop", "data": {}}, {"processor": "p", **identity})
     evaluations = {"1": metrics, "2": metrics}
     record.finish({"metrics": metrics, "evaluations": evaluations, "parameters": 1, "seconds": 1.0} | metrics, {})
     return record
@@ -136,14 +136,6 @@ def test_effects_are_paired_by_seed_and_by_every_other_factor(tmp_path: Path) ->
     assert effect.high - effect.low < 1e-6
 
 
-def test_records_of_different_code_are_told(tmp_path: Path) -> None:
-    claim = next(claim for claim in claims() if claim.id == "S8")
-    evidence = world(claim.comparisons[0], tmp_path, lambda job, treated: 1.0 - 0.1 * treated + 0.001 * job.seed)
-    one = next(iter(evidence))
-    evidence[one] = write_record(evidence[one].folder, {"nonoverlapping/loss": 1.0}, code="other")
-    assert any("2 versions of code" in note for note in judge(claim, evidence).notes)
-
-
 def test_what_does_not_decide_is_shown_and_not_counted(tmp_path: Path) -> None:
     claim = next(claim for claim in claims() if claim.id == "S2")
     shown = [comparison for comparison in claim.comparisons if not comparison.decides]
@@ -199,6 +191,28 @@ def test_intervals_are_students(tmp_path: Path) -> None:
     assert math.log(ratio.mean) == pytest.approx(sample.mean())
     assert math.isnan(estimate([1.0]).low)
     assert estimate([2.0, 2.0, 2.0]).low == 2.0
+
+
+def test_the_corrected_interval_is_that_of_all_claims_at_once(tmp_path: Path) -> None:
+    """Bonferroni's: of 30 claims, each at 1 - 0.05 / 30; a narrow verdict does not survive it."""
+    claim = next(claim for claim in claims() if claim.id == "R11")
+    comparison = next(comparison for comparison in claim.comparisons if comparison.rule == "difference")
+    gains = np.array([-0.2, -0.1, -0.3, -0.1, -0.4])
+    evidence = world(comparison, tmp_path, lambda job, treated: 3 + treated * gains[job.seed])
+    finding = judge(replace(claim, comparisons=[comparison]), evidence, family=30).findings[0]
+    expected = stats.ttest_1samp(gains, 0).confidence_interval(1 - 0.05 / 30)
+    assert (finding.corrected.low, finding.corrected.high) == pytest.approx((expected.low, expected.high))
+    assert (finding.verdict, finding.corrected_verdict) == ("reproduced", "inconclusive")
+    assert math.isnan(finding.bootstrapped.low)
+
+
+def test_the_bootstrap_is_scipys_and_asks_for_eight_values() -> None:
+    sample = np.random.default_rng(1).exponential(2, 12)
+    found = bootstrap(sample.tolist())
+    expected = stats.bootstrap((sample,), np.mean, n_resamples=20_000, rng=np.random.default_rng(5)).confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=0.1)
+    assert found.high - found.mean > found.mean - found.low  # skewed as the sample is, where Student's is not
+    assert math.isnan(bootstrap(sample[:7].tolist()).low) and math.isnan(bootstrap([1.0] * 9).low)
 
 
 @pytest.mark.parametrize("effect", [0.3, -0.3])

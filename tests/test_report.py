@@ -245,6 +245,7 @@ def test_an_experiment_without_an_entry_is_shown_by_default(tmp_path: Path) -> N
     write_atomically(
         record.folder / "summary.json", to_json(record.summary | {"evaluations": {"1": {"some/metric": 4.0}}})
     )
+    record.set_status("finished")
     evidence: Evidence = {job: Record(record.folder)}
     verdict = judge(replace(claim, comparisons=[comparison]), evidence)
     text = write_report([verdict], evidence, "laptop", tmp_path).read_text(encoding="utf-8")

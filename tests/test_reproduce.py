@@ -44,8 +44,9 @@ def test_a_second_call_trains_nothing_and_says_the_same(reproduced: tuple[Path, 
     again = program("--scale", "smoke", "--outputs", str(outputs), module=REPRODUCE)
     assert again.returncode == 0
     assert "0 runs in" in again.stdout
+    assert "left out" not in again.stdout
     assert {folder: (folder / "status.json").stat().st_mtime_ns for folder in before} == before
-    table = first.stdout[first.stdout.index("ledger, smoke") : first.stdout.rindex("└")]
+    table = first.stdout[first.stdout.index("ledger, smoke") : first.stdout.rindex(" not reproduced")]
     assert table in again.stdout
 
 

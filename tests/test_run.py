@@ -144,9 +144,11 @@ def test_data_other_than_that_of_the_records_is_refused(swept, program: Program)
     kept = file.read_bytes()
     try:
         file.write_bytes(to_json(environment | {"data": "0123456789abcdef"}))
+        record.set_status("finished")
         assert "cannot be compared" in one_line(program(*tiny(outputs, "position=none")))
     finally:
         file.write_bytes(kept)
+        record.set_status("finished")
 
 
 def test_a_checkpoint_that_is_cut_short_is_named_and_nothing_is_lost(program: Program, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_search_that_was_killed_goes_on_and_repeats_nothing(program: Program, 
 
 def test_a_search_chooses_without_the_test_images(tmp_path: Path) -> None:
     from experiments.config import compose
-    from experiments.run import assemble, plan
+    from experiments.execution import assemble, plan
 
     config = compose([*TINY, f"outputs={tmp_path}"])
     task, _ = assemble(plan(config))

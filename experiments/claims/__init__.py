@@ -2,14 +2,16 @@
 
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 FOLDER = Path(__file__).resolve().parent
 STRICT = ConfigDict(extra="forbid")
+Idea = Literal["Swish", "RoPE", "Infini-attention"]
+IDEAS = get_args(Idea)
 Levels = dict[str, str | int | float]
 
 
@@ -50,8 +52,8 @@ class Comparison:
 class Claim:
     """A claim: what is said, by whom, with which figures, and how it is put to the test here."""
 
-    id: str
-    idea: Literal["Swish", "RoPE", "Infini-attention"]
+    id: Annotated[str, Field(pattern=r"^[A-Z]\d+$")]
+    idea: Idea
     statement: str
     source: str
     paper: str
@@ -66,16 +68,27 @@ class ClaimError(ValueError):
 
 def read_claim(file: Path) -> Claim:
     """The claim in a file. `defaults` holds what its comparisons have in common."""
-    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    defaults = content.pop("defaults", {})
-    content["comparisons"] = [defaults | comparison for comparison in content.get("comparisons", [])]
     try:
+        content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+        defaults = content.pop("defaults", {})
+        content["comparisons"] = [defaults | comparison for comparison in content.get("comparisons", [])]
         return Claim(**content)
-    except (ValidationError, TypeError) as error:
+    except (ValidationError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise ClaimError(f"{file}: {' '.join(str(error).split())}") from error
 
 
 def claims(folder: Path = FOLDER) -> list[Claim]:
-    """All claims, in the order S, R, M and by number."""
+    """All claims, in the order of the ideas and by number."""
     found = [read_claim(file) for file in folder.glob("*.yaml")]
-    return sorted(found, key=lambda claim: ("SRM".index(claim.id[0]), int(claim.id[1:])))
+    return sorted(found, key=lambda claim: (IDEAS.index(claim.idea), claim.id[0], int(claim.id[1:])))
+
+
+def check_levels(found: list[Claim], known: dict[str, dict[str, set[str]]]) -> None:
+    """Raise ClaimError if a claim compares a level that no run has. known: the levels by experiment and factor."""
+    for claim in found:
+        for comparison in claim.comparisons:
+            factors = known[comparison.experiment]
+            for name, level in [*comparison.treatment.items(), *comparison.control.items()]:
+                if str(level) not in factors.get(name, set()):
+                    there = f"the runs have {', '.join(sorted(factors[name]))}" if name in factors else "no such factor"
+                    raise ClaimError(f"claim {claim.id}: {comparison.experiment} has no {name}={level}; {there}")

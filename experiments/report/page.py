@@ -1,19 +1,27 @@
 """The files of a report: ledger.json and index.html."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.ledger import Evidence, Verdict, as_json
+from experiments.left_out import LeftOut
 from tasks.data.source import write_atomically
 
 
-def write_report(verdicts: list[Verdict], evidence: Evidence, scale: str, outputs: Path) -> Path:
-    """Write ledger.json and index.html under `outputs`/report; returns the page's path."""
+def write_report(
+    verdicts: list[Verdict], evidence: Evidence, scale: str, outputs: Path, others: Sequence[LeftOut] = ()
+) -> Path:
+    """Write ledger.json and index.html under `outputs`/report; returns the page's path.
+
+    others: the records that the ledger does not rest on.
+    """
     from experiments.report.own_models import evaluations
     from experiments.report.rendering import render  # draws in Altair, which whoever only trains need not wait for
 
     folder = Path(outputs) / "report"
-    ledger = as_json(verdicts, scale)
+    ledger = as_json(verdicts, scale) | {"left_out": [vars(group) for group in others]}
     write_atomically(folder / "ledger.json", (json.dumps(ledger, indent=2) + "\n").encode())
-    write_atomically(folder / "index.html", render(verdicts, evidence, scale, evaluations(outputs)).encode())
+    page = render(verdicts, evidence, scale, evaluations(outputs), others)
+    write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"

@@ -3,9 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from experiments.claims import claims
 from experiments.environment import ROOT
-from experiments.ledger import Verdict, judge
+from experiments.ledger import Verdict, judge_all
 from experiments.report.terminal import count, interval
 
 START, END = "<!-- ledger -->\n", "<!-- /ledger -->\n"
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     scale, outputs = arguments
     evidence = gather(scale, outputs)
     readme = ROOT / "README.md"
-    table = markdown_table([judge(claim, evidence) for claim in claims()])
+    table = markdown_table(judge_all(evidence))
     readme.write_text(replace_table(readme.read_text(encoding="utf-8"), table), encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ import vl_convert
 from markupsafe import Markup
 
 from experiments.ledger import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Evidence, Verdict
+from experiments.left_out import LeftOut
 from experiments.report import forest, numbers, own_models
 from experiments.report.charts import Chart, Table
 from experiments.report.data import Run, finished_runs
@@ -50,8 +51,14 @@ class Experiment:
     shown: list[Shown] = field(default_factory=list)
 
 
-def render(verdicts: list[Verdict], evidence: Evidence, scale: str, own: Evidence | None = None) -> str:
-    """The page as text. own: the evaluations of models of the user's own."""
+def render(
+    verdicts: list[Verdict],
+    evidence: Evidence,
+    scale: str,
+    own: Evidence | None = None,
+    others: Sequence[LeftOut] = (),
+) -> str:
+    """The page as text. own: the evaluations of models of the user's own. others: records that are left out."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -73,9 +80,10 @@ def render(verdicts: list[Verdict], evidence: Evidence, scale: str, own: Evidenc
         verdicts=verdicts,
         ideas=sections,
         counts={name: Counter(verdict.verdict for verdict in verdicts)[name] for name in VERDICTS},
-        planned=len(evidence),
+        planned=sum(not job.added or record.finished for job, record in evidence.items()),
         statuses=Counter(record.status for record in evidence.values()),
         failures=list(failures(evidence)),
+        others=others,
         marks=MARKS,
         bars=forest.bars,
         forest=forest,
@@ -102,7 +110,7 @@ def policy(scripts: Sequence[str]) -> str:
 def ideas(verdicts: list[Verdict], evidence: Evidence, scale: str) -> dict[str, list[Experiment]]:
     """The experiments under each idea, in the order of the claims that rest on them."""
     runs = finished_runs(evidence)
-    planned = Counter(job.experiment for job in evidence)
+    planned = Counter(job.experiment for job, record in evidence.items() if not job.added or record.finished)
     outputs = {job.experiment: job.outputs for job in evidence}
     found: dict[str, list[Experiment]] = {}
     chart_number = 0

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from support import composed
 
-from experiments.run import plan
+from experiments.execution import plan
 from tasks.data.images import Digits
 from tasks.data.pairs import Docstrings
 from tasks.data.source import SPLITS, DataError, split_of

@@ -10,7 +10,7 @@ from support import VOCABULARY, assert_close, composed, noise, random_tokens, sh
 from torch import Tensor
 
 from experiments.config import compose
-from experiments.run import assemble, plan
+from experiments.execution import assemble, plan
 from models.initialization import initialize
 from models.retrieval import Retrieval
 from models.seq2seq import EncoderDecoder
