@@ -2,10 +2,12 @@ SCALE ?= laptop
 ONLY ?=
 OUTPUTS ?= outputs
 WORKERS ?= 0
+ENTITY ?=
+PROJECT ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup reproduce ledger readme test lint bench clean
+.PHONY: help setup reproduce ledger dashboards readme test lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +24,9 @@ reproduce: setup ## run what the ledger lacks, then show it (SCALE=smoke|laptop|
 
 ledger: setup ## print the ledger and rewrite the page from the records there are, without running anything
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs
+
+dashboards: setup ## write the W&B workspace and report of the records; published if WANDB_API_KEY is set (ENTITY, PROJECT)
+	$(BIN)/python -m experiments.report.dashboards --scale $(SCALE) --outputs $(OUTPUTS) --entity "$(ENTITY)" --project "$(PROJECT)"
 
 readme: setup ## put the ledger's table into README.md, from the records there are
 	$(BIN)/python -m experiments.report.readme $(SCALE) $(OUTPUTS)
