@@ -2,8 +2,6 @@ SCALE ?= laptop
 ONLY ?=
 OUTPUTS ?= outputs
 WORKERS ?= 0
-ENTITY ?=
-PROJECT ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -25,8 +23,8 @@ reproduce: setup ## run what the ledger lacks, then show it (SCALE=smoke|laptop|
 ledger: setup ## print the ledger and rewrite the page from the records there are, without running anything
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs
 
-dashboards: setup ## write the W&B workspace and report of the records; published if WANDB_API_KEY is set (ENTITY, PROJECT)
-	$(BIN)/python -m experiments.report.dashboards --scale $(SCALE) --outputs $(OUTPUTS) --entity "$(ENTITY)" --project "$(PROJECT)"
+dashboards: setup ## write the W&B workspace and report of the records there are; published if WANDB_API_KEY is set
+	$(BIN)/python -m experiments.report.dashboards --scale $(SCALE) --outputs $(OUTPUTS)
 
 readme: setup ## put the ledger's table into README.md, from the records there are
 	$(BIN)/python -m experiments.report.readme $(SCALE) $(OUTPUTS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from experiments.claims import claims
 from experiments.ledger import Evidence, judge
@@ -26,6 +27,7 @@ from tests.loopback import ENTITY, Server
 from tests.test_report import HOSTILE, made_up, write
 
 Spec = Any
+PROJECT = "a-project-of-theirs"
 
 
 def boards(evidence: Evidence) -> tuple[Spec, Spec]:
@@ -159,6 +161,9 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     for job, record in found.items():
         if job.experiment == "gates":
             write(record, job)
+            tracking = {"mode": "offline", "project": PROJECT, "entity": None}
+            config = {"name": job.experiment, "scale": "smoke", "tracking": tracking}
+            write_atomically(record.folder / "config.yaml", yaml.safe_dump(config).encode())
     return found
 
 
@@ -198,14 +203,14 @@ def test_published_twice_there_is_one_workspace_and_one_report(outputs: Path) ->
             assert ended.returncode == 0, ended.stderr
         (board,), (ledger,) = server.workspaces, server.reports
         assert server.unknown == []
-    assert (board.entity, board.project) == (ledger.entity, ledger.project) == (ENTITY, "experiment-reproduction")
+    assert (board.entity, board.project) == (ledger.entity, ledger.project) == (ENTITY, PROJECT)
     names = [section["name"] for section in board.spec["section"]["panelBankConfig"]["sections"]]
     assert names == ["Ledger", title("gates")]
     assert all(any(claim.id in text for text in markdown({"spec": ledger.spec})) for claim in claims())
     (grid,) = (block["metadata"] for block in ledger.spec["blocks"] if block["type"] == "panel-grid")
     assert grid["runSets"][0]["project"]["entityName"] == ENTITY
     urls = [line for line in ended.stderr.splitlines() if line.startswith("http")]
-    assert len(urls) == 2 and all(f"{ENTITY}/experiment-reproduction" in url for url in urls)
+    assert len(urls) == 2 and all(f"{ENTITY}/{PROJECT}" in url for url in urls)
 
 
 def test_a_server_out_of_reach_is_told_in_one_line_and_the_files_are_written(outputs: Path) -> None:

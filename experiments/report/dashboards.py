@@ -19,7 +19,6 @@ from wandb_workspaces import expr
 from wandb_workspaces.reports.v2.interface import PanelTypes
 
 from experiments.claims import claims
-from experiments.compositions import composition
 from experiments.ledger import Verdict, judge
 from experiments.records import to_json
 from experiments.report.data import Run, finished_runs
@@ -45,22 +44,20 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.report.dashboards", description=__doc__)
     parser.add_argument("--scale", default="laptop", help="smoke, laptop, gpu or paper")
     parser.add_argument("--outputs", default="outputs")
-    parser.add_argument("--entity", default="", help="the user or team to publish to; the key's own if empty")
-    parser.add_argument("--project", default="", help="the W&B project; that of the runs if empty")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
         evidence = gather(options.scale, options.outputs)
         verdicts = [judge(claim, evidence) for claim in claims()]
         runs = finished_runs(evidence)
+        if not any(runs.values()):
+            place = f"{options.scale} scale under {options.outputs}"
+            raise ValueError(f"no finished runs of {place}; `make reproduce SCALE={options.scale}` makes them")
+        tracking = next(run for found in runs.values() for run in found).record.config["tracking"]
     except USER_ERRORS as error:
         fail(console, error)
         return 1
-    if not any(runs.values()):
-        place = f"{options.scale} scale under {options.outputs}"
-        fail(console, ValueError(f"no finished runs of {place}; `make reproduce SCALE={options.scale}` makes them"))
-        return 1
-    project = options.project or composition((), 0, options.outputs)["tracking"]["project"]
+    project = tracking["project"]  # where the runs go
     folder = Path(options.outputs) / "report" / "wandb"
     described = (verdicts, runs, options.scale)
     for name, board in (("workspace", workspace(*described, "", project)), ("report", report(*described, "", project))):
@@ -68,14 +65,13 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"{folder / name}.json", soft_wrap=True, highlight=False)
     server = wandb.setup().settings.base_url
     if not (os.environ.get("WANDB_API_KEY") or read_netrc_auth(host=server)):
-        console.print(
-            "to publish them set WANDB_API_KEY, and ENTITY=… for a team (WANDB_BASE_URL: a server of your own)"
-        )
+        said = "to publish them set WANDB_API_KEY, WANDB_ENTITY for a team, WANDB_BASE_URL for a server of your own"
+        console.print(said, soft_wrap=True, highlight=False)
         return 0
     use_folder(options.outputs)
     try:
         check_reachable(server)
-        entity = options.entity or str(wandb.Api().default_entity)
+        entity = tracking["entity"] or os.environ.get("WANDB_ENTITY") or str(wandb.Api().default_entity)
         os.environ["WANDB_SILENT"] = "true"  # it would tell the URLs too
         for url in publish(workspace(*described, entity, project), report(*described, entity, project), folder):
             console.print(url, soft_wrap=True, highlight=False)
@@ -91,12 +87,14 @@ def workspace(
     verdicts: Sequence[Verdict], runs: dict[str, list[Run]], scale: str, entity: str, project: str
 ) -> ws.Workspace:
     """The workspace: the ledger first, then a section for each experiment with finished runs."""
-    ledger: list[PanelTypes] = [wr.MarkdownPanel(markdown=overview(verdicts, scale)), wr.RunComparer(diff_only="split")]
+    tables = [wr.WeavePanelSummaryTable(table_name=name) for name in ("claims", "levels")]  # of the summary runs
+    note = wr.MarkdownPanel(markdown=overview(verdicts, scale))
+    ledger: list[PanelTypes] = [note, *tables, wr.RunComparer(diff_only="split")]
     sections = [ws.Section(name="Ledger", panels=ledger, is_open=True, pinned=True)]
     for name in experiments_of(verdicts):
         if runs.get(name):
-            note = f"{about(name, runs[name], verdicts)}\n\n{ONE_GROUP_MORE.format(name)}"
-            found = [wr.MarkdownPanel(markdown=note), *panels(name, runs[name], metrics_of(name, verdicts))]
+            said = f"{about(name, runs[name], verdicts)}\n\n{ONE_GROUP_MORE.format(name)}"
+            found = [wr.MarkdownPanel(markdown=said), *panels(name, runs[name], metrics_of(name, verdicts))]
             sections.append(ws.Section(name=title(name), panels=found, is_open=True))
     return ws.Workspace(
         entity=entity,
