@@ -6,7 +6,7 @@ N ?= 8
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup reproduce seeds ledger readme test lint bench clean
+.PHONY: help setup reproduce seeds ledger dashboards readme test lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ seeds: setup ## add seeds to what is inconclusive, until it is decided or has N 
 
 ledger: setup ## print the ledger and rewrite the page from the records there are, without running anything
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs
+
+dashboards: setup ## write the W&B workspace and report of the records there are; published if WANDB_API_KEY is set
+	$(BIN)/python -m experiments.report.dashboards --scale $(SCALE) --outputs $(OUTPUTS)
 
 readme: setup ## put the ledger's table into README.md, from the records there are
 	$(BIN)/python -m experiments.report.readme $(SCALE) $(OUTPUTS)

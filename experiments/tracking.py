@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 import wandb
 
 FOLDERS = ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+FACTORS, CONDITION = "factors", "condition"  # keys of the configuration there: a run's levels, and all of them in one
 
 
 def use_folder(outputs: str) -> None:
@@ -42,6 +43,8 @@ class Tracker:
     def __init__(self, config: dict[str, Any], record_id: str, tags: Sequence[str]):
         use_folder(config["outputs"])
         settings = config["tracking"]
+        levels = dict(tag.split("=", 1) for tag in tags)
+        factors = {config["name"]: levels | {CONDITION: ", ".join(levels.values())}}
         task = str(config["task"].get("_target_", "")).rsplit(".", 1)[-1]
         self.run = wandb.init(
             mode=reachable_mode(settings["mode"]),  # type: ignore[arg-type]
@@ -53,7 +56,7 @@ class Tracker:
             group=config["name"],
             job_type=task,
             tags=[*tags, config["scale"]],
-            config=config,
+            config=config | {FACTORS: factors},
             reinit="finish_previous",
         )
 
