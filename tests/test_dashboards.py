@@ -45,6 +45,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
         if job.experiment == "passkey":
             cells = [{"length": 512, "depth": "start", "digits": 1.0, "text": HOSTILE}]
             write_atomically(record.folder / "tables.json", to_json({"retrieval": cells}))
+            record.set_status("finished")
     return made
 
 
@@ -164,6 +165,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
             tracking = {"mode": "offline", "project": PROJECT, "entity": None}
             config = {"name": job.experiment, "scale": "smoke", "tracking": tracking}
             write_atomically(record.folder / "config.yaml", yaml.safe_dump(config).encode())
+            record.set_status("finished")
     return found
 
 
