@@ -205,7 +205,7 @@ def summarize(task: Any, model: nn.Module, result: Result, config: dict[str, Any
 def tags_of(overrides: Sequence[str]) -> list[str]:
     """What a run was asked to be, as short tags; the experiment and the seed have places of their own."""
     pairs = [override.lstrip("+").split("=", 1) for override in overrides]
-    skipped = {"experiment", "seed", "scale", "tracking", "outputs", "threads", "data.path", "start"}
+    skipped = {"experiment", "seed", "scale", "tracking", "outputs", "cache", "threads", "data.path", "start"}
     return [f"{key.split('.')[-1]}={value}"[:64] for key, value in pairs if key not in skipped]
 
 
