@@ -22,6 +22,7 @@ from experiments.grid import Job, in_order, jobs
 from experiments.ledger import Evidence, Verdict, judge
 from experiments.report import terminal_table, write_report
 from experiments.run import USER_ERRORS, execute, fail
+from experiments.summary_runs import log_summaries
 from experiments.training import Interrupted
 
 EXACT = "properties"  # nothing is trained in it, and claims of every idea rest on it
@@ -86,6 +87,7 @@ def publish(evidence: Evidence, scale: str, outputs: str, console: Console | Non
     verdicts: list[Verdict] = [judge(claim, evidence) for claim in claims()]
     if console:
         console.print(terminal_table(verdicts, scale))
+        log_summaries(verdicts, evidence, scale, outputs)
     return write_report(verdicts, evidence, scale, Path(outputs))
 
 
