@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def graphical() -> bool:
     """Whether a window can be opened here; a browser in the terminal cannot draw the page's charts."""
-    return sys.platform in ("darwin", "win32") or any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 if __name__ == "__main__":

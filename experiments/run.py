@@ -30,7 +30,7 @@ from experiments.config import (
 )
 from experiments.learned import trained_beta
 from experiments.records import Record, RecordError, check_same_data, run_id
-from experiments.tracking import Tracker
+from experiments.tracking import Tracker, warm_up
 from experiments.training import Interrupted, Result, parameter_groups, train, unit
 from models.initialization import initialize
 from models.state import leaves
@@ -109,6 +109,7 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
         if record.finished:  # by the one that was waited for
             return record
         environment.use_threads(config["threads"])
+        warm_up(config)
         task, model = assemble(planned)  # what cannot be built is refused before anything is recorded
         if start:
             checkpoint.load_weights(start.checkpoint_file, model)
