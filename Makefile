@@ -6,7 +6,7 @@ N ?= 8
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup reproduce seeds ledger dashboards readme test lint bench clean
+.PHONY: help setup reproduce seeds ledger dashboards readme sync dashboard test lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,12 @@ dashboards: setup ## write the W&B workspace and report of the records there are
 
 readme: setup ## put the ledger's table into README.md, from the records there are
 	$(BIN)/python -m experiments.report.readme $(SCALE) $(OUTPUTS)
+
+sync: setup ## upload to W&B what was tracked offline; what is there already is not sent again
+	$(BIN)/python -m experiments.sync $(OUTPUTS)
+
+dashboard: setup ## open the page in the browser or, where there is only a terminal, W&B's board of all runs
+	$(BIN)/python -m experiments.dashboard $(OUTPUTS)
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest

@@ -1,7 +1,9 @@
 """`make bench`: how fast training is on this machine, each figure beside its peer in one run."""
 
 import statistics
+import time
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hydra
@@ -12,14 +14,16 @@ from rich.table import Table
 from torch.nn import functional as F
 
 from experiments import bench_peers, environment
-from experiments.config import compose
+from experiments.config import compose, plain
 from experiments.measure import against, in_turn
+from experiments.tracking import Tracker
 from experiments.training import parameter_groups
 from models.initialization import initialize
 
 WIDTH, LENGTH, SEGMENT, BATCH, VOCABULARY = 256, 1024, 128, 8, 1024
 REPEATS = 7
 CACHED, DECODED = 8192, 16  # tokens in a cache, and those decoded after it
+ROWS = 40  # of a training run at laptop scale
 
 
 def decoder(*choices: str) -> tuple[DictConfig, Any]:
@@ -149,6 +153,28 @@ def decoding_table(precision: str) -> Table:
     return table
 
 
+def tracking_table() -> Table:
+    """What W&B takes of a run: to begin, for each of its rows, to end. A process' first run starts W&B itself."""
+    times: list[tuple[float, float, float]] = []
+    with TemporaryDirectory() as outputs:
+        config = plain(compose(["experiment=positions", f"outputs={outputs}"]))
+        metrics = dict.fromkeys(("nonoverlapping/loss", "nonoverlapping/perplexity"), 1.0)
+        for count in range(1 + REPEATS):
+            begun = time.perf_counter()
+            tracker = Tracker(config, f"bench{count}", [])
+            logging = time.perf_counter()
+            for step in range(1, 1 + ROWS):
+                tracker.log({"train/loss": 1.0 / step, "train/gradient_norm": 1.0, "train/learning_rate": 0.01}, step)
+            ending = time.perf_counter()
+            tracker.finish({"metrics": metrics, "evaluations": {"0": metrics}}, {"protocol": [metrics]}, ROWS)
+            times.append((logging - begun, (ending - logging) / ROWS, time.perf_counter() - ending))
+    table = Table("W&B, offline", "ms to begin", "ms a row", "ms to end", title=f"tracking a run of {ROWS} rows")
+    later = [statistics.median(column) for column in zip(*times[1:])]
+    for name, row in (("first run of a process", times[0]), (f"later ones, median of {REPEATS}", later)):
+        table.add_row(name, *(f"{1000 * seconds:.2f}" for seconds in row))
+    return table
+
+
 def main() -> None:
     """Measure and print."""
     threads = environment.use_threads(None)
@@ -159,6 +185,7 @@ def main() -> None:
     console.print(activation_table(precision))
     console.print(position_table(precision))
     console.print(decoding_table(precision))
+    console.print(tracking_table())
     bench_peers.report(console, precision, REPEATS)
 
 

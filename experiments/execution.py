@@ -18,7 +18,7 @@ from experiments.capacity import check_fits, outline
 from experiments.config import ConfigError, check_types, compose_unchecked, plain
 from experiments.learned import trained_beta
 from experiments.records import Record, RecordError, check_same_data, identity, run_id
-from experiments.tracking import Tracker
+from experiments.tracking import Tracker, warm_up
 from experiments.training import Interrupted, Result, parameter_groups, train, unit
 from models.initialization import initialize
 from models.state import leaves
@@ -95,6 +95,7 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
         if record.finished:  # by the one that was waited for
             return record
         environment.use_threads(config["threads"])
+        warm_up(config)
         task, model = assemble(planned)  # what cannot be built is refused before anything is recorded
         if start:
             checkpoint.load_weights(start.checkpoint_file, model)
@@ -193,5 +194,5 @@ def summarize(task: Any, model: nn.Module, result: Result, config: dict[str, Any
 def tags_of(overrides: Sequence[str]) -> list[str]:
     """What a run was asked to be, as short tags; the experiment and the seed have places of their own."""
     pairs = [override.lstrip("+").split("=", 1) for override in overrides]
-    skipped = {"experiment", "seed", "scale", "tracking", "outputs", "threads", "data.path", "start"}
+    skipped = {"experiment", "seed", "scale", "tracking", "outputs", "cache", "threads", "data.path", "start"}
     return [f"{key.split('.')[-1]}={value}"[:64] for key, value in pairs if key not in skipped]

@@ -25,6 +25,7 @@ from experiments.left_out import in_words, left_out
 from experiments.report import terminal_table, write_report
 from experiments.run import fail
 from experiments.seeds import next_seeds
+from experiments.summary_runs import log_summaries
 from experiments.training import Interrupted
 
 EXACT = "properties"  # nothing is trained in it, and claims of every idea rest on it
@@ -122,11 +123,11 @@ def publish(evidence: Evidence, scale: str, outputs: str, console: Console | Non
     if console:
         console.print(terminal_table(verdicts, scale))
         if not any(record.finished for record in evidence.values()):
-            console.print(
-                f"no finished run of scale {scale} under {outputs}: make reproduce SCALE={scale}", style="yellow"
-            )
+            said = f"no finished run of scale {scale} under {outputs}: make reproduce SCALE={scale}"
+            console.print(said, style="yellow")
         for line in in_words(others):
             console.print(line, markup=False, soft_wrap=True)
+        log_summaries(verdicts, evidence, scale, outputs)
     return write_report(verdicts, evidence, scale, Path(outputs), others)
 
 

@@ -224,11 +224,16 @@ def search(config: dict[str, Any], precision: str, record: Record, tracker: Trac
     if rows:
         console.print(f"going on from function {len(rows)} of {this.settings['trials']}")
 
+    def tell(row: dict[str, float]) -> None:
+        tracker.log({f"search/{name}": value for name, value in row.items() if name != "step"}, int(row["step"]))
+
     def log(row: dict[str, float]) -> None:
         with open(record.metrics_file, "a") as file:
             file.write(json.dumps(row) + "\n")
-        tracker.log({f"search/{name}": value for name, value in row.items() if name != "step"}, int(row["step"]))
+        tell(row)
 
+    for row in rows:  # what W&B lacks of them
+        tell(row)
     if this.settings["workers"] > 1:
         with ProcessPoolExecutor(this.settings["workers"], mp_context=get_context("spawn")) as executor:
             this.run(log, executor, console)

@@ -1,17 +1,36 @@
-"""Weights & Biases: every run of ours is a run there."""
+"""Weights & Biases: every run of ours is a run there, of use in W&B's own pages as it is.
 
+Its group is the experiment, its job type the task, its tags are the levels of the factors and the scale; W&B's step is
+the training step. What is measured on test data is defined with the direction in which it is better. A run that is
+taken up again goes on where W&B's copy of it ends, so that all of its pieces are one run without gap or overlap.
+"""
+
+import importlib
+import json
 import os
+import re
 import socket
+import subprocess
+import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import wandb
 
 FOLDERS = ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
 FACTORS, CONDITION = "factors", "condition"  # keys of the configuration there: a run's levels, and all of them in one
+BETTER = {  # by a word of a metric's name
+    **dict.fromkeys(("loss", "perplexity", "degradation"), "min"),
+    **dict.fromkeys(("accuracy", "digits", "exact", "overall", "rouge1", "rouge2", "rougeL", "rougeLsum"), "max"),
+}
+GATE = re.compile(r"gates/layer_(\d+)/head_(\d+)")
+GATE_BINS = np.linspace(0, 1, 21)
+starting, started = threading.Event(), threading.Event()
 
 
 def use_folder(outputs: str) -> None:
@@ -22,19 +41,89 @@ def use_folder(outputs: str) -> None:
         os.environ[name] = str(folder)
 
 
-def reachable_mode(mode: str) -> str:
-    """`mode`, or offline with a warning where online cannot work: W&B itself would wait minutes for the network."""
-    if mode != "online":
-        return mode
+def warm_up(config: dict[str, Any]) -> None:
+    """Start W&B's own process, and import what W&B itself imports with its first run and table, beside the work that
+    comes before and with the first steps: it takes most of a second, once a process."""
+    if config["tracking"]["mode"] == "disabled" or starting.is_set():
+        return
+    starting.set()
+    use_folder(config["outputs"])
+
+    def start() -> None:
+        wandb.setup()
+        started.set()
+        importlib.import_module("wandb.sdk.launch")
+        importlib.import_module("pandas")
+
+    threading.Thread(target=start).start()
+
+
+def run_files(outputs: str) -> list[Path]:
+    """W&B's logs of all runs, each run's in the order they were begun; online ones are in folders named run-…"""
+    return sorted((Path(outputs).resolve() / "wandb" / "wandb").glob("*run-*-*/run-*.wandb"), key=begun)
+
+
+def begun(file: Path) -> str:
+    """The time at which a log was begun, as in its folder's name: <offline->run-<day>_<time>-<id>."""
+    return file.parent.name.removeprefix("offline-").split("-")[1]
+
+
+def out_of_reach() -> str | None:
+    """Why nothing can be uploaded, in one line; None if it can. W&B itself would wait minutes for the network."""
     server = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
     try:
-        wandb.login(key=os.environ.get("WANDB_API_KEY"), anonymous="never", timeout=1, verify=False)
+        wandb.login(key=os.environ.get("WANDB_API_KEY"), timeout=1, verify=False)
         socket.create_connection((server.hostname, server.port or (80 if server.scheme == "http" else 443)), 2).close()
     except (OSError, wandb.errors.Error, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return None
+
+
+def reachable_mode(mode: str) -> str:
+    """`mode`, or offline with a warning where online cannot work."""
+    reason = out_of_reach() if mode == "online" else None
+    if reason:
         warnings.warn(f"W&B is out of reach ({reason}): this run is tracked offline", stacklevel=2)
-        return "offline"
-    return mode
+    return "offline" if reason else mode
+
+
+def last_step(outputs: str, identifier: str) -> int:
+    """The last step of a run that W&B's logs on this machine hold, -1 if none does. One of a run that was killed ends
+    early: W&B writes 32 KiB at a time."""
+    last = -1
+    for file in run_files(outputs):
+        if file.stem == f"run-{identifier}":
+            command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+            lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+            rows = [json.loads(line) for line in lines if '"type":"history"' in line]
+            last = max([last, *(int(row["history"]["step"]["num"]) for row in rows)])
+    return last
+
+
+def better(name: str) -> str | None:
+    """min or max, whichever is better of a test metric; None of what is no score."""
+    words = [] if name.startswith("train/") else re.split(r"[/_]", name)
+    return next((BETTER[word] for word in words if word in BETTER), None)
+
+
+def by_size(name: str) -> bool:
+    """Whether a metric is one of many: of one length, one window, one width."""
+    return any(part.isdigit() for part in name.split("/"))
+
+
+def table(rows: Sequence[dict[str, Any]]) -> wandb.Table:
+    """Rows as a W&B Table."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return wandb.Table([*columns], [[row.get(name) for name in columns] for row in rows])
+
+
+def without_single_gates(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics with the gates of all heads as one histogram in place of a number each."""
+    gates = [value for name, value in metrics.items() if GATE.fullmatch(name)]
+    kept = {name: value for name, value in metrics.items() if not GATE.fullmatch(name)}
+    if gates:
+        kept["gates/shares"] = wandb.Histogram(np_histogram=np.histogram(gates, GATE_BINS))
+    return kept
 
 
 class Tracker:
@@ -46,8 +135,12 @@ class Tracker:
         levels = dict(tag.split("=", 1) for tag in tags)
         factors = {config["name"]: levels | {CONDITION: ", ".join(levels.values())}}
         task = str(config["task"].get("_target_", "")).rsplit(".", 1)[-1]
+        mode = reachable_mode(settings["mode"])
+        self.last = last_step(config["outputs"], record_id) if mode == "offline" else -1  # what W&B holds already
+        if starting.is_set():
+            started.wait()
         self.run = wandb.init(
-            mode=reachable_mode(settings["mode"]),  # type: ignore[arg-type]
+            mode=mode,  # type: ignore[arg-type]
             project=settings["project"],
             entity=settings["entity"],
             id=record_id,
@@ -58,17 +151,52 @@ class Tracker:
             tags=[*tags, config["scale"]],
             config=config | {FACTORS: factors},
             reinit="finish_previous",
+            settings=wandb.Settings(x_save_requirements=False),  # the record has the versions; W&B takes 50 ms for them
         )
+        if mode == "online":
+            self.last = self.run.starting_step - 1
+        self.defined: set[str] = set()
+        self.step, self.row = 0, dict[str, Any]()
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        self.run.log(metrics, step=step)
+    def log(self, metrics: dict[str, Any], step: int) -> None:
+        """Add to a step's row. It goes to W&B when the next one begins: so a step that W&B has is complete, and is not
+        sent again."""
+        if step != self.step:
+            self.send()
+        self.step, self.row = step, self.row | metrics
+
+    def send(self) -> None:
+        """Give the row to W&B. Every metric is defined by its whole name: of a pattern W&B keeps the best alone."""
+        row, self.row = without_single_gates(self.row), {}
+        if not row or self.step <= self.last:
+            return
+        for name in row.keys() - self.defined:
+            hidden = by_size(name) or None  # a chart for each would bury the others
+            self.run.define_metric(name, step_metric="_step", summary=better(name), hidden=hidden)
+            self.defined.add(name)
+        self.run.log(row, step=self.step, commit=True)
 
     def finish(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
-        """The final metrics as the run's summary, and its tables."""
-        for name, rows in tables.items():
-            columns: list[str | int] = list(rows[0]) if rows else []
-            self.run.log({name: wandb.Table(columns, [list(row.values()) for row in rows])}, step=step)
-        self.run.summary.update({key: value for key, value in summary.items() if key != "evaluations"})
+        """The tables, and in the run's summary the last value of every metric under its own name, and under best/ the
+        best one where there were several evaluations."""
+        metrics, evaluations = summary["metrics"], summary["evaluations"].values()
+        made: dict[str, Any] = {name: table(rows) for name, rows in tables.items() if rows}
+        gates = [(GATE.fullmatch(name), value) for name, value in metrics.items()]
+        rows = [{"layer": int(at[1]), "head": int(at[2]), "share": value} for at, value in gates if at]
+        if rows:
+            made["gates/by_head"] = table(rows)
+        if "beta" in made:
+            made["beta/chart"] = wandb.plot.bar(table(tables["beta"]), "beta", "share", title="Trained β")
+        self.log(metrics | made, step)
+        self.send()
+        best = {
+            f"best/{name}": (min if better(name) == "min" else max)(row[name] for row in evaluations if name in row)
+            for name in metrics
+            if better(name) and not by_size(name) and len(evaluations) > 1
+        }
+        rest = {name: value for name, value in summary.items() if name not in ("metrics", "evaluations")}
+        plain = {name: value for name, value in metrics.items() if not GATE.fullmatch(name)}
+        self.run.summary.update(plain | best | rest)
         self.run.finish()
 
     def abandon(self) -> None:

@@ -118,6 +118,9 @@ def train(
     with open(record.metrics_file, "ab") as rows:
         rows.truncate(progress.metrics_bytes)
     result = Result(past_evaluations(record), {}, seen=progress.seen)
+    if tracker:
+        for row in record.metrics():  # what W&B lacks of them
+            tracker.log({name: value for name, value in row.items() if name != "step"}, row["step"])
     started = time.monotonic() - progress.seconds
 
     def log(row: dict[str, float], step: int) -> None:

@@ -35,7 +35,8 @@ def test_every_experiment_runs_and_every_claim_gets_a_row(reproduced: tuple[Path
     found = records(outputs)
     assert all(record.finished for record in found)
     logged = {file.stem.removeprefix("run-") for file in (outputs / "wandb").rglob("run-*.wandb")}
-    assert logged == {record.id for record in found}
+    summaries = {f"summary-{name}-smoke" for name in {record.config["name"] for record in found}}
+    assert logged == {record.id for record in found} | summaries
 
 
 def test_a_second_call_trains_nothing_and_says_the_same(reproduced: tuple[Path, Ended], program: Program) -> None:

@@ -1,0 +1,109 @@
+"""`make sync`: upload the runs that were tracked offline. Safe to repeat: what W&B has is not sent again.
+
+A run that was taken up again has several logs; they go up in the order they were written, one after the other.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.records import Record, RecordError, records
+from experiments.tracking import out_of_reach, run_files, use_folder
+
+EMPTY = 7  # bytes of a log with nothing in it but its header, of a run that was killed early
+CUT = "ends with an incomplete record"  # what W&B says of the log of a run that was killed; it has sent the rest
+TO_SET = (
+    "set WANDB_API_KEY, WANDB_BASE_URL for a server of your own and WANDB_ENTITY for a team, then `make sync` again"
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Upload what lies under <outputs>/wandb; returns the exit code."""
+    outputs = arguments[0] if arguments else "outputs"
+    console = Console(soft_wrap=True, highlight=False)
+    waiting = logs_by_run(outputs)
+    running = {record.id for record in records(outputs) if record.status == "running" and is_held(record)}
+    for identifier in sorted(running & waiting.keys()):
+        console.print(f"not yet: {identifier} is still running")
+    waiting = {identifier: logs for identifier, logs in waiting.items() if identifier not in running}
+    if not waiting:
+        console.print(f"nothing to upload from {outputs}/wandb")
+        return 0
+    reason = out_of_reach()
+    if reason:
+        console.print(f"error: W&B is out of reach ({reason}): {TO_SET}", style="red", markup=False)
+        return 1
+    use_folder(outputs)
+    failed: dict[str, str] = {}
+    with console.status(f"uploading {len(waiting)} runs"):
+        for logs in zip_longest(*waiting.values()):  # the first log of every run, then the second of every one
+            failed |= upload([log for log in logs if log and identifier_of(log) not in failed])
+    for identifier, message in failed.items():
+        console.print(f"failed: {identifier}: {message}", style="red", markup=False)
+    sent = [identifier for identifier in waiting if identifier not in failed]
+    console.print(f"{len(sent)} runs uploaded{': ' if sent else ''}{', '.join(sent)}")
+    return 1 if failed else 0
+
+
+def identifier_of(log: Path) -> str:
+    """The id of the run that a log is of."""
+    return log.stem.removeprefix("run-")
+
+
+def logs_by_run(outputs: str) -> dict[str, list[Path]]:
+    """The logs that are still to be uploaded, by the id of their run, in the order they were written."""
+    found: dict[str, list[Path]] = {}
+    for log in run_files(outputs):
+        offline = log.parent.name.startswith("offline-")
+        if offline and log.stat().st_size > EMPTY and not marker(log).exists():
+            found.setdefault(identifier_of(log), []).append(log)
+    return found
+
+
+def marker(log: Path) -> Path:
+    """The file by which W&B knows that a log has been uploaded."""
+    return log.with_suffix(".wandb.synced")
+
+
+def is_held(record: Record) -> bool:
+    """Whether a process is at this run."""
+    try:
+        with record.locked():
+            return False
+    except RecordError:
+        return True
+
+
+def upload(logs: list[Path]) -> dict[str, str]:
+    """Upload logs, each of another run, by W&B's own client; returns what went wrong, by the id of the run.
+
+    W&B ends with 0 whatever happens, and leaves its marker beside a log that went up whole. The log of a run that was
+    killed is cut off, and would be sent again and again: it gets its marker from us, when all that it has is there. One
+    that cannot be read keeps W&B from all others of the call: they are tried again without it.
+    """
+    if not logs:
+        return {}
+    command = [sys.executable, "-m", "wandb", "sync", *map(str, logs)]
+    told = os.environ | {"WANDB_SILENT": "false"}
+    shown = subprocess.run(command, capture_output=True, text=True, check=False, env=told).stderr.splitlines()
+    errors = [line.split("ERROR", 1)[1].strip() for line in shown if "ERROR" in line]
+    own = {log: [error for error in errors if log.parent.name in error] for log in logs}
+    for log in logs:
+        if any(CUT in error for error in own[log]):
+            marker(log).touch()
+    left = [log for log in logs if not marker(log).exists()]
+    failed = {identifier_of(log): own[log][-1] for log in left if own[log]}
+    others = [log for log in left if not own[log]]
+    if failed:
+        return failed | upload(others)
+    reason = [*errors, *shown[-1:], "no answer"][0]
+    return {identifier_of(log): reason for log in others}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
