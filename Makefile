@@ -5,7 +5,7 @@ WORKERS ?= 0
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup reproduce ledger readme test lint bench clean
+.PHONY: help setup reproduce ledger figures readme test lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,7 +23,10 @@ reproduce: setup ## run what the ledger lacks, then show it (SCALE=smoke|laptop|
 ledger: setup ## print the ledger and rewrite the page from the records there are, without running anything
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs
 
-readme: setup ## put the ledger's table into README.md, from the records there are
+figures: setup ## write every chart of the page as SVG and PNG, into report/figures
+	$(BIN)/python -m experiments.report.pictures $(SCALE) $(OUTPUTS)
+
+readme: setup ## put the ledger's table and picture into README.md, from the records there are
 	$(BIN)/python -m experiments.report.readme $(SCALE) $(OUTPUTS)
 
 test: setup ## run all tests

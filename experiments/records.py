@@ -18,6 +18,7 @@ from tasks.data.source import write_atomically
 
 # What a run's numbers do not depend on.
 INCIDENTAL = {"outputs", "cache", "threads", "tracking"}
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast
 
 
 class RecordError(RuntimeError):
@@ -68,7 +69,7 @@ class Record:
         file = self.folder / name
         try:
             text = file.read_text(encoding="utf-8")
-            return yaml.safe_load(text) if name.endswith(".yaml") else json.loads(text)
+            return yaml.load(text, Loader=YAML) if name.endswith(".yaml") else json.loads(text)
         except FileNotFoundError:
             return None
         except (ValueError, yaml.YAMLError) as error:

@@ -127,6 +127,9 @@ TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
 }
 
 
+CLAIMS = claims()
+
+
 def made_up(outputs: Path, finished: float = 1.0) -> Evidence:
     """Jobs of every experiment with their records, of which a share is finished and one has failed."""
     evidence: Evidence = {}
@@ -146,7 +149,7 @@ def write(record: Record, job: Job) -> None:
     """A finished record with every metric that a claim or a chart asks of its experiment; one value is not finite."""
     chance = random.Random(str(job.factors))
     quality = random.Random(str(job.factors[:-1])).gauss(0, 0.06) + chance.gauss(0, 0.01)
-    metrics = {c.metric: c.threshold for claim in claims() for c in claim.comparisons if c.experiment == job.experiment}
+    metrics = {c.metric: c.threshold for claim in CLAIMS for c in claim.comparisons if c.experiment == job.experiment}
     metrics |= {"nonoverlapping/loss": 3.2 + quality, "nonoverlapping/perplexity": math.exp(3.2 + quality)}
     metrics |= {"accuracy": 95 + 10 * quality}
     metrics.pop("state_floats", None)  # a number of the summary
@@ -194,7 +197,7 @@ def write(record: Record, job: Job) -> None:
 
 
 def written(evidence: Evidence, outputs: Path, scale: str = "laptop") -> Path:
-    return write_report([judge(claim, evidence) for claim in claims()], evidence, scale, outputs)
+    return write_report([judge(claim, evidence) for claim in CLAIMS], evidence, scale, outputs)
 
 
 @pytest.fixture(scope="module")
@@ -207,11 +210,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_holds_every_claim_in_one_small_file(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert len(text.encode()) < 3_000_000
-    for claim in claims():
+    for claim in CLAIMS:
         assert f'id="claim-{claim.id}"' in text
     assert sorted(file.name for file in page.parent.iterdir()) == ["index.html", "ledger.json"]
     assert [row["claim"]["id"] for row in json.loads((page.parent / "ledger.json").read_text())["claims"]] == [
-        claim.id for claim in claims()
+        claim.id for claim in CLAIMS
     ]
 
 
@@ -237,7 +240,7 @@ def test_the_page_can_be_written_while_runs_are_missing(tmp_path: Path, finished
 
 
 def test_an_experiment_without_an_entry_is_shown_by_default(tmp_path: Path) -> None:
-    claim = claims()[0]
+    claim = CLAIMS[0]
     comparison = replace(claim.comparisons[0], experiment="brand_new", metric="some/metric")
     job = Job("brand_new", "laptop", str(tmp_path), (("kind", "a"), ("seed", "0")))
     record = Record(tmp_path / "runs" / "brand_new" / "0")
