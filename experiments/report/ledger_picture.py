@@ -9,7 +9,7 @@ import jinja2
 
 from experiments.ledger import NOT_REPRODUCED, REPRODUCED, Finding, Verdict
 from experiments.report.marks import MARKS, WORDS
-from experiments.report.palette import light
+from experiments.report.palette import theme
 
 WIDTH, MARGIN = 1000, 28
 LETTERS = 70  # of a statement in a line
@@ -82,7 +82,7 @@ def ledger_picture(verdicts: Sequence[Verdict]) -> str:
         plot=PLOT,
         middle=place(0.0),
         line=LINE,
-        colours={name.removeprefix("--"): colour for name, colour in light().items()},
+        colours={name.removeprefix("--"): colour for name, colour in theme().items()},
     )
 
 

@@ -36,16 +36,17 @@ CONFIG: dict[str, Any] = {
 
 
 @cache
-def light() -> dict[str, str]:
-    """The variables of the style sheet in the light theme, with their colours."""
+def theme(dark: bool = False) -> dict[str, str]:
+    """The variables of the style sheet with their colours, in the light or in the dark theme."""
     sheet = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    return dict(re.findall(r"(--[\w-]+): (#\w+);", sheet.split("@media")[0]))
+    blocks = re.findall(r":root {(.*?)}", sheet, flags=re.DOTALL)
+    return dict(re.findall(r"(--[\w-]+): (#\w+);", blocks[dark]))
 
 
 def concrete(specification: dict[str, Any]) -> dict[str, Any]:
     """A specification, or a part of one, with the light theme's colours instead of variables."""
     return json.loads(
-        re.sub(r"var\((--[\w-]+)\)", lambda variable: light().get(variable[1], variable[0]), json.dumps(specification))
+        re.sub(r"var\((--[\w-]+)\)", lambda variable: theme().get(variable[1], variable[0]), json.dumps(specification))
     )
 
 

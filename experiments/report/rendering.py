@@ -23,7 +23,7 @@ from experiments.report.comparison import POINTS, comparable
 from experiments.report.data import Run, finished_runs
 from experiments.report.figures import Figure, figures, title
 from experiments.report.marks import MARKS
-from experiments.report.palette import CONFIG, light
+from experiments.report.palette import CONFIG, theme
 
 FOLDER = Path(__file__).resolve().parent
 QUESTIONS = {
@@ -101,7 +101,7 @@ def render(verdicts: list[Verdict], evidence: Evidence, scale: str, own: Evidenc
         bars=forest.bars,
         forest=forest,
         config=CONFIG,
-        light=light(),
+        light=theme(),
         style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
         library=Markup(library()),
         script=Markup(own_script),
