@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
-from experiments import bench_peers, environment
+from experiments import bench_page, bench_peers, environment
 from experiments.config import compose
 from experiments.measure import against, in_turn
 from experiments.training import parameter_groups
@@ -159,6 +159,7 @@ def main() -> None:
     console.print(activation_table(precision))
     console.print(position_table(precision))
     console.print(decoding_table(precision))
+    console.print(bench_page.page_table())
     bench_peers.report(console, precision, REPEATS)
 
 

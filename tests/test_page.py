@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from experiments.records import Record
 from tests.test_report import HOSTILE, made_up, written
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -133,6 +134,14 @@ def test_runs_are_compared_at_every_width(page: Path, browser: Any, width: int) 
     assert opened.tab.locator("#runs :checked").count() == 0
     opened.tab.fill("#filter", "no such run")
     assert opened.tab.locator("#matches").text_content() == "0 of 110 runs found."
+    assert opened.said == []
+    opened.tab.close()
+
+
+def test_a_page_without_records_works(browser: Any, tmp_path: Path) -> None:
+    none = {job: Record(tmp_path / "none") for job in made_up(tmp_path, 0.0)}
+    opened = Opened(browser, written(none, tmp_path), 360)
+    assert opened.tab.locator(".banner").is_visible() and opened.overflow() == 0
     assert opened.said == []
     opened.tab.close()
 

@@ -80,10 +80,11 @@ def render(verdicts: list[Verdict], evidence: Evidence, scale: str, own: Evidenc
     sections = ideas(verdicts, evidence, scale)
     charts = sum(len(experiment.shown) for experiments in sections.values() for experiment in experiments)
     sections |= evaluated(own, charts) if own else {}
-    own_script = "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("script.js", "compare.js"))
     statuses = Counter(record.status for record in evidence.values())
     begun = len(evidence) > statuses["new"] or bool(own)
     compared = {"compared_runs": comparable(evidence | (own or {})), "compared_curves": compared_curves()}
+    parts = ("script.js", "compare.js") if begun else ("script.js",)
+    own_script = "".join((FOLDER / name).read_text(encoding="utf-8") for name in parts)
     return environment.get_template("page.html.jinja").render(
         scale=scale,
         written=time.strftime("%Y-%m-%d %H:%M %Z"),
