@@ -19,7 +19,7 @@ from experiments.claims import claims
 from experiments.grid import Job
 from experiments.ledger import Evidence, judge
 from experiments.records import Record, to_json
-from experiments.report import write_report
+from experiments.report import charts, write_report
 from experiments.report.comparison import comparable
 from experiments.report.data import smooth
 from experiments.report.palette import theme
@@ -321,6 +321,16 @@ def test_the_csv_holds_every_run_and_no_formula(tmp_path: Path) -> None:
     metrics = evidence[job].summary["metrics"]
     assert float(last["nonoverlapping/loss"]) == metrics["nonoverlapping/loss"]
     assert [harmless(text) for text in ("-1", "+x", "@x", "x=1", -1)] == ["-1", "'+x", "'@x", "x=1", -1]
+
+
+def test_levels_of_one_colour_are_told_apart_by_their_dashes() -> None:
+    rows = [{"level": f"l{n}", "group": "", "step": 1, "n": 1, "mean": n, "low": n, "high": n} for n in range(1, 11)]
+    scales = [
+        charts.curves(rows, "loss", "level", "").spec["layer"][1]["encoding"][key]["scale"]["range"]
+        for key in ("color", "strokeDash")
+    ]
+    drawn = [(colour, tuple(dash)) for colour, dash in zip(*scales)]
+    assert len(set(drawn)) == 10
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -13,7 +13,7 @@ import altair as alt
 
 from experiments.report.data import Row, distinct
 from experiments.report.numbers import number
-from experiments.report.palette import DASHES, SERIES, dashes, series, shapes
+from experiments.report.palette import SERIES, dashes, rounds, series, shapes
 
 HEIGHT = 260  # of a chart whose vertical axis is a number
 
@@ -135,6 +135,8 @@ def curves(
     picked = alt.selection_point(fields=["level"], bind="legend")
     colour = series("level", levels, level, symbolType="stroke")
     dash: dict[str, Any] = {"strokeDash": dashes("group", groups, group)} if grouped else {}
+    if not grouped and len(levels) > len(SERIES):
+        dash = {"strokeDash": rounds("level", levels, level)}
     steps = alt.Scale(type="log", nice=False) if logarithmic else alt.Undefined
     positive = all(row["low"] > 0 for row in rows)
     values = alt.Scale(type="log", nice=False) if logarithmic and positive else alt.Scale(zero=False)
@@ -316,16 +318,3 @@ def bars(rows: list[Row], means: list[Row], x: str, level: str) -> Chart:
         layers.insert(1, rules.encode(**place, x="low:Q", x2="high:Q"))
     spec = finish(fitted(alt.layer(*layers), 20 * len(levels) * len(groups)), points=rows, means=means, intervals=known)
     return Chart(spec, in_words(means), table_of(means, level))
-
-
-def compared_curves() -> dict[str, Any]:
-    """The learning curves that the reader of the page picks: points of run, step and value, in a data set `curves`."""
-    longest = alt.Legend(title=None, columns=1, symbolType="stroke")
-    x = alt.X("step:Q", axis=alt.Axis(grid=False))
-    y = alt.Y("value:Q", title="training loss", scale=alt.Scale(zero=False))
-    colour = alt.Color("run:N", sort=None, scale=alt.Scale(range=SERIES), legend=longest)
-    dash = alt.StrokeDash("run:N", sort=None, scale=alt.Scale(range=DASHES), legend=longest)
-    told = [alt.Tooltip("run:N"), alt.Tooltip("step:Q", format=","), alt.Tooltip("value:Q", format=".4~g")]
-    lines = named("curves").mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour, strokeDash=dash)
-    targets = named("curves").mark_point(size=60, opacity=0).encode(x=x, y=y, tooltip=told)
-    return finish(fitted(alt.layer(lines, targets), HEIGHT))

@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import altair as alt
+
 from experiments.ledger import Evidence
 from experiments.records import INCIDENTAL, Record
-from experiments.report.charts import rounded
+from experiments.report.charts import HEIGHT, finish, fitted, named, rounded
 from experiments.report.data import COUNTS, finished_runs, smoothed, thinned
+from experiments.report.palette import DASHES, SERIES
 
 POINTS = 60  # of a curve, at most
 SINGLE = ("gates/layer_",)  # metrics of single heads, of which there are too many to compare
@@ -106,3 +109,16 @@ def curve(record: Record) -> tuple[tuple[int, ...], list[float | None]]:
     """Steps and smoothed training loss."""
     points = thinned(smoothed(record), POINTS)
     return tuple(step for step, _ in points), [rounded(loss, 4) for _, loss in points]
+
+
+def compared_curves() -> dict[str, Any]:
+    """The learning curves that the reader of the page picks: points of run, step and value, in a data set `curves`."""
+    longest = alt.Legend(title=None, columns=1, symbolType="stroke")
+    x = alt.X("step:Q", axis=alt.Axis(grid=False))
+    y = alt.Y("value:Q", title="training loss", scale=alt.Scale(zero=False))
+    colour = alt.Color("run:N", sort=None, scale=alt.Scale(range=SERIES), legend=longest)
+    dash = alt.StrokeDash("run:N", sort=None, scale=alt.Scale(range=DASHES), legend=longest)
+    told = [alt.Tooltip("run:N"), alt.Tooltip("step:Q", format=","), alt.Tooltip("value:Q", format=".4~g")]
+    lines = named("curves").mark_line(strokeWidth=1.8).encode(x=x, y=y, color=colour, strokeDash=dash)
+    targets = named("curves").mark_point(size=60, opacity=0).encode(x=x, y=y, tooltip=told)
+    return finish(fitted(alt.layer(lines, targets), HEIGHT))

@@ -76,3 +76,10 @@ def dashes(field: str, levels: Sequence[str], title: str = "") -> alt.StrokeDash
     chosen = [DASHES[index % len(DASHES)] for index in range(len(levels))]
     key = legend(levels, title, symbolType="stroke", symbolStrokeColor="var(--ink)")
     return alt.StrokeDash(f"{field}:N", sort=levels, scale=alt.Scale(domain=levels, range=chosen), legend=key)
+
+
+def rounds(field: str, levels: Sequence[str], title: str) -> alt.StrokeDash:
+    """A dash for every round of the colours, so that levels of one colour are told apart; in one legend with it."""
+    chosen = [DASHES[index // len(SERIES) % len(DASHES)] for index in range(len(levels))]
+    key = legend(levels, title, symbolType="stroke")
+    return alt.StrokeDash(f"{field}:N", sort=levels, scale=alt.Scale(domain=levels, range=chosen), legend=key)

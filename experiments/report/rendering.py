@@ -18,8 +18,8 @@ from markupsafe import Markup
 
 from experiments.ledger import Evidence, Verdict
 from experiments.report import forest, numbers, own_models
-from experiments.report.charts import Chart, Table, compared_curves
-from experiments.report.comparison import POINTS, comparable
+from experiments.report.charts import Chart, Table
+from experiments.report.comparison import POINTS, comparable, compared_curves
 from experiments.report.data import Run, finished_runs
 from experiments.report.figures import Figure, figures, title
 from experiments.report.marks import MARKS
@@ -162,7 +162,7 @@ def evaluated(own: Evidence, chart_number: int) -> dict[str, list[Experiment]]:
 
 def show(figure: Figure, experiment: str, chart_number: int, runs: list[Run]) -> Shown:
     """Build a figure of an experiment from the runs there are."""
-    name = re.sub(r"\W+", "-", f"{experiment} {figure.title}").strip("-").lower()
+    name = re.sub(r"[^a-z0-9_]+", "-", f"{experiment} {figure.title}".lower()).strip("-")
     built = figure.build(runs) if runs else None
     chart = built if isinstance(built, Chart) else None
     return Shown(figure, name, chart_number, chart, built if isinstance(built, Table) else None)
