@@ -6,7 +6,7 @@ N ?= 8
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup reproduce seeds ledger dashboards readme sync dashboard test lint bench clean
+.PHONY: help setup reproduce seeds ledger figures readme dashboards sync dashboard test lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,10 +27,13 @@ seeds: setup ## add seeds to what is inconclusive, until it is decided or has N 
 ledger: setup ## print the ledger and rewrite the page from the records there are, without running anything
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs
 
+figures: setup ## write every chart of the page as SVG and PNG, into report/figures
+	$(BIN)/python -m experiments.report.pictures $(SCALE) $(OUTPUTS)
+
 dashboards: setup ## write the W&B workspace and report of the records there are; published if WANDB_API_KEY is set
 	$(BIN)/python -m experiments.report.dashboards --scale $(SCALE) --outputs $(OUTPUTS)
 
-readme: setup ## put the ledger's table into README.md, from the records there are
+readme: setup ## put the ledger's table and picture into README.md, from the records there are
 	$(BIN)/python -m experiments.report.readme $(SCALE) $(OUTPUTS)
 
 sync: setup ## upload to W&B what was tracked offline; what is there already is not sent again

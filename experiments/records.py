@@ -23,6 +23,7 @@ INCIDENTAL = {"outputs", "cache", "threads", "tracking"}
 FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json", "tables.json")
 NEWER = "newer version of this program"
 FORMAT = 1  # of what is written here; a program that reads an older one only cannot read it
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast
 
 
 class RecordError(RuntimeError):
@@ -126,7 +127,7 @@ class Record:
         file = self.folder / name
         try:
             text = file.read_text(encoding="utf-8")
-            return yaml.safe_load(text) if name.endswith(".yaml") else json.loads(text)
+            return yaml.load(text, Loader=YAML) if name.endswith(".yaml") else json.loads(text)
         except FileNotFoundError:
             return None
         except (ValueError, yaml.YAMLError) as error:

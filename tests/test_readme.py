@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import datasets
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from experiments.claims import claims
 from experiments.ledger import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, judge
-from experiments.report.readme import END, START, markdown_table
+from experiments.report.readme import END, PICTURE, START, markdown_table
 from tests.conftest import CACHE, ROOT, Program
 from tests.test_evaluate import save_llama, write_texts
 
@@ -40,6 +41,20 @@ def test_the_table_is_of_the_claims_as_they_are() -> None:
     shown, now = ([line.strip("|").split(" | ") for line in table.splitlines()] for table in (printed, written))
     assert [row[:3] for row in shown] == [row[:3] for row in now]
     assert {row[-1].strip(" *") for row in shown[2:]} <= {REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE}
+
+
+def test_the_picture_shows_the_verdicts_of_the_table() -> None:
+    """`make readme` writes both; the picture's claims are those there are, each with its row's verdict."""
+    rows = [line.strip("|").split(" | ") for line in TEXT.split(START)[1].split(END)[0].splitlines()]
+    printed = {row[0].strip(" *"): row[-1].strip(" *") for row in rows if row[0].strip().startswith("**")}
+    root = ElementTree.parse(PICTURE).getroot()
+    named = "{http://www.w3.org/2000/svg}"
+    drawn = {group.get("id"): group for group in root.iter(f"{named}g")}
+    verdicts = {id: group.find(f".//{named}tspan[@class='verdict']") for id, group in drawn.items()}
+    assert {id: found.text for id, found in verdicts.items() if found is not None} == printed
+    for claim in claims():
+        assert claim.statement in " ".join("".join(drawn[claim.id].itertext()).split())
+    assert f"({PICTURE.relative_to(ROOT)})" in TEXT
 
 
 def write_data(folder: Path) -> None:

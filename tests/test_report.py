@@ -1,33 +1,34 @@
 """The page from made-up records: it holds every claim, loads nothing, and is drawn by a real browser from disk."""
 
+import csv
 import html
+import io
 import itertools
 import json
 import math
 import random
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from experiments.claims import claims
 from experiments.grid import Job
 from experiments.ledger import Evidence, judge
 from experiments.records import Record, to_json
-from experiments.report import write_report
+from experiments.report import charts, write_report
+from experiments.report.comparison import comparable
 from experiments.report.data import smooth
+from experiments.report.palette import theme
+from experiments.report.pictures import pictures
+from experiments.report.rendering import ideas
+from experiments.report.spreadsheet import harmless, records_csv
 from tasks.data.source import write_atomically
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "properties": {
         "task.property": (
@@ -127,6 +128,9 @@ TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
 }
 
 
+CLAIMS = claims()
+
+
 def made_up(outputs: Path, finished: float = 1.0) -> Evidence:
     """Jobs of every experiment with their records, of which a share is finished and one has failed."""
     evidence: Evidence = {}
@@ -146,7 +150,7 @@ def write(record: Record, job: Job) -> None:
     """A finished record with every metric that a claim or a chart asks of its experiment; one value is not finite."""
     chance = random.Random(str(job.factors))
     quality = random.Random(str(job.factors[:-1])).gauss(0, 0.06) + chance.gauss(0, 0.01)
-    metrics = {c.metric: c.threshold for claim in claims() for c in claim.comparisons if c.experiment == job.experiment}
+    metrics = {c.metric: c.threshold for claim in CLAIMS for c in claim.comparisons if c.experiment == job.experiment}
     metrics |= {"nonoverlapping/loss": 3.2 + quality, "nonoverlapping/perplexity": math.exp(3.2 + quality)}
     metrics |= {"accuracy": 95 + 10 * quality}
     metrics.pop("state_floats", None)  # a number of the summary
@@ -180,8 +184,17 @@ def write(record: Record, job: Job) -> None:
         "tokens": 819_200,
         "state_floats": chance.choice((16_896, 131_072, 262_144)),
     }
+    kind = job.factors[0][1]
+    model = {"width": 128, "part": {"kind": kind}}
     record.begin(
-        {"name": job.experiment, "scale": "laptop", "data": {}},
+        {
+            "name": job.experiment,
+            "scale": "laptop",
+            "data": {},
+            "seed": job.seed,
+            "part": {"kind": kind},
+            "model": model,
+        },
         {"code": "c", "data": "d", "processor": "p", "libraries": {"torch": "t"}},
     )
     if job.experiment not in ("properties", "summarization"):
@@ -194,7 +207,7 @@ def write(record: Record, job: Job) -> None:
 
 
 def written(evidence: Evidence, outputs: Path, scale: str = "laptop") -> Path:
-    return write_report([judge(claim, evidence) for claim in claims()], evidence, scale, outputs)
+    return write_report([judge(claim, evidence) for claim in CLAIMS], evidence, scale, outputs)
 
 
 @pytest.fixture(scope="module")
@@ -207,17 +220,17 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_holds_every_claim_in_one_small_file(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert len(text.encode()) < 3_000_000
-    for claim in claims():
+    for claim in CLAIMS:
         assert f'id="claim-{claim.id}"' in text
-    assert sorted(file.name for file in page.parent.iterdir()) == ["index.html", "ledger.json"]
+    assert sorted(file.name for file in page.parent.iterdir()) == ["index.html", "ledger.json", "records.csv"]
     assert [row["claim"]["id"] for row in json.loads((page.parent / "ledger.json").read_text())["claims"]] == [
-        claim.id for claim in claims()
+        claim.id for claim in CLAIMS
     ]
 
 
 def test_the_page_loads_nothing_and_shows_markup_as_text(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    markup = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    markup = re.sub(r"<script( type=.module.)?>.*?</script>", "", text, flags=re.DOTALL)
     assert not re.search(r"""(?:src|href|url|@import)\s*[=(:]?\s*["']?\s*(?:https?:)?//""", markup)
     assert "http://" not in markup and "https://" not in markup
     assert "default-src 'none'" in html.unescape(text)
@@ -237,7 +250,7 @@ def test_the_page_can_be_written_while_runs_are_missing(tmp_path: Path, finished
 
 
 def test_an_experiment_without_an_entry_is_shown_by_default(tmp_path: Path) -> None:
-    claim = claims()[0]
+    claim = CLAIMS[0]
     comparison = replace(claim.comparisons[0], experiment="brand_new", metric="some/metric")
     job = Job("brand_new", "laptop", str(tmp_path), (("kind", "a"), ("seed", "0")))
     record = Record(tmp_path / "runs" / "brand_new" / "0")
@@ -249,7 +262,7 @@ def test_an_experiment_without_an_entry_is_shown_by_default(tmp_path: Path) -> N
     evidence: Evidence = {job: Record(record.folder)}
     verdict = judge(replace(claim, comparisons=[comparison]), evidence)
     text = write_report([verdict], evidence, "laptop", tmp_path).read_text(encoding="utf-8")
-    assert "Last value of some/metric" in text and text.count('class="chart"') == 2
+    assert "Last value of some/metric" in text and text.count('data-spec="') == 2
 
 
 def test_smoothing_keeps_a_constant_and_follows_a_step() -> None:
@@ -258,49 +271,103 @@ def test_smoothing_keeps_a_constant_and_follows_a_step() -> None:
     assert followed[19] == 0 and 0 < followed[20] < followed[25] < 1 and followed[-1] > 0.99
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium; the tests that need it skip, by name, where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} to open the page with")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
-        yield launched
-        launched.close()
+def test_without_records_the_page_says_what_to_run(tmp_path: Path) -> None:
+    evidence: Evidence = {job: Record(tmp_path / "runs" / "none") for job in made_up(tmp_path, 0.0)}
+    text = written(evidence, tmp_path).read_text(encoding="utf-8")
+    assert f"make reproduce OUTPUTS={tmp_path}" in text
+    assert "Nothing to show yet" not in text and "Compare runs" not in text and "records.csv" not in text
+    assert all(f'id="claim-{claim.id}"' in text for claim in CLAIMS)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_browser_draws_the_page_from_disk(page: Path, browser: Any, theme: str) -> None:
-    opened = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=theme)
-    said: list[str] = []
-    requested: list[str] = []
-    opened.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    opened.on("pageerror", lambda error: said.append(f"error: {error}"))
-    opened.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    opened.on("request", lambda request: requested.append(request.url))
-    opened.goto(page.as_uri())
-    opened.wait_for_selector("html[data-charts=drawn]", timeout=15_000)
-
-    charts = opened.eval_on_selector_all(".chart", "all => all.map(one => one.querySelectorAll('svg path').length)")
-    assert len(charts) >= 12 and all(charts)
-    assert opened.locator("table.prose", has_text=HOSTILE).count() == 1
-    label = opened.locator(".chart svg text", has_text="<script>").first
-    assert "<script>alert(1)" in (label.text_content() or "")
-
-    for width in (1280, 400):
-        opened.set_viewport_size({"width": width, "height": 900})
-        opened.wait_for_timeout(200)
-        assert opened.evaluate("document.documentElement.scrollWidth") <= width
-    style = "getComputedStyle(document.querySelector('{}')).{}"
-    background = opened.evaluate(style.format("body", "backgroundColor"))
-    ink = opened.evaluate(style.format(".chart text", "fill"))
-    assert (brightness(background) > brightness(ink)) == (theme == "light")
-    assert said == []
-    assert requested == [page.as_uri()]
-    opened.close()
+def test_what_is_compared_is_what_was_recorded(tmp_path: Path) -> None:
+    """Configuration, last metrics and curve of a run, put together again from what the page holds."""
+    evidence = made_up(tmp_path)
+    compared = comparable(evidence)
+    texts = compared["texts"]
+    records = {(job.experiment, record.id): record for job, record in evidence.items() if record.finished}
+    found = [(experiment, run) for experiment in compared["experiments"] for run in experiment["runs"]]
+    assert len(found) == len(records)
+    for experiment, run in found:
+        record = records[experiment["name"], run["id"]]
+        settings = {texts[key]: texts[value] for key, value in experiment["base"]}
+        for key, value in zip(run["set"][::2], run["set"][1::2]):
+            settings[texts[key]] = texts[value]
+        assert settings["part.kind"] == record.config["part"]["kind"]
+        assert settings["seed"] == str(record.config["seed"])
+        assert settings["environment.libraries.torch"] == "t"
+        values = dict(zip(experiment["metrics"], run["values"]))
+        assert not any(name.startswith("gates/layer_") for name in values)
+        for name, value in record.summary["metrics"].items():
+            if name in values and math.isfinite(value):
+                assert values[name] == pytest.approx(value, rel=1e-4)
+        assert all(isinstance(values[name], str) for name, value in record.summary["metrics"].items() if value != value)
+        assert len(run["loss"]) <= 60
+        if run["loss"]:
+            assert compared["steps"][run["steps"]][-1] == record.summary["steps"]
+            assert len(compared["steps"][run["steps"]]) == len(run["loss"])
+    assert len(json.dumps(compared)) < 700 * len(found)  # a thousand runs leave the page below 3 MB
 
 
-def brightness(colour: str) -> float:
-    return sum(map(float, re.findall(r"[\d.]+", colour)[:3]))
+def test_the_csv_holds_every_run_and_no_formula(tmp_path: Path) -> None:
+    evidence = made_up(tmp_path)
+    job = Job("positions", "laptop", str(tmp_path), (("position", '=HYPERLINK("x")'), ("seed", "0")))
+    evidence[job] = Record(tmp_path / "runs" / "positions" / "formula")
+    write(evidence[job], job)
+    rows = list(csv.DictReader(io.StringIO(records_csv(evidence))))
+    assert len(rows) == len(evidence)
+    assert {row["status"] for row in rows} == {"finished", "failed"}
+    last = rows[-1]
+    assert last["position"] == '\'=HYPERLINK("x")' and last["experiment"] == "positions"
+    assert (last["parameters"], last["tokens"], last["version of torch"]) == ("918656", "819200", "t")
+    metrics = evidence[job].summary["metrics"]
+    assert float(last["nonoverlapping/loss"]) == metrics["nonoverlapping/loss"]
+    assert [harmless(text) for text in ("-1", "+x", "@x", "x=1", -1)] == ["-1", "'+x", "'@x", "x=1", -1]
+
+
+def test_levels_of_one_colour_are_told_apart_by_their_dashes() -> None:
+    rows = [{"level": f"l{n}", "group": "", "step": 1, "n": 1, "mean": n, "low": n, "high": n} for n in range(1, 11)]
+    scales = [
+        charts.curves(rows, "loss", "level", "").spec["layer"][1]["encoding"][key]["scale"]["range"]
+        for key in ("color", "strokeDash")
+    ]
+    drawn = [(colour, tuple(dash)) for colour, dash in zip(*scales)]
+    assert len(set(drawn)) == 10
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_texts_and_lines_stand_out_from_their_ground(dark: bool) -> None:
+    """WCAG 2.2: 4.5 to 1 for texts, 3 to 1 for what is drawn."""
+    colours = theme(dark)
+    texts = [(name, ground) for name in ("--ink", "--soft", "--accent", "--open") for ground in ("--paper", "--raised")]
+    texts += [(name, f"{name}-tint") for name in ("--good", "--bad", "--open", "--none")]
+    drawn = [(f"--series-{index}", "--paper") for index in range(1, 9)]
+    drawn += [(name, "--paper") for name in ("--good", "--bad", "--none")]
+    for pairs, least in ((texts, 4.5), (drawn, 3.0)):
+        for front, ground in pairs:
+            assert contrast(colours[front], colours[ground]) >= least, (front, ground)
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of two colours, by WCAG 2.2."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    darker, lighter = sorted([luminance(one), luminance(other)])
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_charts_are_written_as_pictures_with_colours_of_their_own(tmp_path: Path) -> None:
+    evidence = {job: record for job, record in made_up(tmp_path).items() if job.experiment in ("positions", "passkey")}
+    sections = ideas([judge(claim, evidence) for claim in CLAIMS], evidence, "laptop")
+    shown = [shown for found in sections.values() for experiment in found for shown in experiment.shown if shown.chart]
+    names = [one.name for one in shown]
+    assert len(names) == len(set(names)) and "positions-test-loss-by-position-scheme" in names
+    for one in shown:
+        assert one.chart is not None
+        files = pictures(one.chart.spec)
+        assert b"<svg" in files["svg"] and b"var(--" not in files["svg"] and b"<script" not in files["svg"]
+        image = Image.open(io.BytesIO(files["png"]))
+        assert image.width > 400 and len(image.convert("RGB").getcolors(2**20) or []) > 3

@@ -13,7 +13,7 @@ import altair as alt
 
 from experiments.report.data import Row, distinct
 from experiments.report.numbers import number
-from experiments.report.palette import SERIES, dashes, series, shapes
+from experiments.report.palette import SERIES, dashes, rounds, series, shapes
 
 HEIGHT = 260  # of a chart whose vertical axis is a number
 
@@ -45,8 +45,16 @@ def finish(chart: Any, **datasets: list[Row]) -> dict[str, Any]:
 
 
 def plain(row: Row) -> Row:
-    """A row without numbers that JSON has no word for."""
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+    """A row with its numbers as short as a chart can show them, and without those that JSON has no word for."""
+    return {key: rounded(value) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def rounded(value: float, digits: int = 5) -> float | None:
+    """A number to a few significant digits, whole ones whole; None for what is not finite."""
+    if not math.isfinite(value):
+        return None
+    short = float(f"{value:.{digits}g}")
+    return int(value) if value == int(value) else short
 
 
 def fitted(chart: Any, height: int) -> Any:
@@ -127,6 +135,8 @@ def curves(
     picked = alt.selection_point(fields=["level"], bind="legend")
     colour = series("level", levels, level, symbolType="stroke")
     dash: dict[str, Any] = {"strokeDash": dashes("group", groups, group)} if grouped else {}
+    if not grouped and len(levels) > len(SERIES):
+        dash = {"strokeDash": rounds("level", levels, level)}
     steps = alt.Scale(type="log", nice=False) if logarithmic else alt.Undefined
     positive = all(row["low"] > 0 for row in rows)
     values = alt.Scale(type="log", nice=False) if logarithmic and positive else alt.Scale(zero=False)
@@ -150,7 +160,8 @@ def curves(
     if len({row["step"] for row in rows}) < 20:  # of a line through few points, the points are seen
         layers.append(base.mark_point(filled=True, size=36).encode(x=x, y="mean:Q", color=colour, opacity=shown))
     spec = finish(fitted(alt.layer(*layers).add_params(picked), HEIGHT), curves=rows)
-    last = [row for row in rows if row["step"] == max(other["step"] for other in rows)]
+    end = max(row["step"] for row in rows)
+    last = [row for row in rows if row["step"] == end]
     return Chart(spec, f"At the last {across} drawn. {in_words(last)}")
 
 
@@ -250,9 +261,12 @@ def heat(rows: list[Row], x: str, y: str, value: str) -> Chart:
     depths: list[str] = [name for name in ("start", "middle", "end") if name in distinct(rows, "y")]
     depths += [name for name in distinct(rows, "y") if name not in depths]
     across = sorted(distinct(rows, "x"))
+    # Lengths in K and M, as the papers write powers of two: a million's digits are wider than its column.
+    thousands = "datum.value < 1024 ? datum.label : datum.value < 1048576 ? format(datum.value / 1024, '.3~g') + 'K' : "
+    millions = "format(datum.value / 1048576, '.3~g') + 'M'"
     base = alt.Chart().encode(
-        x=alt.X("x:O", sort=across, title=x, axis=alt.Axis(labelAngle=0, format=",")),
-        y=alt.Y("y:N", sort=depths, title=y),
+        x=alt.X("x:O", sort=across, title=x, axis=alt.Axis(labelAngle=0, labelExpr=thousands + millions)),
+        y=alt.Y("y:N", sort=depths, title=None, axis=alt.Axis(labelLimit=56)),
     )
     told = [
         alt.Tooltip("x:O", title=x, format=","),
@@ -262,20 +276,22 @@ def heat(rows: list[Row], x: str, y: str, value: str) -> Chart:
     ]
     opacity = alt.Opacity("mean:Q", scale=alt.Scale(domain=[0, 1], range=[0.05, 0.65]), legend=None)
     cells = base.mark_rect(color=SERIES[0], stroke="var(--paper)", strokeWidth=2).encode(opacity=opacity, tooltip=told)
-    texts = base.mark_text(fontSize=12).encode(text=alt.Text("mean:Q", format=".2f"))
+    texts = base.mark_text(fontSize=11).encode(text=alt.Text("mean:Q", format=".2f"))
+    # One map under the other, as wide as a phone's screen.
+    panels = [", ".join(filter(None, (row["level"], row["group"]))) for row in rows]
+    order = list(dict.fromkeys(panels))
+    header = alt.Header(labelAnchor="start", labelLimit=275)
     chart = (
         alt.layer(cells, texts, data=alt.NamedData(name="cells"))
-        .properties(width=alt.Step(max(50, 170 // len(across))), height=alt.Step(34))
-        .facet(
-            row=alt.Row("level:N", sort=distinct(rows, "level"), title=None),
-            column=alt.Column("group:N", sort=distinct(rows, "group"), title=None),
-            spacing=14,
-        )
+        .properties(width=alt.Step(min(56, 252 // len(across))), height=alt.Step(26))
+        .facet(facet=alt.Facet("panel:N", sort=order, title=None, header=header), columns=1, spacing=14)
+        .resolve_axis(x="independent", y="independent")
     )
     columns = ["level", "evaluation", x, y, "n", value]
     table = [[row["level"], row["group"], row["x"], row["y"], row["n"], row["mean"]] for row in rows]
     said = "; ".join(f"{name_of(row)}, {row['x']} {row['y']}: {number(row['mean'])}" for row in rows[:24])
-    return Chart(finish(chart, cells=rows), said, Table(columns, table))
+    drawn = [row | {"panel": panel} for row, panel in zip(rows, panels)]
+    return Chart(finish(chart, cells=drawn), said, Table(columns, table))
 
 
 def bars(rows: list[Row], means: list[Row], x: str, level: str) -> Chart:

@@ -13,7 +13,9 @@ from experiments.statistics import estimate, smooth
 
 Row = dict[str, Any]
 
+COUNTS = ("parameters", "tokens", "steps", "seconds", "state_floats")  # numbers of a summary beside its metrics
 LEFT_OUT = 0.2  # the share of the steps, at the start, that learning curves leave out
+DRAWN = 100  # points of a learning curve, at most
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,25 @@ def learning_rows(runs: Sequence[Run], level: Sequence[str], group: Sequence[str
     """Mean, least and greatest smoothed training loss over the seeds, by level, group and step."""
     cells: dict[tuple[str, str, int], list[float]] = {}
     for run in runs:
-        logged = run.record.metrics() if run.record.metrics_file.exists() else []
-        points = [(row["step"], row["train/loss"]) for row in logged if "train/loss" in row]
-        points = [(step, loss) for step, loss in points if math.isfinite(loss)]
-        for (step, _), loss in zip(points, smooth(loss for _, loss in points)):
-            if step >= LEFT_OUT * run.record.summary["steps"]:
-                cells.setdefault((run.label(level), run.label(group), step), []).append(loss)
+        points = [point for point in smoothed(run.record) if point[0] >= LEFT_OUT * run.record.summary["steps"]]
+        for step, loss in thinned(points, DRAWN):
+            cells.setdefault((run.label(level), run.label(group), step), []).append(loss)
     return [
         {"level": at[0], "group": at[1], "step": at[2], "n": len(losses)}
         | {"mean": math.fsum(losses) / len(losses), "low": min(losses), "high": max(losses)}
         for at, losses in cells.items()
     ]
+
+
+def smoothed(record: Record) -> list[tuple[int, float]]:
+    """Step and smoothed training loss, of the finite ones."""
+    logged = record.metrics() if record.metrics_file.exists() else []
+    points = [(row["step"], row["train/loss"]) for row in logged if "train/loss" in row]
+    points = [(step, loss) for step, loss in points if math.isfinite(loss)]
+    return list(zip((step for step, _ in points), smooth(loss for _, loss in points)))
+
+
+def thinned(points: list[tuple[int, float]], most: int) -> list[tuple[int, float]]:
+    """At most so many points, evenly chosen, the last one among them."""
+    stride = max(1, math.ceil(len(points) / most))
+    return points[::-1][::stride][::-1]

@@ -1,4 +1,4 @@
-"""The files of a report: ledger.json and index.html."""
+"""The files of a report: ledger.json, records.csv and index.html."""
 
 import json
 from collections.abc import Sequence
@@ -12,16 +12,18 @@ from tasks.data.source import write_atomically
 def write_report(
     verdicts: list[Verdict], evidence: Evidence, scale: str, outputs: Path, others: Sequence[LeftOut] = ()
 ) -> Path:
-    """Write ledger.json and index.html under `outputs`/report; returns the page's path.
+    """Write ledger.json, records.csv and index.html under `outputs`/report; returns the page's path.
 
     others: the records that the ledger does not rest on.
     """
     from experiments.report.own_models import evaluations
     from experiments.report.rendering import render  # draws in Altair, which whoever only trains need not wait for
+    from experiments.report.spreadsheet import records_csv
 
     folder = Path(outputs) / "report"
+    own = evaluations(outputs)
     ledger = as_json(verdicts, scale) | {"left_out": [vars(group) for group in others]}
     write_atomically(folder / "ledger.json", (json.dumps(ledger, indent=2) + "\n").encode())
-    page = render(verdicts, evidence, scale, evaluations(outputs), others)
-    write_atomically(folder / "index.html", page.encode())
+    write_atomically(folder / "records.csv", records_csv(evidence | own).encode())
+    write_atomically(folder / "index.html", render(verdicts, evidence, scale, own, others).encode())
     return folder / "index.html"

@@ -1,6 +1,10 @@
 """How charts look: colours, which are variables of the page's style sheet, shapes and dashes."""
 
+import json
+import re
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -31,10 +35,25 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
+@cache
+def theme(dark: bool = False) -> dict[str, str]:
+    """The variables of the style sheet with their colours, in the light or in the dark theme."""
+    sheet = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    blocks = re.findall(r":root {(.*?)}", sheet, flags=re.DOTALL)
+    return dict(re.findall(r"(--[\w-]+): (#\w+);", blocks[dark]))
+
+
+def concrete(specification: dict[str, Any]) -> dict[str, Any]:
+    """A specification, or a part of one, with the light theme's colours instead of variables."""
+    return json.loads(
+        re.sub(r"var\((--[\w-]+)\)", lambda variable: theme().get(variable[1], variable[0]), json.dumps(specification))
+    )
+
+
 def legend(levels: Sequence[str], title: str, **options: Any) -> alt.Legend:
     """A legend with as many columns as fit a narrow screen."""
     longest = max(map(len, levels), default=1)
-    return alt.Legend(title=title or None, columns=max(1, min(5, 320 // (7 * min(longest, 20) + 26))), **options)
+    return alt.Legend(title=title or None, columns=max(1, min(5, 280 // (7 * min(longest, 20) + 26))), **options)
 
 
 def series(field: str, levels: Sequence[str], title: str = "", shown: bool = True, **options: Any) -> alt.Color:
@@ -56,4 +75,11 @@ def dashes(field: str, levels: Sequence[str], title: str = "") -> alt.StrokeDash
     """A dash for every level."""
     chosen = [DASHES[index % len(DASHES)] for index in range(len(levels))]
     key = legend(levels, title, symbolType="stroke", symbolStrokeColor="var(--ink)")
+    return alt.StrokeDash(f"{field}:N", sort=levels, scale=alt.Scale(domain=levels, range=chosen), legend=key)
+
+
+def rounds(field: str, levels: Sequence[str], title: str) -> alt.StrokeDash:
+    """A dash for every round of the colours, so that levels of one colour are told apart; in one legend with it."""
+    chosen = [DASHES[index // len(SERIES) % len(DASHES)] for index in range(len(levels))]
+    key = legend(levels, title, symbolType="stroke")
     return alt.StrokeDash(f"{field}:N", sort=levels, scale=alt.Scale(domain=levels, range=chosen), legend=key)

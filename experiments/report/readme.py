@@ -1,12 +1,14 @@
-"""`make readme`: the ledger's table in README.md, made anew from the records that there are."""
+"""`make readme`: the ledger's table in README.md and its picture, made anew from the records that there are."""
 
 import sys
 from collections.abc import Sequence
 
 from experiments.environment import ROOT
 from experiments.ledger import Verdict, judge_all
+from experiments.report.ledger_picture import ledger_picture
 from experiments.report.terminal import count, interval
 
+PICTURE = ROOT / "docs" / "ledger.svg"
 START, END = "<!-- ledger -->\n", "<!-- /ledger -->\n"
 HEADER = "| | claim, and what is compared | paper | here, 95 % interval | n | verdict |\n|---|---|---|---|---|---|\n"
 
@@ -31,14 +33,16 @@ def replace_table(text: str, table: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Rewrite README.md from the records of a scale under a folder of outputs."""
+    """Rewrite README.md and docs/ledger.svg from the records of a scale under a folder of outputs."""
     from experiments.reproduce import gather
 
     scale, outputs = arguments
     evidence = gather(scale, outputs)
+    verdicts = judge_all(evidence)
     readme = ROOT / "README.md"
-    table = markdown_table(judge_all(evidence))
-    readme.write_text(replace_table(readme.read_text(encoding="utf-8"), table), encoding="utf-8")
+    text = replace_table(readme.read_text(encoding="utf-8"), markdown_table(verdicts))
+    readme.write_text(text, encoding="utf-8")
+    PICTURE.write_text(ledger_picture(verdicts), encoding="utf-8")
 
 
 if __name__ == "__main__":

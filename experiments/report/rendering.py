@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import shlex
 import time
 from collections import Counter
@@ -15,24 +16,37 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from experiments.ledger import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Evidence, Verdict
+from experiments.ledger import Evidence, Verdict
 from experiments.left_out import LeftOut
 from experiments.report import forest, numbers, own_models
 from experiments.report.charts import Chart, Table
+from experiments.report.comparison import POINTS, comparable, compared_curves
 from experiments.report.data import Run, finished_runs
 from experiments.report.figures import Figure, figures, title
-from experiments.report.palette import CONFIG
+from experiments.report.marks import MARKS
+from experiments.report.palette import CONFIG, theme
 
 FOLDER = Path(__file__).resolve().parent
-VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN)
-MARKS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", INCONCLUSIVE: "≈", NOT_RUN: "○"}
+QUESTIONS = {
+    "Swish": "Does Swish, x · σ(βx), do better than ReLU and the other activations, in image classification and in a "
+    "transformer's feed-forward, and does a search find it?",
+    "RoPE": "Do rotary positions train faster and end at a lower loss than learned, sinusoidal and relative ones, and "
+    "do they carry beyond the trained length?",
+    "Infini-attention": "Does a compressive memory of fixed size do what attention to the whole of a long text does: "
+    "language modelling, retrieval, summaries?",
+    own_models.SECTION: "How do models of your own do on the same tasks?",
+}
 
 
 @dataclass
 class Shown:
-    """A figure with what was built for it: a chart, a table, or neither while runs are missing."""
+    """A figure with what was built for it: a chart, a table, or neither while runs are missing.
+
+    name: what a file with a picture of it is called, without its ending.
+    """
 
     figure: Figure
+    name: str
     number: int
     chart: Chart | None
     table: Table | None
@@ -73,24 +87,34 @@ def render(
     sections = ideas(verdicts, evidence, scale)
     charts = sum(len(experiment.shown) for experiments in sections.values() for experiment in experiments)
     sections |= evaluated(own, charts) if own else {}
-    scripts = [library(), (FOLDER / "script.js").read_text(encoding="utf-8")]
+    statuses = Counter(record.status for record in evidence.values())
+    begun = len(evidence) > statuses["new"] or bool(own)
+    compared = {"compared_runs": comparable(evidence | (own or {})), "compared_curves": compared_curves()}
+    parts = ("script.js", "compare.js") if begun else ("script.js",)
+    own_script = "".join((FOLDER / name).read_text(encoding="utf-8") for name in parts)
     return environment.get_template("page.html.jinja").render(
         scale=scale,
         written=time.strftime("%Y-%m-%d %H:%M %Z"),
         verdicts=verdicts,
-        ideas=sections,
-        counts={name: Counter(verdict.verdict for verdict in verdicts)[name] for name in VERDICTS},
+        ideas=sections if begun else {},
+        **compared,
+        points=POINTS,
+        questions=QUESTIONS,
         planned=sum(not job.added or record.finished for job, record in evidence.items()),
-        statuses=Counter(record.status for record in evidence.values()),
+        statuses=statuses,
+        begun=begun,
+        start=start(scale, evidence),
         failures=list(failures(evidence)),
         others=others,
         marks=MARKS,
         bars=forest.bars,
         forest=forest,
         config=CONFIG,
+        light=theme(),
         style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
-        scripts=[Markup(script) for script in scripts],
-        policy=policy(scripts),
+        library=Markup(library()),
+        script=Markup(own_script),
+        policy=policy([library(), own_script]),
     )
 
 
@@ -126,7 +150,7 @@ def ideas(verdicts: list[Verdict], evidence: Evidence, scale: str) -> dict[str, 
             for figure in figures(name, metrics):
                 if figure.idea in ("", idea):
                     chart_number += 1
-                    experiment.shown.append(show(figure, chart_number, done))
+                    experiment.shown.append(show(figure, name, chart_number, done))
             found.setdefault(idea, []).append(experiment)
     return found
 
@@ -139,16 +163,26 @@ def evaluated(own: Evidence, chart_number: int) -> dict[str, list[Experiment]]:
         experiment = Experiment(name, own_models.TITLES[name], [], len(runs), len(runs), command)
         for figure in own_models.FIGURES[name]:
             chart_number += 1
-            experiment.shown.append(show(figure, chart_number, runs))
+            experiment.shown.append(show(figure, name, chart_number, runs))
         experiments.append(experiment)
     return {own_models.SECTION: experiments}
 
 
-def show(figure: Figure, chart_number: int, runs: list[Run]) -> Shown:
-    """Build a figure from the runs there are."""
+def show(figure: Figure, experiment: str, chart_number: int, runs: list[Run]) -> Shown:
+    """Build a figure of an experiment from the runs there are."""
+    name = re.sub(r"[^a-z0-9_]+", "-", f"{experiment} {figure.title}".lower()).strip("-")
     built = figure.build(runs) if runs else None
     chart = built if isinstance(built, Chart) else None
-    return Shown(figure, chart_number, chart, built if isinstance(built, Table) else None)
+    return Shown(figure, name, chart_number, chart, built if isinstance(built, Table) else None)
+
+
+def start(scale: str, evidence: Evidence) -> str:
+    """The command that makes the first records."""
+    outputs = next((job.outputs for job in evidence), "outputs")
+    settings = [("SCALE", scale, "laptop"), ("OUTPUTS", outputs, "outputs")]
+    return " ".join(
+        ["make reproduce", *(f"{name}={shlex.quote(value)}" for name, value, usual in settings if value != usual)]
+    )
 
 
 def rerun(experiment: str, scale: str, outputs: str) -> str:
