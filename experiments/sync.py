@@ -88,7 +88,8 @@ def upload(logs: list[Path]) -> dict[str, str]:
     """
     if not logs:
         return {}
-    command = [sys.executable, "-m", "wandb", "sync", *map(str, logs)]
+    team = os.environ.get("WANDB_ENTITY")  # which W&B itself heeds when it begins a run, and not here
+    command = [sys.executable, "-m", "wandb", "sync", *(["--entity", team] if team else []), *map(str, logs)]
     told = os.environ | {"WANDB_SILENT": "false"}
     shown = subprocess.run(command, capture_output=True, text=True, check=False, env=told).stderr.splitlines()
     errors = [line.split("ERROR", 1)[1].strip() for line in shown if "ERROR" in line]

@@ -184,10 +184,10 @@ def test_a_log_that_cannot_be_read_fails_and_others_go_up(server: Server, tmp_pa
     folder = tmp_path / "wandb" / "wandb" / "offline-run-20260101_000000-abc"
     folder.mkdir(parents=True)
     (folder / "run-abc.wandb").write_bytes(b"no log of W&B's")
-    ended = call(server, "experiments.sync", str(tmp_path))
+    ended = call(server, "experiments.sync", str(tmp_path), WANDB_ENTITY="team")
     assert ended.returncode == 1
     assert "failed: abc: " in ended.stdout and "1 runs uploaded" in ended.stdout
-    assert records(tmp_path)[0].id in server.runs
+    assert server.runs[records(tmp_path)[0].id].entity == "team"
 
 
 def test_a_run_in_progress_is_left_for_later(server: Server, tmp_path: Path) -> None:
