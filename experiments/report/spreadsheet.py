@@ -12,7 +12,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the b
 
 
 def records_csv(evidence: Evidence) -> str:
-    """All runs that have begun and can be read: what they are, their factors, status, counts, versions, and last metrics."""
+    """All runs that have begun and can be read: their factors, status, counts, versions and last metrics."""
     rows = [
         {"experiment": job.experiment, "id": record.id, "status": record.status, **dict(job.factors), **results(record)}
         for job, record in evidence.items()
@@ -30,7 +30,8 @@ def records_csv(evidence: Evidence) -> str:
 
 def results(record: Record) -> dict[str, Any]:
     """The counts, the versions and the last metrics of a run, those of them that it has recorded."""
-    summary, environment = record.summary or {}, dict(record.environment or {})
+    # Read anew: a run that goes on while the page is written is not to be remembered as one without results.
+    summary, environment = record.read("summary.json") or {}, record.read("environment.json") or {}
     versions = {f"version of {name}": version for name, version in environment.pop("libraries", {}).items()}
     counts = {name: summary[name] for name in COUNTS if name in summary}
     return counts | environment | versions | summary.get("metrics", {})
