@@ -95,8 +95,8 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
         if record.finished:  # by the one that was waited for
             return record
         environment.use_threads(config["threads"])
-        warm_up(config)
         task, model = assemble(planned)  # what cannot be built is refused before anything is recorded
+        warm_up(config)
         if start:
             checkpoint.load_weights(start.checkpoint_file, model)
         console.print(f"run {record.folder}")

@@ -42,8 +42,8 @@ def use_folder(outputs: str) -> None:
 
 
 def warm_up(config: dict[str, Any]) -> None:
-    """Start W&B's own process, and import what W&B itself imports with its first run and table, beside the work that
-    comes before and with the first steps: it takes most of a second, once a process."""
+    """Start W&B's own process, and import what W&B itself imports with its first run and table, beside the work of the
+    first steps: it takes most of a second, once a process."""
     if config["tracking"]["mode"] == "disabled" or starting.is_set():
         return
     starting.set()
