@@ -1,7 +1,7 @@
 """`python -m experiments.run experiment=… [group=choice] [key=value] [-m]`: compose, build, train, evaluate, record."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +29,7 @@ from experiments.config import (
     register,
 )
 from experiments.learned import trained_beta
+from experiments.measure import forget_peak, process_peak
 from experiments.records import Record, RecordError, check_same_data, run_id
 from experiments.tracking import Tracker
 from experiments.training import Interrupted, Result, parameter_groups, train, unit
@@ -75,9 +76,11 @@ def plan(composed: DictConfig, overrides: Sequence[str] = ()) -> Plan:
     return plan_of(plain(composed), overrides)
 
 
-def plan_of(config: dict[str, Any], overrides: Sequence[str]) -> Plan:
+def plan_of(
+    config: dict[str, Any], overrides: Sequence[str], source: Callable[[str], Any] = data_source
+) -> Plan:
     """The same from a configuration that is plain and checked."""
-    data = data_source(yaml.safe_dump(config["data"])) if config["data"] else None
+    data = source(yaml.safe_dump(config["data"])) if config["data"] else None
     fingerprint = data.fingerprint if data is not None else "generated"
     precision = environment.resolve_precision(config["training"]["precision"])
     folder = Path(config["outputs"]) / "runs" / config["name"] / run_id(config, fingerprint, precision)
@@ -85,12 +88,17 @@ def plan_of(config: dict[str, Any], overrides: Sequence[str]) -> Plan:
 
 
 def plan_start(planned: Plan) -> Plan:
-    """The run that another one starts from: the same overrides but for those of `start`, which replace them."""
+    """The run that another one starts from."""
+    overrides = overrides_of_start(planned)
+    return plan(compose_unchecked(overrides), overrides)
+
+
+def overrides_of_start(planned: Plan) -> list[str]:
+    """The overrides of the run that another one starts from: its own but for those of `start`, which replace them."""
     start = planned.config["start"]
     replaced = tuple(f"{override.split('=')[0]}{end}" for override in start for end in ("=", "."))
     kept = [override for override in planned.overrides if not override.startswith(replaced)]
-    overrides = [*kept, *start, "start=null"]
-    return plan(compose_unchecked(overrides), overrides)
+    return [*kept, *start, "start=null"]
 
 
 def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
@@ -109,6 +117,7 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
         if record.finished:  # by the one that was waited for
             return record
         environment.use_threads(config["threads"])
+        forget_peak()
         task, model = assemble(planned)  # what cannot be built is refused before anything is recorded
         if start:
             checkpoint.load_weights(start.checkpoint_file, model)
@@ -148,7 +157,7 @@ def assemble(planned: Plan) -> tuple[Any, nn.Module]:
             "longer (position.max_length) or choose a scheme without one"
         )
     if sketch is not None:
-        check_fits(sketch, task, config)
+        check_fits(sketch, task, config, planned.precision)
     model = build(settings.model, **task.model_arguments)
     initialize(model, config["seed"], config["training"]["initial_gain"])
     return task, model
@@ -189,6 +198,7 @@ def summarize(task: Any, model: nn.Module, result: Result, config: dict[str, Any
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "steps": config["training"]["steps"],
         "seconds": round(result.seconds, 3),
+        "peak_bytes": process_peak(),
     }
     if hasattr(model, "initial_state"):
         length = config["task"].get("length", 1024)
