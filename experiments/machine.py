@@ -68,10 +68,7 @@ class Machine(NamedTuple):
         """How long a run takes."""
         work = load.work
         return (
-            self.step * load.steps
-            + self.operation * work.operations
-            + self.flop * work.flops
-            + self.byte * work.bytes
+            self.step * load.steps + self.operation * work.operations + self.flop * work.flops + self.byte * work.bytes
         )
 
 
@@ -104,7 +101,8 @@ def this_machine() -> Machine:
         f"work, which it explains to {off:.0%}"
     )
     at_once = 1 if device == "cuda" else len(os.sched_getaffinity(0))
-    return Machine(*map(float, found), free_bytes(), at_once, source)
+    step, operation, flop, byte = map(float, found)
+    return Machine(step, operation, flop, byte, free_bytes(), at_once, source)
 
 
 Row = tuple[tuple[float, float, float, float], float]  # steps, operations, flops and bytes, and their seconds

@@ -152,7 +152,7 @@ def forget_peak() -> None:
 
 
 def process_peak() -> int:
-    """The most bytes that this process took up at a time: of the GPU's memory, or of the machine's with all there is."""
+    """The most bytes that this process took up at a time: of the GPU's memory, else of the machine's, all told."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     try:

@@ -1,4 +1,4 @@
-"""`make plan`: what every experiment of a scale will cost, before anything runs; `--check` puts finished runs beside."""
+"""`make plan`: what every experiment of a scale will cost before it runs; `--check` puts finished runs beside it."""
 
 import argparse
 import contextlib
@@ -49,13 +49,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scale", default="laptop", help="smoke, laptop, gpu or paper, or several with commas between")
     parser.add_argument("--only", default="", help="experiments to plan, with commas between; all if empty")
     parser.add_argument("--outputs", default="outputs")
-    parser.add_argument("--accelerator", default="", help="a100, b200, h100, h200, l4 or rtx4090; this machine if empty")
+    parser.add_argument(
+        "--accelerator", default="", help="a100, b200, h100, h200, l4 or rtx4090; this machine if empty"
+    )
     parser.add_argument("--check", action="store_true", help="put the plan of finished runs beside what they took")
     options = parser.parse_args(arguments)
     console, errors = Console(), Console(stderr=True)
     try:
         scales = options.scale.split(",")
-        experiments = [chosen(options.only, scale) for scale in scales][0]
+        experiments = [chosen(options.only, scale) for scale in scales].pop()
         machine = accelerator(options.accelerator) if options.accelerator else this_machine()
         for scale in scales:
             rows = [row for experiment in experiments for row in rows_of(experiment, scale, options.outputs)]
@@ -103,9 +105,7 @@ def load_of(planned: Plan) -> Workload:
     final |= {"training": config["training"] | {"steps": search["larger_steps"]}}
     retrained = (2 + search["keep"]) * search["repeats"]  # the best, and two that people made
     larger = [(final | {"model": config["model"] | size}, retrained) for size in search["larger"]]
-    parts = [
-        (load(one, planned.precision), times) for one, times in [(config, search["trials"] + 2), *larger]
-    ]
+    parts = [(load(one, planned.precision), times) for one, times in [(config, search["trials"] + 2), *larger]]
     total = Workload()
     for part, times in parts:
         total = total.and_also(part, times)
@@ -159,7 +159,18 @@ def task_of(settings: str) -> Any:
 
 def table(rows: list[Row], machine: Machine, scale: str) -> Table:
     """A line for every experiment, and their sum. Sizes are those of the largest run."""
-    names = ("experiment", "runs", "finished", "parameters", "trained on", "FLOP", "weights", "optimizer", "step", "state")
+    names = (
+        "experiment",
+        "runs",
+        "finished",
+        "parameters",
+        "trained on",
+        "FLOP",
+        "weights",
+        "optimizer",
+        "step",
+        "state",
+    )
     found = Table(*names, "hours", title=f"plan, scale={scale}: sizes of the largest run, the rest of all runs to go")
     for column in found.columns[1:]:
         column.justify = "right"
@@ -171,9 +182,13 @@ def table(rows: list[Row], machine: Machine, scale: str) -> Table:
         flops = sum(row.load.work.flops for row in to_go)
         hours = sum(machine.seconds(row.load) for row in to_go) / machine.at_once / 3600
         unit = "images" if "ImageClassification" in own[0].planned.config["task"]["_target_"] else "tokens"
-        sizes = [short(max(getattr(load, name) for load in loads), "B") for name in ("weights", "optimizer", "step", "state")]
+        sizes = [
+            short(max(getattr(load, name) for load in loads), "B") for name in ("weights", "optimizer", "step", "state")
+        ]
         largest = max(load.memory for load in loads)
-        fits = "" if largest <= machine.memory else f" does not fit: {short(largest, 'B')} of {short(machine.memory, 'B')}"
+        fits = (
+            "" if largest <= machine.memory else f" does not fit: {short(largest, 'B')} of {short(machine.memory, 'B')}"
+        )
         found.add_row(
             experiment,
             str(len(own)),
@@ -193,7 +208,18 @@ def table(rows: list[Row], machine: Machine, scale: str) -> Table:
 
 def checked(rows: list[Row], machine: Machine, scale: str) -> Table:
     """A line for every experiment with finished runs: what was planned and what it was, of all of them together."""
-    found = Table("experiment", "runs", "planned s", "real s", "ratio", "of single runs", "planned memory", "real memory", "ratio", title=f"plan and fact, scale={scale}")
+    found = Table(
+        "experiment",
+        "runs",
+        "planned s",
+        "real s",
+        "ratio",
+        "of single runs",
+        "planned memory",
+        "real memory",
+        "ratio",
+        title=f"plan and fact, scale={scale}",
+    )
     for column in found.columns[1:]:
         column.justify = "right"
     base = resident()

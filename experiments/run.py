@@ -76,9 +76,7 @@ def plan(composed: DictConfig, overrides: Sequence[str] = ()) -> Plan:
     return plan_of(plain(composed), overrides)
 
 
-def plan_of(
-    config: dict[str, Any], overrides: Sequence[str], source: Callable[[str], Any] = data_source
-) -> Plan:
+def plan_of(config: dict[str, Any], overrides: Sequence[str], source: Callable[[str], Any] = data_source) -> Plan:
     """The same from a configuration that is plain and checked."""
     data = source(yaml.safe_dump(config["data"])) if config["data"] else None
     fingerprint = data.fingerprint if data is not None else "generated"

@@ -22,7 +22,9 @@ from tasks.summarization import Summarization
 BOOK = 95_000  # tokens of a book of PG-19, whose 100 test books hold 6.97 million words
 WORDS = {"chapters": 5_000, "books": 112_000}  # of a BookSum document, on average
 TEST_DOCUMENTS = 1000  # with summaries, at most so many of which are written
-BUILT = 4  # documents with summaries that a task is built with
+TRAINED, BUILT = 16, 4  # documents with summaries that a task is built with: those of a batch, and some to be written
+SUMMARY = 4_000  # letters
+FREQUENT = 200  # words that texts are made of
 TEST_IMAGES, TRAIN_IMAGES = 10_000, 1_000  # the training images are 50,000, and only their number is counted
 LETTERS = list("abcdefghijklmnopqrstuvwxyz")
 CHECKPOINT_VOCABULARY = 50_265  # tokens of BART, which PRIMERA shares
@@ -37,19 +39,25 @@ class StandIn:
         self.classes = 100 if self.name.endswith("100") else 10
 
     @cache  # noqa: B019, of the few that live as long as the program
+    def vocabulary(self) -> list[str]:
+        """More words than any vocabulary here has tokens."""
+        return ["".join(letters) for letters in random_generator(0).choice(LETTERS, (40_000, 6)).tolist()]
+
     def text(self, count: int) -> str:
-        """So many words, drawn among as many others as a vocabulary could be made of."""
-        generator = random_generator(0)
-        words = ["".join(letters) for letters in generator.choice(LETTERS, (40_000, 6)).tolist()]
-        return " ".join(words + [words[index] for index in generator.integers(0, len(words), count - len(words))])
+        """A text of so many words, few of them different, which are quick to encode."""
+        words = self.vocabulary()[:FREQUENT]
+        return " ".join(words * -(-count // FREQUENT))[: 7 * count]
 
     def documents(self, split: str) -> list[Document]:
-        return [Document(f"{split}/{index}", self.text(BOOK)) for index in range(2)]
+        everything = [Document("train/words", " ".join(self.vocabulary()))] if split == "train" else []
+        return [*everything, *(Document(f"{split}/{index}", self.text(BOOK)) for index in range(2))]
 
     def pairs(self, split: str) -> list[Pair]:
-        text = self.text(WORDS.get(self.configuration or "", WORDS["chapters"]) + 40_000)[7 * 40_000 :]
-        first = [Pair("train/words", self.text(40_000), "all words")] if split == "train" else []
-        return [*first, *(Pair(f"{split}/{index}", text, text[:4_000]) for index in range(BUILT))]
+        text = self.text(WORDS.get(self.configuration or "", WORDS["chapters"]))
+        words = " ".join(self.vocabulary())
+        everything = [Pair("train/words", words, text[:SUMMARY])] if split == "train" else []
+        count = TRAINED if split == "train" else BUILT
+        return [*everything, *(Pair(f"{split}/{index}", text, text[:SUMMARY]) for index in range(count))]
 
     def images(self, split: str) -> Images:
         count = TEST_IMAGES if split == "test" else TRAIN_IMAGES
@@ -88,7 +96,11 @@ def fill(task: Any, asked: dict[str, Any]) -> None:
     elif isinstance(task, ContextExtension):
         fill(task.judged_text, asked)
     elif isinstance(task, Summarization):
-        task.test_pairs = task.test_pairs * (min(TEST_DOCUMENTS, asked["evaluation_documents"]) // BUILT)
+        built, readings = len(task.test_pairs), task.readings
+        times = min(TEST_DOCUMENTS, asked["evaluation_documents"]) / built
+        setattr(  # noqa: B010, of this one task
+            task, "readings", lambda model: [one._replace(times=times * one.times) for one in readings(model)]
+        )
 
 
 def zeros(documents: int, length: int) -> TokenStream:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -43,10 +44,9 @@ class Workload(NamedTuple):
 
     def and_also(self, other: "Workload", times: float) -> "Workload":
         """This and so many times the other, one after the other or one layer more."""
-        sums = [
-            own.and_also(more, times) if isinstance(own, Work) else own + times * more for own, more in zip(self, other)
-        ]
-        return Workload(*sums)
+        sums = {name: getattr(self, name) + times * getattr(other, name) for name in self._fields[:-2]}
+        training = self.training.and_also(other.training, times)
+        return Workload(**sums, training=training, evaluation=self.evaluation.and_also(other.evaluation, times))
 
 
 def workload(
@@ -143,7 +143,7 @@ class Reader:
         works = []
         for _ in range(pieces):
             made: list[Any] = []
-            works.append(traced(lambda state=state, made=made: made.extend(self.model(source, state)))[0])
+            works.append(traced(partial(extend, made, self.model, source, state))[0])
             state = made[1]
         return works, traced(lambda: self.model(source[:, :1], state))[0]
 
@@ -154,6 +154,11 @@ class Reader:
         seen = {"encoder_outputs": (made[0],), "attention_mask": made[1].long()}
         writing, _ = traced(lambda: self.model.model(decoder_input_ids=source[:, :1], use_cache=False, **seen))
         return [reading], writing
+
+
+def extend(made: list[Any], call: Callable[..., Any], *arguments: Any) -> None:
+    """Add all that a call returns."""
+    made.extend(call(*arguments))
 
 
 def stream(works: list[Work], pieces: int) -> Work:

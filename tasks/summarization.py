@@ -194,11 +194,11 @@ class Summarization:
 
     def readings(self, model: nn.Module) -> list[Reading]:
         found = []
-        for length in (self.source_length // 2**halving for halving in range(self.halvings + 1)):
-            lengths = sorted(map(len, self.encode_sources(self.test_pairs, length)))
+        lengths = sorted(map(len, self.encode_sources(self.test_pairs, self.source_length)))
+        for longest in (self.source_length // 2**halving for halving in range(self.halvings + 1)):
             for start in range(0, len(lengths), ROWS):
                 group = lengths[start : start + ROWS]
-                found.append(Reading(len(group), padded(group[-1]), written=self.summary_length))
+                found.append(Reading(len(group), padded(min(group[-1], longest)), written=self.summary_length))
         return [reading._replace(times=found.count(reading)) for reading in dict.fromkeys(found)]
 
     def write(self, model: Any, length: int) -> list[str]:

@@ -163,5 +163,5 @@ class Infini(Attention):
 
 
 def exact(x: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Where the memory is not rounded by autocast; there is none on the meta device, where modules are only measured."""
+    """Where autocast rounds no memory; there is none on the meta device, where modules are only measured."""
     return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
