@@ -14,7 +14,7 @@ from experiments.grid import jobs
 from experiments.plan import task_of
 from experiments.run import build, data_source
 from experiments.stand_in import source_of, without_checkpoint
-from experiments.training import parameter_groups, pieces
+from experiments.training import parameter_groups, pieces, size
 from tasks.base import device_of
 from tests.conftest import CACHE
 
@@ -112,3 +112,18 @@ def test_a_step_is_made_at_reduced_width(experiment: str, scale: str, hub: dict[
         assert torch.isfinite(loss)
     optimizer.step()
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters()))
+
+
+def test_a_batch_in_pieces_gives_the_gradient_of_the_whole() -> None:
+    config = plain(compose_unchecked(["experiment=positions", "scale=smoke"]))
+    model = build(OmegaConf.create(config["model"]), vocabulary_size=32)
+    batch = {"tokens": torch.randint(0, 32, (6, 16))}
+    whole = model(batch["tokens"])[0].square().mean()
+    whole.backward()
+    expected = model.embedding.weight.grad.clone()
+    model.zero_grad()
+    parts = pieces(batch, 4)
+    assert [len(part["tokens"]) for part in parts] == [2, 2, 1, 1]
+    for part in parts:
+        (model(part["tokens"])[0].square().mean() * (size(part) / size(batch))).backward()
+    torch.testing.assert_close(model.embedding.weight.grad, expected)
