@@ -3,10 +3,11 @@ ONLY ?=
 OUTPUTS ?= outputs
 WORKERS ?= 0
 N ?= 8
+ACCELERATOR ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup reproduce seeds ledger figures readme dashboards sync dashboard test lint bench clean
+.PHONY: help setup plan reproduce seeds ledger figures readme dashboards sync dashboard test lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +18,9 @@ setup: .venv/installed ## make .venv and install everything, pinned, if that is 
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -e ".[dev]" -c constraints.txt
 	@touch $@
+
+plan: setup ## print what every experiment will cost before it runs (SCALE=, ACCELERATOR=h100|a100|…, this machine if none)
+	$(BIN)/python -m experiments.plan --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --accelerator "$(ACCELERATOR)"
 
 reproduce: setup ## run what the ledger lacks, then show it (SCALE=smoke|laptop|gpu|paper, ONLY=experiment,…)
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --workers $(WORKERS)

@@ -37,7 +37,9 @@ class Training:
 
     initial_gain: what initial weights are multiplied by.
     evaluate_at: steps, besides the last, after which the task's evaluation is run. precision: auto is bf16 where the
-    processor has it and fp32 elsewhere.
+    processor has it and fp32 elsewhere. accumulation: pieces that a batch goes through the model in, one after the
+    other; None for all of it at once. compile: whether the model's code is compiled. A setting that is None is no part
+    of the plain configuration, so that runs from before there was one are still the same runs.
     """
 
     steps: int = MISSING
@@ -49,6 +51,8 @@ class Training:
     evaluate_at: list[int] = field(default_factory=list)
     log_every: int = MISSING
     checkpoint_every: int = MISSING
+    accumulation: int | None = None
+    compile: bool | None = None
 
 
 Strategy = Enum("Strategy", ["random", "exhaustive", "evolutionary", "model_based"])
@@ -293,6 +297,9 @@ def check_value(value: Any, annotation: Any, path: str) -> None:
 def plain(config: DictConfig | ListConfig) -> dict[str, Any]:
     """The configuration as plain containers, all interpolations resolved. Raises ConfigError."""
     try:
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)  # type: ignore[return-value]
+        found: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error
+    if "training" in found:
+        found["training"] = {name: value for name, value in found["training"].items() if value is not None}
+    return found

@@ -1,6 +1,7 @@
 """What a long context costs: time per token, state and peak memory as a stream grows."""
 
 import itertools
+import math
 import time
 from typing import Any
 
@@ -10,9 +11,10 @@ from torch import nn
 from experiments import environment
 from experiments.checkpoint import leaves
 from experiments.measure import peak_bytes
-from tasks.base import Evaluation, Measurement, device_of
+from tasks.base import Evaluation, Measurement, Reading, device_of
 
 VOCABULARY = 1024
+GROWN = 16  # pieces after which a state that grows is taken to have become too slow, when a cost is planned
 
 
 class ContextCost(Measurement):
@@ -63,6 +65,17 @@ class ContextCost(Measurement):
             for name in ("ms_per_token", "ms_per_decoded_token", "state_bytes", "peak_bytes"):
                 metrics[f"{name}/{row['length']}"] = row[name]
         return Evaluation(metrics, {"context_cost": rows})
+
+    def readings(self, model: nn.Module) -> list[Reading]:
+        with torch.no_grad():
+            tokens = torch.zeros(1, self.piece, dtype=torch.long, device=device_of(model))
+            _, before = model(tokens, model(tokens, None)[1])
+            _, after = model(tokens, before)
+        grows = sum(x.numel() for x in leaves(after)) > sum(x.numel() for x in leaves(before))
+        pieces = min(self.lengths[-1] // self.piece, GROWN if grows else math.inf)
+        measured = sum(length <= pieces * self.piece for length in self.lengths)
+        again = Reading(1, self.piece, (self.repeats + 2) * measured, written=4 * self.repeats)
+        return [Reading(1, self.piece, pieces=int(pieces)), again]
 
     def measure(self, model: nn.Module, tokens: torch.Tensor, state: Any, seen: int) -> dict[str, Any]:
         """Reading the piece that makes it `seen` tokens, and decoding one token after them."""

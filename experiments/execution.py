@@ -1,6 +1,6 @@
 """One run: planned, built, trained, evaluated and recorded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from experiments import checkpoint, environment
 from experiments.capacity import check_fits, outline
 from experiments.config import ConfigError, check_types, compose_unchecked, plain
 from experiments.learned import trained_beta
+from experiments.measure import forget_peak, process_peak
 from experiments.records import Record, RecordError, check_same_data, identity, run_id
 from experiments.tracking import Tracker, warm_up
 from experiments.training import Interrupted, Result, parameter_groups, train, unit
@@ -60,9 +61,9 @@ def plan(composed: DictConfig, overrides: Sequence[str] = ()) -> Plan:
     return plan_of(plain(composed), overrides)
 
 
-def plan_of(config: dict[str, Any], overrides: Sequence[str]) -> Plan:
-    """The same from a configuration that is plain and checked."""
-    data = data_source(yaml.safe_dump(config["data"])) if config["data"] else None
+def plan_of(config: dict[str, Any], overrides: Sequence[str], source: Callable[[str], Any] = data_source) -> Plan:
+    """The same from a configuration that is plain and checked; `source` finds its data."""
+    data = source(yaml.safe_dump(config["data"])) if config["data"] else None
     fingerprint = data.fingerprint if data is not None else "generated"
     precision = environment.resolve_precision(config["training"]["precision"])
     determined = identity(config, fingerprint, precision)
@@ -71,12 +72,17 @@ def plan_of(config: dict[str, Any], overrides: Sequence[str]) -> Plan:
 
 
 def plan_start(planned: Plan) -> Plan:
-    """The run that another one starts from: the same overrides but for those of `start`, which replace them."""
+    """The run that another one starts from."""
+    overrides = overrides_of_start(planned)
+    return plan(compose_unchecked(overrides), overrides)
+
+
+def overrides_of_start(planned: Plan) -> list[str]:
+    """The overrides of the run that another one starts from: its own but for those of `start`, which replace them."""
     start = planned.config["start"]
     replaced = tuple(f"{override.split('=')[0]}{end}" for override in start for end in ("=", "."))
     kept = [override for override in planned.overrides if not override.startswith(replaced)]
-    overrides = [*kept, *start, "start=null"]
-    return plan(compose_unchecked(overrides), overrides)
+    return [*kept, *start, "start=null"]
 
 
 def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
@@ -95,6 +101,7 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
         if record.finished:  # by the one that was waited for
             return record
         environment.use_threads(config["threads"])
+        forget_peak()
         task, model = assemble(planned)  # what cannot be built is refused before anything is recorded
         warm_up(config)
         if start:
@@ -135,7 +142,7 @@ def assemble(planned: Plan) -> tuple[Any, nn.Module]:
             "longer (position.max_length) or choose a scheme without one"
         )
     if sketch is not None:
-        check_fits(sketch, task, config)
+        check_fits(sketch, task, config, planned.record.identity["precision"])
     model = build(settings.model, **task.model_arguments)
     initialize(model, config["seed"], config["training"]["initial_gain"])
     return task, model
@@ -178,6 +185,7 @@ def summarize(task: Any, model: nn.Module, result: Result, config: dict[str, Any
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "steps": config["training"]["steps"],
         "seconds": round(result.seconds, 3),
+        "peak_bytes": process_peak(),
     }
     if hasattr(model, "initial_state"):
         length = config["task"].get("length", 1024)

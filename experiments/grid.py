@@ -1,6 +1,7 @@
 """The runs that an experiment consists of: its own sweep, as written in its configuration."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf import OmegaConf
 from experiments.claims import Comparison, claims
 from experiments.compositions import composition
 from experiments.config import ConfigError, compose_unchecked, groups
-from experiments.execution import Plan, plan_of
+from experiments.execution import Plan, data_source, plan_of
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class Job:
         pairs = [f"{name}={level}" for name, level in self.factors]
         return [f"experiment={self.experiment}", f"scale={self.scale}", f"outputs={self.outputs}", *pairs]
 
-    def plan(self) -> Plan:
-        """The run this job is."""
+    def plan(self, source: Callable[[str], Any] = data_source) -> Plan:
+        """The run this job is; `source` finds its data."""
         apart = ("seed=", "outputs=")
         rest = tuple(line for line in self.overrides if not line.startswith(apart))
-        return plan_of(composition(rest, self.seed, self.outputs), self.overrides)
+        return plan_of(composition(rest, self.seed, self.outputs), self.overrides, source)
 
 
 def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0) -> list[Job]:

@@ -105,10 +105,13 @@ def train(
     """
     AcceleratorState._reset_state(True)  # precision may differ between the runs of one process
     accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+    if settings.get("compile"):
+        model.compile()
     model, optimizer = accelerator.prepare(model, optimizer)
     bare = accelerator.unwrap_model(model)
     rates = [group["lr"] for group in optimizer.param_groups]
     steps, evaluate_at = settings["steps"], {*settings["evaluate_at"], settings["steps"]}
+    accumulation = settings.get("accumulation") or 1
 
     state, progress = None, Progress()
     if record.checkpoint_file.exists():
@@ -159,10 +162,16 @@ def train(
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * schedule(step, steps)
             batch = {name: tensor.to(accelerator.device) for name, tensor in share(task.batch(step), accelerator)}
-            with accelerator.autocast():
-                loss, state = task.loss(model, batch, state)
-            state = detach(state)
-            accelerator.backward(loss)
+            loss = torch.zeros((), device=accelerator.device)
+            for piece in pieces(batch, accumulation):
+                with accelerator.autocast():
+                    part, state = task.loss(model, piece, state)
+                if accumulation > 1 and state is not None:
+                    raise ValueError(f"training.accumulation={accumulation} would mix the states that rows carry on")
+                state = detach(state)
+                part = part * (size(piece) / size(batch))
+                accelerator.backward(part)
+                loss += part.detach()
             norm = accelerator.clip_grad_norm_(model.parameters(), settings["clip"])
             optimizer.step()
             optimizer.zero_grad()
@@ -180,6 +189,12 @@ def train(
 def share(batch: dict[str, torch.Tensor], accelerator: Accelerator):
     """This process' rows of the global batch."""
     return ((name, tensor[accelerator.process_index :: accelerator.num_processes]) for name, tensor in batch.items())
+
+
+def pieces(batch: dict[str, torch.Tensor], count: int) -> list[dict[str, torch.Tensor]]:
+    """The rows of a batch in so many pieces, fewer if there are fewer rows."""
+    rows = len(next(iter(batch.values())))
+    return [{name: x[place::count] for name, x in batch.items()} for place in range(min(count, rows))]
 
 
 def size(batch: dict[str, torch.Tensor]) -> int:

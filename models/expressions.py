@@ -162,8 +162,8 @@ def convert(node: ast.expr, text: str) -> Tree:
 
 def check(tree: Tree) -> None:
     """Raise ExpressionError for a function that is not finite, or constant, on [-10, 10] with β = 1."""
-    x = (torch.arange(-1000, 1001) / 100).requires_grad_()
-    value = tree(x, torch.ones(()))
+    x = (torch.arange(-1000, 1001, device="cpu") / 100).requires_grad_()  # also while models are built without weights
+    value = tree(x, torch.ones((), device="cpu"))
     if not value.requires_grad:
         raise ExpressionError(f"'{tree}' is constant: x is not in it")
     (slope,) = torch.autograd.grad(value.sum(), x)

@@ -1,7 +1,7 @@
 """The interface of a task."""
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,21 @@ class Evaluation:
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+class Reading(NamedTuple):
+    """Calls of a model in an evaluation that are all alike, known before they are made: what they will cost.
+
+    `rows` sequences side by side, of `tokens` each, or images where a task is of images: in one piece or, with the
+    state carried along, in `pieces` of so many tokens one after the other; then as many tokens are `written` one by
+    one. All of it `times` over.
+    """
+
+    rows: int
+    tokens: int
+    times: float = 1.0
+    pieces: int = 1
+    written: int = 0
 
 
 class Task(Protocol):
@@ -36,6 +51,9 @@ class Task(Protocol):
     def evaluate(self, model: nn.Module) -> Evaluation:
         """Judge the model on data that it was not trained on."""
 
+    def readings(self, model: nn.Module) -> list[Reading]:
+        """What `evaluate` asks of the model, which may be on the meta device."""
+
 
 class Measurement:
     """A task that trains nothing: its evaluation is all there is to it."""
@@ -47,6 +65,9 @@ class Measurement:
 
     def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
         return torch.zeros(()), None
+
+    def readings(self, model: nn.Module) -> list[Reading]:
+        return []
 
 
 def random_generator(*key: int) -> np.random.Generator:

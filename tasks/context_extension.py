@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.base import Batch, Evaluation
+from tasks.base import Batch, Evaluation, Reading
 from tasks.data.tokens import Corpus
 from tasks.language_modeling import LanguageModeling
 from tasks.passkey import Passkey
@@ -78,6 +78,10 @@ class ContextExtension:
             metrics["digits_beyond"] = fmean(row["digits"] for row in rows[1:])
         metrics |= {f"digits/{row['length']}/start": row["digits"] for row in rows}
         return Evaluation(metrics, text.tables | {"retrieval": rows})
+
+    def readings(self, model: nn.Module) -> list[Reading]:
+        prompts = [call for length in self.lengths for call in self.passkey.answering(length, "start")]
+        return self.judged_text.readings(model) + prompts
 
     @property
     def lengths(self) -> list[int]:

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.base import Batch, Evaluation, device_of, random_generator
+from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.data.images import Images
+
+AT_ONCE = 512  # images of a batch in evaluation
 
 
 class ImageSource(Protocol):
@@ -92,10 +94,13 @@ class ImageClassification:
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> Evaluation:
         losses, right = 0.0, 0
-        for start in range(0, len(self.test.labels), 512):
-            images = self.normalize(self.test.pixels[start : start + 512]).to(device_of(model))
-            labels = torch.from_numpy(self.test.labels[start : start + 512]).to(device_of(model))
+        for start in range(0, len(self.test.labels), AT_ONCE):
+            images = self.normalize(self.test.pixels[start : start + AT_ONCE]).to(device_of(model))
+            labels = torch.from_numpy(self.test.labels[start : start + AT_ONCE]).to(device_of(model))
             logits = model(images).float()
             losses += float(F.cross_entropy(logits, labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
         return Evaluation({"accuracy": 100 * right / len(self.test.labels), "loss": losses / len(self.test.labels)})
+
+    def readings(self, model: nn.Module) -> list[Reading]:
+        return [Reading(AT_ONCE, 1, len(self.test.labels) / AT_ONCE)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.base import Batch, Evaluation, device_of, random_generator
+from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.data.source import DataError
 from tasks.data.tokens import Corpus, TokenizedCorpus
 from tasks.scoring import IGNORED
@@ -83,3 +83,6 @@ class MaskedLanguageModeling:
         loss = nats / count
         metrics = {"masked/loss": loss, "masked/perplexity": math.exp(loss), "masked/accuracy": right / count}
         return Evaluation(metrics)
+
+    def readings(self, model: nn.Module) -> list[Reading]:
+        return [Reading(self.batch_size, self.length, len(self.test) / self.batch_size)]

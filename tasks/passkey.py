@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
-from tasks.base import Batch, Evaluation, device_of, random_generator
+from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.passkey_prompt import ANSWERED, DIGITS, HELD_OUT, KEYS, WORDINGS, Prompts, words
 
 __all__ = ["ANSWERED", "DIGITS", "Passkey", "words"]
@@ -153,10 +153,7 @@ class Passkey(Prompts):
         return torch.cat(logits, dim=1)
 
     def evaluate(self, model: nn.Module) -> Evaluation:
-        lengths = self.evaluation_lengths
-        short = [length for length in lengths if length <= (self.control_length or 0)]
-        if self.control_length is not None and self.grows(model):
-            lengths = short
+        lengths, short = self.asked(model)
         rows = self.rows(model, lengths, "on")
         with gates_shut(model) as any_gate:
             off = self.rows(model, short if any_gate else [], "off")
@@ -175,6 +172,35 @@ class Passkey(Prompts):
             for score in SCORES if chosen else ():
                 metrics[f"{name}/{score}"] = float(np.mean([row[score] for row in chosen]))
         return Evaluation(metrics, {"retrieval": rows + off})
+
+    def asked(self, model: nn.Module) -> tuple[list[int], list[int]]:
+        """The prompt lengths that a model is asked for, and those of them up to the control length."""
+        lengths = self.evaluation_lengths
+        short = [length for length in lengths if length <= (self.control_length or 0)]
+        return (short if self.control_length is not None and self.grows(model) else lengths), short
+
+    def readings(self, model: nn.Module) -> list[Reading]:
+        lengths, short = self.asked(model)
+        again = short if any(name.endswith(".gate") for name, _ in model.named_parameters()) else []
+        return [call for length in [*lengths, *again] for depth in DEPTHS for call in self.answering(length, depth)]
+
+    def answering(self, length: int, depth: str) -> list[Reading]:
+        """What `retrieve` asks of a model: a beginning that all prompts share is read once."""
+        count, rows = self.side_by_side(length)
+        before = len(self.introduction) + self.place(length - ANSWERED, depth) if min(count, rows) > 1 else 0
+        shared, batches = before // READ_AT_ONCE, -(-count // rows)
+        together = [Reading(1, READ_AT_ONCE, batches, shared)] if shared else []
+        rest = length - shared * READ_AT_ONCE
+        piece = min(rest, READ_AT_ONCE)
+        return [*together, Reading(min(rows, count), piece, batches, -(-rest // piece), DIGITS)]
+
+    def side_by_side(self, length: int) -> tuple[int, int]:
+        """How many prompts of a length are asked for, and how many of them in one batch."""
+        count, held = self.prompts, length
+        if self.evaluation_tokens is not None:
+            count = max(1, min(count, self.evaluation_tokens // length))
+            held = min(length, READ_AT_ONCE)
+        return count, max(1, 4 * self.tokens_per_batch // held)
 
     def rows(self, model: nn.Module, lengths: list[int], memory: str) -> list[dict[str, Any]]:
         """What is retrieved at these lengths, at every depth."""
@@ -198,11 +224,7 @@ class Passkey(Prompts):
     @torch.no_grad()
     def retrieve(self, model: Any, length: int, depth: str) -> dict[str, Any]:
         """The share of digits and of whole keys named right, over prompts with keys that were never trained on."""
-        count, held = self.prompts, length
-        if self.evaluation_tokens is not None:
-            count = max(1, min(count, self.evaluation_tokens // length))
-            held = min(length, READ_AT_ONCE)
-        rows = max(1, 4 * self.tokens_per_batch // held)
+        count, rows = self.side_by_side(length)
         generator = random_generator(self.seed, length - ANSWERED, DEPTHS.index(depth))
         keys = generator.choice(KEYS[HELD_OUT], count, replace=False)
         answers = np.stack([self.encode(str(key)) for key in keys])

@@ -1,12 +1,13 @@
 """Perplexity of whole long documents: by windows, and as a stream whose state is carried from piece to piece."""
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from tasks.base import Evaluation, device_of
+from tasks.base import Evaluation, Reading, device_of
 from tasks.data.tokens import Corpus, TokenStream
 from tasks.language_modeling import LanguageModeling
 from tasks.scoring import IGNORED, Scored, documents_of, joined, nats
@@ -52,6 +53,15 @@ class Perplexity(LanguageModeling):
         except ValueError:  # a position that the model's scheme does not have
             result.metrics["refused/streaming"] = 1.0
         return result
+
+    def readings(self, model: nn.Module) -> list[Reading]:
+        lengths = sorted(map(len, documents_of(self.test)))
+        rows = max(1, self.tokens_per_batch // self.window)
+        longest = lengths[rows - 1 :: rows] + lengths[len(lengths) // rows * rows :][-1:]  # of each batch
+        pieces = [-(-(length - 1) // self.window) for length in longest]
+        refused = (getattr(model, "limit", None) or math.inf) < lengths[-1]
+        streams = [Reading(rows, self.window, pieces=count) for count in pieces]
+        return super().readings(model) + ([] if refused else streams)
 
     def report(self, result: Evaluation, name: str, scored: Scored, window: int, stride: int, place: str = "") -> None:
         super().report(result, name, scored, window, stride, place)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.base import Evaluation, device_of
+from tasks.base import Evaluation, Reading, device_of
 from tasks.data.source import DataError
 from tasks.data.tokens import TokenStream
 
@@ -94,6 +94,17 @@ class Scoring(ABC):
             if multiple > 1:
                 result.metrics[f"refused/{multiple}x"] = float(bool(refused))
         return result
+
+    def readings(self, model: nn.Module) -> list[Reading]:
+        tokens = min(self.evaluation_tokens, len(self.test.tokens) - len(self.test.starts))
+        limit = getattr(model, "limit", None) or math.inf
+        windows = [(multiple * self.window, multiple * self.stride) for multiple in self.multiples]
+        return [
+            Reading(rows := max(1, self.tokens_per_batch // window), window, tokens / scored / rows)
+            for window, stride in windows
+            for scored in (window, stride)
+            if window <= limit
+        ]
 
     def evaluate_with(self, model: nn.Module, multiple: int, result: Evaluation) -> None:
         """Add what both protocols find with `multiple` times the window."""

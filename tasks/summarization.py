@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.base import Batch, Evaluation, device_of, random_generator
+from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.data.pairs import Pair
 from tasks.data.source import DataError
 from tasks.data.text import Document
@@ -191,6 +191,15 @@ class Summarization:
             for document, reference, text in list(zip(documents, references, written))[:SAMPLES]
         ]
         return Evaluation(metrics, {"samples": samples, "by_length": by_length})
+
+    def readings(self, model: nn.Module) -> list[Reading]:
+        found = []
+        lengths = sorted(map(len, self.encode_sources(self.test_pairs, self.source_length)))
+        for longest in (self.source_length // 2**halving for halving in range(self.halvings + 1)):
+            for start in range(0, len(lengths), ROWS):
+                group = lengths[start : start + ROWS]
+                found.append(Reading(len(group), padded(min(group[-1], longest)), written=self.summary_length))
+        return [reading._replace(times=found.count(reading)) for reading in dict.fromkeys(found)]
 
     def write(self, model: Any, length: int) -> list[str]:
         """The model's summaries of the test documents from their first `length` tokens."""

@@ -4,9 +4,10 @@ import inspect
 
 import hydra
 import pytest
+from omegaconf import OmegaConf
 
 from experiments.claims import claims
-from experiments.config import ConfigError, compose, groups, plain
+from experiments.config import ConfigError, compose, groups, plain, register
 from experiments.execution import plan
 from experiments.grid import jobs
 
@@ -47,9 +48,10 @@ def test_a_target_outside_of_our_packages_is_refused(target: str) -> None:
         compose([f"activation._target_={target}"])
 
 
-def test_a_scale_that_an_experiment_has_no_plan_for_is_refused() -> None:
+def test_a_scale_that_a_setting_has_no_value_for_is_refused() -> None:
+    register()
     with pytest.raises(ConfigError, match="scale=paper is not planned here; choose one of smoke, laptop"):
-        plain(compose(["experiment=passkey", "scale=paper"]))
+        plain(OmegaConf.create({"scale": "paper", "steps": "${at_scale:{smoke: 8, laptop: 600}}"}))
 
 
 @pytest.mark.parametrize("group", PARTS)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class Infini(Attention):
         def grown(now: Tensor, old: Tensor, new: Tensor) -> Tensor:
             return now + torch.tensordot(times[:, None].to(now.dtype), new - old, dims=1)
 
-        with torch.autocast(times.device.type, enabled=False):
+        with exact(times):
             memory = grown(state.memory, before.memory, after.memory)
             return state._replace(
                 memory=memory, normalizer=grown(state.normalizer, before.normalizer, after.normalizer)
@@ -115,8 +115,7 @@ class Infini(Attention):
         erased = (share.transpose(-1, -2) @ share).to(wide)  # G
         kept = torch.eye(self.head_width, dtype=wide, device=key.device) - erased
         memories = [state.memory.flatten(0, 1)]
-        # No autocast on the meta device, where modules are only measured; elsewhere the memory must not be rounded.
-        with contextlib.nullcontext() if key.is_meta else torch.autocast(key.device.type, enabled=False):
+        with exact(key):
             for index, pair in enumerate(zip(additions.flatten(0, 1).unbind(1), kept.flatten(0, 1).unbind(1))):
                 memory = torch.baddbmm(pair[0], pair[1], memories[-1])
                 memories.append(memory.detach() if self.cut_after(index) else memory)
@@ -161,3 +160,8 @@ class Infini(Attention):
     def split(self, x: Tensor) -> Tensor:
         """(B, H, n · S, d) as (B, H, n, S, d)."""
         return x.reshape(*x.shape[:2], x.shape[2] // self.segment_length, self.segment_length, x.shape[-1])
+
+
+def exact(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Where autocast rounds no memory; there is none on the meta device, where modules are only measured."""
+    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

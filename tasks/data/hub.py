@@ -62,7 +62,7 @@ class HubDataset:
     @property
     def fingerprint(self) -> str:
         if not self.path:
-            return fingerprint([self.identifier, self.configuration or "", self.revision or ""])
+            return fingerprint_of(self.identifier, self.configuration, self.revision)
         return fingerprint(file.read_bytes() for split in SPLITS for file in self.files.get(split, []))
 
     def rows(self, split: str) -> Any:
@@ -94,3 +94,8 @@ class HubDataset:
         """Raise DataError at once if a file lacks a column, before anything is built on it."""
         if self.path:
             self.rows("train")
+
+
+def fingerprint_of(identifier: str, configuration: str | None, revision: str | None) -> str:
+    """The fingerprint of a data set on the hub, whose contents a revision stands for."""
+    return fingerprint([identifier, configuration or "", revision or ""])

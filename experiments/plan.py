@@ -1,0 +1,271 @@
+"""`make plan`: what every experiment of a scale will cost before it runs; `--check` puts finished runs beside it."""
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import yaml
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from experiments.compositions import composition
+from experiments.config import CONF, ConfigError, groups, nearest
+from experiments.execution import USER_ERRORS, Plan, build, overrides_of_start, plan_of
+from experiments.grid import jobs
+from experiments.machine import Machine, accelerator, resident, this_machine
+from experiments.measure import Work
+from experiments.run import fail
+from experiments.source_code import fingerprint_of, modules_under
+from experiments.stand_in import StandIn, fill, source_of, without_checkpoint
+from experiments.workload import Workload, workload
+from tasks.data.source import fingerprint, write_atomically
+
+UNITS = {1e18: "E", 1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k"}
+FILE = CONF.parent / "outputs" / "cache" / "workloads.json"
+ACTIVATION = OmegaConf.to_container(OmegaConf.load(CONF / "activation" / "silu.yaml"))
+
+
+class Row(NamedTuple):
+    """A run that is planned, what it asks for, and whether it is finished."""
+
+    experiment: str
+    planned: Plan
+    load: Workload
+
+    @property
+    def finished(self) -> bool:
+        return self.planned.record.finished
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the plan; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.plan", description=__doc__)
+    parser.add_argument("--scale", default="laptop", help="smoke, laptop, gpu or paper, or several with commas between")
+    parser.add_argument("--only", default="", help="experiments to plan, with commas between; all if empty")
+    parser.add_argument("--outputs", default="outputs")
+    parser.add_argument(
+        "--accelerator", default="", help="a100, b200, h100, h200, l4 or rtx4090; this machine if empty"
+    )
+    parser.add_argument("--check", action="store_true", help="put the plan of finished runs beside what they took")
+    options = parser.parse_args(arguments)
+    console, errors = Console(), Console(stderr=True)
+    try:
+        scales = options.scale.split(",")
+        experiments = [chosen(options.only, scale) for scale in scales].pop()
+        machine = accelerator(options.accelerator) if options.accelerator else this_machine()
+        for scale in scales:
+            rows = [row for experiment in experiments for row in rows_of(experiment, scale, options.outputs)]
+            keep()
+            console.print(checked(rows, machine, scale) if options.check else table(rows, machine, scale))
+    except USER_ERRORS as error:
+        fail(errors, error)
+        return 1
+    console.print(machine.source, soft_wrap=True, highlight=False)
+    return 0
+
+
+def chosen(only: str, scale: str) -> list[str]:
+    """The experiments named by `only`, all if it is empty. Raises ConfigError for a name or scale that is not known."""
+    if scale not in groups()["scale"]:
+        raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
+    known = groups()["experiment"]
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"only={name}: no such experiment; {nearest(name, known)}")
+    return names or known
+
+
+def rows_of(experiment: str, scale: str, outputs: str) -> list[Row]:
+    """The runs of an experiment, and those that they start from, each once."""
+    planned = [job.plan(source_of) for job in jobs(experiment, scale, outputs)]
+    starts = {tuple(overrides_of_start(one)): one.config["seed"] for one in planned if one.config["start"]}
+    planned += [start_of(overrides, seed, outputs) for overrides, seed in starts.items()]
+    return [Row(experiment, one, load_of(one)) for one in planned]
+
+
+def start_of(overrides: tuple[str, ...], seed: int, outputs: str) -> Plan:
+    """The run that others start from."""
+    apart = tuple(line for line in overrides if not line.startswith(("seed=", "outputs=")))
+    return plan_of(composition(apart, seed, outputs), overrides, source_of)
+
+
+def load_of(planned: Plan) -> Workload:
+    """What a run asks for, and all that a search trains in it."""
+    config, search = without_checkpoint(planned.config), planned.config["search"]
+    if search is None:
+        return load(config, planned.record.identity["precision"])
+    final = config | {"task": config["task"] | {"held_out": 0.0}}
+    final |= {"training": config["training"] | {"steps": search["larger_steps"]}}
+    retrained = (2 + search["keep"]) * search["repeats"]  # the best, and two that people made
+    larger = [(final | {"model": config["model"] | size}, retrained) for size in search["larger"]]
+    parts = [
+        (load(one, planned.record.identity["precision"]), times)
+        for one, times in [(config, search["trials"] + 2), *larger]
+    ]
+    total = Workload()
+    for part, times in parts:
+        total = total.and_also(part, times)
+    return total._replace(**{name: max(getattr(part, name) for part, _ in parts) for name in Workload._fields[:5]})
+
+
+@cache
+def kept() -> dict[str, Workload]:
+    """What runs ask for, by their settings, as far as the code as it is has found it out before."""
+    try:
+        found = json.loads(FILE.read_text())
+    except (OSError, ValueError):
+        return {}
+    own = found["loads"] if found["code"] == code() else {}
+    return {key: Workload(*values[:-2], *(Work(*work) for work in values[-2:])) for key, values in own.items()}
+
+
+def code() -> str:
+    """The fingerprint of all code that a workload depends on."""
+    return fingerprint_of(frozenset(["experiments.plan", *modules_under("tasks")]))
+
+
+def keep() -> None:
+    """Write down what is known."""
+    with contextlib.suppress(OSError):  # where nothing can be kept, everything is found out again
+        write_atomically(FILE, json.dumps({"code": code(), "loads": kept()}).encode())
+
+
+def load(config: dict[str, Any], precision: str) -> Workload:
+    """What a run of this configuration asks for. One activation stands for all, as one seed does."""
+    model = config["model"] | ({"activation": ACTIVATION} if "activation" in config["model"] else {})
+    asked = {name: config["training"].get(name) for name in ("steps", "evaluate_at", "accumulation")}
+    settings = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
+    key = fingerprint([yaml.safe_dump([model, config["data"], settings, asked, precision])])
+    known = kept()
+    if key not in known:
+        task = task_of(yaml.safe_dump([config["data"], settings]))
+
+        def make(settings: dict[str, Any]) -> nn.Module:
+            return build(OmegaConf.create(settings), **task.model_arguments)
+
+        known[key] = workload({"model": model, "training": asked}, precision, task, make)
+    return known[key]
+
+
+@cache
+def task_of(settings: str) -> Any:
+    """The task with its data, or with as much of it as a stand-in has."""
+    data, own = yaml.safe_load(settings)
+    source = source_of(yaml.safe_dump(data)) if data else None
+    task = build(OmegaConf.create(own), **({} if source is None else {"data": source}))
+    if isinstance(source, StandIn):
+        fill(task, own)
+    return task
+
+
+def table(rows: list[Row], machine: Machine, scale: str) -> Table:
+    """A line for every experiment, and their sum. Sizes are those of the largest run."""
+    names = (
+        "experiment",
+        "runs",
+        "finished",
+        "parameters",
+        "trained on",
+        "FLOP",
+        "weights",
+        "optimizer",
+        "step",
+        "state",
+    )
+    found = Table(*names, "hours", title=f"plan, scale={scale}: sizes of the largest run, the rest of all runs to go")
+    for column in found.columns[1:]:
+        column.justify = "right"
+    total = [0, 0, 0.0, 0.0]
+    for experiment in dict.fromkeys(row.experiment for row in rows):
+        own = [row for row in rows if row.experiment == experiment]
+        to_go = [row for row in own if not row.finished]
+        loads = [row.load for row in own]
+        flops = sum(row.load.work.flops for row in to_go)
+        hours = sum(machine.seconds(row.load) for row in to_go) / machine.at_once / 3600
+        unit = "images" if "ImageClassification" in own[0].planned.config["task"]["_target_"] else "tokens"
+        sizes = [
+            short(max(getattr(load, name) for load in loads), "B") for name in ("weights", "optimizer", "step", "state")
+        ]
+        largest = max(load.memory for load in loads)
+        fits = (
+            "" if largest <= machine.memory else f" does not fit: {short(largest, 'B')} of {short(machine.memory, 'B')}"
+        )
+        found.add_row(
+            experiment,
+            str(len(own)),
+            str(len(own) - len(to_go)),
+            short(max(load.parameters for load in loads)),
+            f"{short(sum(row.load.seen for row in to_go))} {unit}",
+            short(flops),
+            *sizes,
+            f"{hours:,.2f}{fits}" if any(load.work.operations for load in loads) else "measured",
+        )
+        total = [a + b for a, b in zip(total, (len(own), len(own) - len(to_go), flops, hours))]
+    found.add_section()
+    runs, finished, flops, hours = total
+    found.add_row("sum", str(runs), str(finished), "", "", short(flops), "", "", "", "", f"{hours:,.2f}")
+    return found
+
+
+def checked(rows: list[Row], machine: Machine, scale: str) -> Table:
+    """A line for every experiment with finished runs: what was planned and what it was, of all of them together."""
+    found = Table(
+        "experiment",
+        "runs",
+        "planned s",
+        "real s",
+        "ratio",
+        "of single runs",
+        "planned memory",
+        "real memory",
+        "ratio",
+        title=f"plan and fact, scale={scale}",
+    )
+    for column in found.columns[1:]:
+        column.justify = "right"
+    base = resident()
+    for experiment in dict.fromkeys(row.experiment for row in rows):
+        done = [row for row in rows if row.experiment == experiment and row.finished and row.load.work.operations]
+        if not done:
+            continue
+        pairs = [(machine.seconds(row.load), row.planned.record.summary["seconds"]) for row in done]
+        planned, real = (sum(values) for values in zip(*pairs))
+        ratios = sorted(one / other for one, other in pairs if other)
+        memory = [
+            (base + row.load.memory, row.planned.record.summary["peak_bytes"])
+            for row in done
+            if "peak_bytes" in row.planned.record.summary
+        ]
+        asked, taken = (statistics.fmean(values) for values in zip(*memory)) if memory else (0.0, 0.0)
+        found.add_row(
+            experiment,
+            str(len(done)),
+            f"{planned:,.0f}",
+            f"{real:,.0f}",
+            f"{planned / real:.2f}",
+            f"{ratios[0]:.2f} to {ratios[-1]:.2f}",
+            short(asked, "B") if memory else "",
+            short(taken, "B") if memory else "",
+            f"{asked / taken:.2f}" if memory else "",
+        )
+    return found
+
+
+def short(number: float, unit: str = "") -> str:
+    """A number with three digits and a prefix: 1.24 G."""
+    for size, prefix in UNITS.items():
+        if number >= size:
+            return f"{number / size:.3g} {prefix}{unit}"
+    return f"{number:.3g} {unit}".strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

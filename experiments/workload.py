@@ -1,0 +1,180 @@
+"""What a run asks of a machine, found out on the meta device, where nothing is computed and nothing is allocated."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from experiments.capacity import MOMENTS, first_piece, in_precision, step_of
+from experiments.measure import Work, traced
+from models.state import leaves
+from tasks.base import Batch, Reading, device_of
+
+SAMPLED = 6  # steps of a training that stand for all of them
+DEPTHS = ("layers", "encoder_layers", "decoder_layers")  # settings of models whose layers are all alike, but for one
+PIECES = 3  # of a stream that are looked at
+PASSES = 10  # over the weights in a step: norm and clipping of the gradient 3, the optimizer 7
+
+
+class Workload(NamedTuple):
+    """Of one run: trained parameters; bytes of weights, of the optimizer, of the most that a step makes and of the
+    state that it hands on; tokens or images trained on; steps; and the work of training and of all evaluations."""
+
+    parameters: float = 0
+    weights: float = 0
+    optimizer: float = 0
+    step: float = 0
+    state: float = 0
+    seen: float = 0
+    steps: float = 0
+    training: Work = Work()
+    evaluation: Work = Work()
+
+    @property
+    def memory(self) -> float:
+        """Bytes at the most crowded moment of a step; what it hands on is among what it makes."""
+        return self.weights + self.optimizer + self.step
+
+    @property
+    def work(self) -> Work:
+        return self.training.and_also(self.evaluation)
+
+    def and_also(self, other: "Workload", times: float) -> "Workload":
+        """This and so many times the other, one after the other or one layer more."""
+        sums = {name: getattr(self, name) + times * getattr(other, name) for name in self._fields[:-2]}
+        training = self.training.and_also(other.training, times)
+        return Workload(**sums, training=training, evaluation=self.evaluation.and_also(other.evaluation, times))
+
+
+def workload(
+    config: dict[str, Any], precision: str, task: Any, build: Callable[[dict[str, Any]], nn.Module]
+) -> Workload:
+    """What a run of this configuration asks for; `build` makes a model from its settings.
+
+    A model of many layers is looked at with one and with two of them: all others are like the second.
+    """
+    batches = sampled(task, config["training"]["steps"])
+    found = Workload()
+    for settings, factor in depths(config["model"]):
+        with torch.device("meta"):
+            model = build(settings)
+        found = found.and_also(of_model(model, task, config["training"], batches), factor)
+    return found._replace(step=in_precision(found.step, found.weights, precision))
+
+
+def depths(settings: dict[str, Any]) -> list[tuple[dict[str, Any], int]]:
+    """The model with one layer and with two, and how often each is to be counted for it to come to all layers."""
+    layers = settings.get("layers", settings.get("encoder_layers", 0))
+    if layers < 3:
+        return [(settings, 1)]
+    one, two = (deepcopy(settings) | {name: n for name in DEPTHS if name in settings} for n in (1, 2))
+    return [(one, 2 - layers), (two, layers - 1)]
+
+
+def sampled(task: Any, steps: int) -> list[Batch]:
+    """The batches of a few steps, evenly over the training."""
+    count = min(SAMPLED, steps)
+    return [task.batch(int((index + 0.5) * steps / count)) for index in range(count)]
+
+
+def of_model(model: nn.Module, task: Any, training: dict[str, Any], batches: list[Batch]) -> Workload:
+    """What training and evaluating one model asks for."""
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    steps, accumulation = training["steps"], training.get("accumulation") or 1
+    known: dict[Any, tuple[Work, int]] = {}
+    work, peak, seen, state = Work(), 0, 0.0, 0
+    for batch in batches if weights else ():
+        first = next(iter(batch.values()))
+        pieces = min(accumulation, len(first))
+        kind = tuple(tuple(tensor.shape) for tensor in batch.values())
+        if kind not in known:
+            known[kind] = traced(step_of(model, task, first_piece(batch, pieces)))
+        work = work.and_also(known[kind][0], pieces * steps / len(batches))
+        peak = max(peak, known[kind][1])
+        seen += (first.numel() if first.ndim == 2 else len(first)) * steps / len(batches)
+    if batches and hasattr(model, "initial_state"):
+        first = next(iter(batches[-1].values()))
+        source = torch.zeros(1, first.shape[1], dtype=torch.long, device=device_of(model))
+        carried: list[Any] = []
+        with torch.no_grad():
+            traced(lambda: carried.extend(model(source)))
+        state = -(-len(first) // accumulation) * sum(x.numel() * x.element_size() for x in leaves(carried[1]))
+    work = work.and_also(Work(1, 0, PASSES * weights), steps)
+    model.train(False)
+    times = len({*training["evaluate_at"], steps})
+    evaluation = Work()
+    with torch.no_grad():
+        reader = Reader(model, batches)
+        for reading in task.readings(model):
+            evaluation = evaluation.and_also(reader.work(reading), times * reading.times)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Workload(parameters, weights, MOMENTS * weights, peak, state, seen, steps, work, evaluation)
+
+
+class Reader:
+    """A model on the meta device that reads; what was read once is known."""
+
+    def __init__(self, model: Any, batches: list[Batch]):
+        self.model, self.batches = model, batches
+        self.known: dict[tuple[int, int], tuple[list[Work], Work]] = {}
+
+    def work(self, reading: Reading) -> Work:
+        """The work of a reading, once."""
+        kind = (reading.rows, reading.tokens)
+        pieces, written = self.known.get(kind, ([], Work()))
+        if len(pieces) < min(reading.pieces, PIECES):
+            pieces, written = self.known[kind] = self.read(*kind, min(reading.pieces, PIECES))
+        return stream(pieces[: reading.pieces], reading.pieces).and_also(written, reading.written)
+
+    def read(self, rows: int, tokens: int, pieces: int) -> tuple[list[Work], Work]:
+        """The work of reading the first pieces, each of them, and of writing one token afterwards."""
+        device = device_of(self.model)
+        if self.batches and "images" in self.batches[0]:
+            images = torch.zeros(rows, *self.batches[0]["images"].shape[1:], device=device)
+            return [traced(lambda: self.model(images))[0]], Work()
+        source = torch.zeros(rows, tokens, dtype=torch.long, device=device)
+        if hasattr(self.model, "encode"):
+            return self.encode(source)
+        source = self.model.beginning(source) if hasattr(self.model, "beginning") else source
+        state: Any = None
+        works = []
+        for _ in range(pieces):
+            made: list[Any] = []
+            works.append(traced(partial(extend, made, self.model, source, state))[0])
+            state = made[1]
+        return works, traced(lambda: self.model(source[:, :1], state))[0]
+
+    def encode(self, source: torch.Tensor) -> tuple[list[Work], Work]:
+        """The same of an encoder-decoder, which reads in one piece."""
+        made: list[Any] = []
+        reading, _ = traced(lambda: made.extend(self.model.read(source)))
+        seen = {"encoder_outputs": (made[0],), "attention_mask": made[1].long()}
+        writing, _ = traced(lambda: self.model.model(decoder_input_ids=source[:, :1], use_cache=False, **seen))
+        return [reading], writing
+
+
+def extend(made: list[Any], call: Callable[..., Any], *arguments: Any) -> None:
+    """Add all that a call returns."""
+    made.extend(call(*arguments))
+
+
+def stream(works: list[Work], pieces: int) -> Work:
+    """The work of reading so many pieces from that of the first three, or of all if there are fewer.
+
+    Where the third asks for more products than the second, as with a state that grows, each one after it asks for as
+    much more again.
+    """
+    total = Work()
+    for work in works:
+        total = total.and_also(work)
+    if pieces > 3:
+        second, third = works[1:]
+        growth = Work(0, third.flops - second.flops, third.bytes - second.bytes)
+        later = pieces - 3
+        total = total.and_also(third, later)
+        if growth.flops > 0:
+            total = total.and_also(growth, later * (later + 1) / 2)
+    return total

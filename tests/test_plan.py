@@ -1,0 +1,191 @@
+"""What a plan says is what a hand would say, and what a run then takes."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.compositions import composition
+from experiments.config import ConfigError
+from experiments.execution import build
+from experiments.machine import ACCELERATORS, Machine, accelerator
+from experiments.measure import Work, process_peak, traced
+from experiments.plan import Row, checked, table
+from experiments.workload import Reader, Workload, depths, stream, workload
+from tasks.base import Reading
+from tests.conftest import Program
+
+PLAN = "experiments.plan"
+FLAT = Machine(0.0, 0.0, 1e-9, 0.0, 1e12, 2, "flat")
+
+
+class Tokens:
+    """A task of random tokens (2, 32), read once in evaluation."""
+
+    model_arguments = {"vocabulary_size": 64}  # noqa: RUF012
+
+    def batch(self, step: int) -> dict[str, torch.Tensor]:
+        return {"tokens": torch.zeros(2, 32, dtype=torch.long), "targets": torch.zeros(2, 32, dtype=torch.long)}
+
+    def loss(self, model, batch, state):
+        return F.cross_entropy(model(batch["tokens"])[0].flatten(0, 1), batch["targets"].flatten()), None
+
+    def readings(self, model) -> list[Reading]:
+        return [Reading(2, 32, times=3)]
+
+
+def decoder(layers: int) -> dict:
+    config = composition(("experiment=positions", "scale=smoke", "position=none"), 0, "")
+    return {
+        "model": config["model"] | {"layers": layers},
+        "training": {"steps": 5, "evaluate_at": [0], "accumulation": None},
+    }
+
+
+def planned(config: dict, precision: str = "fp32") -> Workload:
+    return workload(config, precision, Tokens(), lambda model: build(model, **Tokens.model_arguments))
+
+
+def test_the_products_of_a_decoder_are_those_of_the_formula() -> None:
+    """Of 2 × 32 tokens at width 32 and 4 layers: 12 w² a token and layer, 2 T w for attention, and the vocabulary."""
+    tokens, length, width, layers, vocabulary = 64, 32, 32, 4, 64
+    forward = 2 * tokens * (layers * (12 * width**2 + 2 * length * width) + vocabulary * width)
+    found = planned(decoder(layers))
+    assert found.training.flops == pytest.approx(5 * 3 * forward)
+    assert found.evaluation.flops == pytest.approx(2 * 3 * forward)
+    assert found.seen == 5 * tokens and found.steps == 5
+
+
+@pytest.mark.parametrize("attention", ["full", "infini_delta", "transformer_xl", "linear"])
+def test_the_products_are_those_that_torch_counts(attention: str) -> None:
+    config = composition(("experiment=memory_lm", "scale=smoke", f"attention={attention}"), 0, "")
+    with torch.device("meta"):
+        model = build(config["model"], vocabulary_size=64)
+        tokens = torch.zeros(2, 128, dtype=torch.long)
+
+    def step() -> None:
+        model(tokens)[0].sum().backward()
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    assert traced(step)[0].flops == counter.get_total_flops() > 0
+
+
+def test_many_layers_are_as_one_and_two_say() -> None:
+    config = decoder(5)
+    with torch.device("meta"):
+        model = build(config["model"], vocabulary_size=64)
+    found = planned(config)
+    assert len(depths(config["model"])) == 2
+    assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert found.weights == 4 * found.parameters and found.optimizer == 2 * found.weights
+
+
+def test_memory_is_that_of_a_real_step() -> None:
+    config, task = decoder(2), Tokens()
+    model = build(config["model"], **task.model_arguments)
+
+    def step() -> None:
+        task.loss(model, task.batch(0), None)[0].backward()
+        model.zero_grad()
+
+    _, real = traced(step)
+    assert planned(config).step == pytest.approx(real, rel=0.1)
+    assert planned(config, "bf16").step < planned(config).step
+    halved = decoder(2) | {"training": config["training"] | {"accumulation": 2}}
+    assert planned(halved).step < 0.8 * planned(config).step
+    assert planned(halved).training.flops == pytest.approx(planned(config).training.flops)
+
+
+def test_a_long_text_is_as_many_pieces_as_it_has() -> None:
+    """A state that grows makes every piece dearer than the last by the same; one that does not, none."""
+    pieces = [Work(1, 10.0 + 5 * index, 0) for index in range(10)]
+    assert stream(pieces[:3], 10).flops == sum(work.flops for work in pieces)
+    assert stream([Work(1, 7, 0), Work(1, 9, 0), Work(1, 9, 0)], 10).flops == 7 + 9 * 9
+    config = composition(("experiment=memory_lm", "scale=smoke", "attention=full"), 0, "")
+    with torch.device("meta"):
+        model = build(config["model"], vocabulary_size=64)
+    with torch.no_grad():
+        reader = Reader(model, [])
+        state, by_hand = [None], Work()
+        for _ in range(6):
+            tokens = torch.zeros(1, 64, dtype=torch.long, device="meta")
+
+            def read(tokens=tokens) -> None:
+                state[0] = model(tokens, state[0])[1]
+
+            by_hand = by_hand.and_also(traced(read)[0])
+        assert reader.work(Reading(1, 64, pieces=6)).flops == pytest.approx(by_hand.flops)
+
+
+def test_hours_are_the_work_over_what_a_machine_does() -> None:
+    h100 = accelerator("h100")
+    assert h100.seconds(Workload(training=Work(0, 0.4 * 989e12, 0))) == pytest.approx(1)
+    assert h100.seconds(Workload(evaluation=Work(200_000, 0, 0))) == pytest.approx(1)
+    assert all(0 < accelerator(name).flop < 1e-12 for name in ACCELERATORS)
+    with pytest.raises(ConfigError, match="ACCELERATOR=h10 is not known; the nearest is"):
+        accelerator("h10")
+
+
+def row(experiment: str, finished: bool, flops: float, seconds: float = 1.0) -> Row:
+    record = SimpleNamespace(finished=finished, summary={"seconds": seconds, "peak_bytes": 10**9})
+    config = {"task": {"_target_": "tasks.language_modeling.LanguageModeling"}}
+    return Row(experiment, SimpleNamespace(record=record, config=config), Workload(training=Work(1, flops, 0)))
+
+
+def test_only_what_is_not_finished_is_to_go_and_the_sum_is_of_all() -> None:
+    rows = [row("a", True, 1e12), row("a", False, 36e12), row("b", False, 3.6e12)]
+    lines = [list(column.cells) for column in table(rows, FLAT, "laptop").columns]
+    cells = {line[0]: line for line in zip(*lines)}
+    assert cells["a"][1:3] == ("2", "1") and cells["b"][1:3] == ("1", "0") and cells["sum"][1:3] == ("3", "1")
+    assert (cells["a"][-1], cells["b"][-1], cells["sum"][-1]) == ("5.00", "0.50", "5.50")
+    assert cells["sum"][5] == "39.6 T"
+
+
+def test_what_does_not_fit_is_marked() -> None:
+    (cells,) = [
+        list(column.cells) for column in table([row("a", False, 1e9)], FLAT._replace(memory=-1), "laptop").columns
+    ][-1:]
+    assert "does not fit" in cells[0]
+
+
+def test_plan_stands_beside_fact() -> None:
+    columns = checked([row("a", True, 2e9, 4.0), row("a", False, 1e9)], FLAT, "laptop").columns
+    assert [next(iter(column.cells)) for column in columns][:5] == ["a", "1", "2", "4", "0.50"]
+
+
+def test_memory_that_was_given_back_is_no_peak_of_what_comes_after() -> None:
+    from experiments.measure import forget_peak
+
+    forget_peak()
+    before = process_peak()
+    held = torch.ones(2**26)
+    assert process_peak() >= before + 2**27
+    del held
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scale", "huge"], "scale=huge: no such choice"),
+        (["--accelerator", "h10"], "ACCELERATOR=h10 is not known; the nearest is 'h100'"),
+        (["--only", "position"], "only=position: no such experiment; the nearest is 'positions'"),
+    ],
+)
+def test_a_wrong_name_is_one_line(arguments: list[str], message: str, program: Program) -> None:
+    ended = program(*arguments, module=PLAN)
+    assert ended.returncode == 1 and message in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_a_plan_of_every_scale_is_printed(program: Program, tmp_path: Path) -> None:
+    """With a short measurement of this machine; nothing is run, and nothing is asked of the hub."""
+    scales = "smoke,laptop,gpu,paper"
+    ended = program("--scale", scales, "--only", "linear_attention,properties", "--outputs", str(tmp_path), module=PLAN)
+    assert ended.returncode == 0, ended.stderr
+    assert [f"scale={scale}" in ended.stdout for scale in scales.split(",")] == [True] * 4
+    assert re.search("measured in .* small pieces of work", ended.stdout)
+    assert not (tmp_path / "runs").exists()
