@@ -4,10 +4,11 @@ OUTPUTS ?= outputs
 WORKERS ?= 0
 N ?= 8
 ACCELERATOR ?=
+RUN ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup plan reproduce seeds ledger figures readme dashboards sync dashboard test lint bench clean
+.PHONY: help setup plan reproduce seeds ledger figures readme dashboards sync dashboard verify test lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +46,9 @@ sync: setup ## upload to W&B what was tracked offline; what is there already is 
 
 dashboard: setup ## open the page in the browser or, where there is only a terminal, W&B's board of all runs
 	$(BIN)/python -m experiments.dashboard $(OUTPUTS)
+
+verify: setup ## repeat a finished run and compare it with its record (RUN=<run id>)
+	$(BIN)/python -m experiments.verify "$(RUN)" --outputs $(OUTPUTS)
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest

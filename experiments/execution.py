@@ -107,7 +107,8 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
         if start:
             checkpoint.load_weights(start.checkpoint_file, model)
         console.print(f"run {record.folder}")
-        record.begin(config, environment.describe(record.identity) | {"start": start and start.id})
+        asked = {"overrides": list(planned.overrides), "start": start and start.id}
+        record.begin(config, environment.describe(record.identity) | asked)
         if hasattr(task, "tokenizer"):  # for whoever takes the model elsewhere
             write_atomically(record.folder / "tokenizer.json", task.tokenizer.to_str().encode())
         tracker = Tracker(config, record.id, tags_of(planned.overrides))

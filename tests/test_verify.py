@@ -1,0 +1,66 @@
+"""`make verify`: runs repeated for real, byte for byte here, within a tolerance elsewhere, or refused."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from experiments.config import compose
+from experiments.execution import execute, plan
+from experiments.records import Record, to_json
+from experiments.verify import TOLERANCE, main
+from tasks.data.source import write_atomically
+from tests.conftest import CACHE, tiny
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    """A finished run of a few steps."""
+    overrides = tiny(tmp_path, "tracking=none")
+    return execute(plan(compose(overrides), overrides), Console(quiet=True))
+
+
+def rewrite(record: Record, name: str, **changes: object) -> None:
+    """Change a file of a record as if it had been written so."""
+    write_atomically(record.folder / name, to_json(record.read(name) | changes))
+    record.set_status("finished")
+
+
+def verify(record: Record, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = main([record.id, "--outputs", str(record.folder.parents[2])])
+    return code, capsys.readouterr().err
+
+
+def test_a_run_is_repeated_byte_for_byte(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = verify(record, capsys)
+    assert code == 0 and "repeated byte for byte" in told
+    rows = record.metrics_file.read_text().replace('"step": 4', '"step": 5')
+    record.metrics_file.write_text(rows)
+    rewrite(record, "summary.json", parameters=1)
+    code, told = verify(Record(record.folder), capsys)
+    assert code == 1 and "metrics.jsonl differs" in told and "summary.json: parameters differs" in told
+
+
+def test_on_another_machine_metrics_may_differ_a_little(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = record.summary["metrics"]
+    name, value = next(iter(metrics.items()))
+    rewrite(record, "environment.json", processor="another")
+    for factor, code in ((1 + TOLERANCE / 2, 0), (1 + 2 * TOLERANCE, 1)):
+        rewrite(record, "summary.json", metrics=metrics | {name: value * factor})
+        ended, told = verify(record, capsys)
+        assert ended == code and "within 2%" in told and (f"{name}: " in told) == bool(code)
+
+
+def test_what_cannot_be_repeated_is_one_line(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite(record, "environment.json", code="older", data="elsewhere")
+    code, told = verify(record, capsys)
+    assert code == 1 and "made with other code, data" in " ".join(told.split())
+    assert main(["none", "--outputs", str(record.folder.parents[2])]) == 1
+    assert "RUN=none: no finished run" in capsys.readouterr().err
+
+
+def test_a_run_that_starts_from_another_is_repeated_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["experiment=context_extension", "scale=smoke", "model.width=32", "extension=2", "tracking=none"]
+    overrides += ["position=rope", "threads=1", f"outputs={tmp_path}", f"cache={CACHE}"]
+    code, told = verify(execute(plan(compose(overrides), overrides), Console(quiet=True)), capsys)
+    assert code == 0 and "repeated byte for byte" in told
