@@ -24,7 +24,7 @@ from experiments.config import ConfigError, Tracking, check_types, compose, plai
 from experiments.execution import USER_ERRORS, build, data_source, tags_of
 from experiments.records import Record, identity, run_id
 from experiments.reproduce import gather, publish
-from experiments.run import fail, print_result
+from experiments.sweep import fail, print_result
 from experiments.tracking import Tracker
 from models.foreign import Source, find
 from tasks.data.source import write_atomically

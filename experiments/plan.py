@@ -21,9 +21,9 @@ from experiments.execution import USER_ERRORS, Plan, build, overrides_of_start, 
 from experiments.grid import jobs
 from experiments.machine import Machine, accelerator, resident, this_machine
 from experiments.measure import Work
-from experiments.run import fail
 from experiments.source_code import fingerprint_of, modules_under
 from experiments.stand_in import StandIn, fill, source_of, without_checkpoint
+from experiments.sweep import fail
 from experiments.workload import Workload, workload
 from tasks.data.source import fingerprint, write_atomically
 

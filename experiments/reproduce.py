@@ -23,9 +23,9 @@ from experiments.grid import Job, in_order, jobs
 from experiments.ledger import Evidence, judge_all
 from experiments.left_out import in_words, left_out
 from experiments.report import terminal_table, write_report
-from experiments.run import fail
 from experiments.seeds import next_seeds
 from experiments.summary_runs import log_summaries
+from experiments.sweep import fail
 from experiments.training import Interrupted
 
 EXACT = "properties"  # nothing is trained in it, and claims of every idea rest on it

@@ -16,7 +16,7 @@ from rich.console import Console
 from experiments.config import register
 from experiments.execution import USER_ERRORS, execute, plan_of
 from experiments.records import Record, records
-from experiments.run import fail
+from experiments.sweep import fail
 
 TOLERANCE = 0.02  # of a metric's value, or of 1 where it is smaller: what bf16 leaves of a few hundred steps
 TAKEN = ("seconds", "peak_bytes")  # what a run took, which is not what came out

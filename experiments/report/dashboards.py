@@ -26,7 +26,7 @@ from experiments.report.figures import title
 from experiments.report.wandb_panels import MOST, panels
 from experiments.report.wandb_report import about, experiments_of, metrics_of, overview, report
 from experiments.reproduce import gather
-from experiments.run import fail
+from experiments.sweep import fail
 from experiments.tracking import use_folder
 from tasks.data.source import write_atomically
 

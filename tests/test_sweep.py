@@ -1,0 +1,73 @@
+"""Sweeps by Hydra's launchers: real processes, the same records whoever runs them, and an end that tells of each job."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.records import Record, records
+from tests.conftest import ROOT, Program, tiny
+
+JOBS = ("-m", "position=rope,none", "seed=0", "tracking=none")
+FILES = ("metrics.jsonl", "tables.json")
+
+
+def contents(outputs: Path) -> dict[str, list[bytes]]:
+    """What came out of each run."""
+    return {record.id: [(record.folder / name).read_bytes() for name in FILES] for record in records(outputs)}
+
+
+@pytest.fixture(scope="module")
+def basic(program: Program, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[bytes]]:
+    """What comes out of the same sweep in one process."""
+    outputs = tmp_path_factory.mktemp("basic")
+    ended = program(*tiny(outputs, *JOBS))
+    assert ended.returncode == 0, ended.stderr
+    return contents(outputs)
+
+
+@pytest.mark.parametrize("launcher", [("joblib", "hydra.launcher.n_jobs=2"), ("submitit_local",)])
+def test_other_launchers_make_the_same_records(
+    launcher: tuple[str, ...], basic: dict[str, list[bytes]], program: Program, tmp_path: Path
+) -> None:
+    ended = program(*tiny(tmp_path, *JOBS, f"hydra/launcher={launcher[0]}", *launcher[1:]))
+    assert ended.returncode == 0, ended.stderr
+    assert contents(tmp_path) == basic
+
+
+def test_a_job_that_fails_in_another_process_is_told_and_the_others_go_on(program: Program, tmp_path: Path) -> None:
+    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    ended = program(
+        *tiny(tmp_path, "tracking=none", "seed=0", "position=rope", "-m", "optimizer.lr=-1,0.001", *launcher)
+    )
+    assert ended.returncode == 1
+    assert sorted(record.status for record in records(tmp_path)) == ["failed", "finished"]
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("│")]
+    assert sum("failed" in line for line in lines) == sum("finished" in line for line in lines) == 1
+
+
+def test_ctrl_c_stops_all_processes_within_seconds(tmp_path: Path) -> None:
+    """Both jobs leave a checkpoint from which the same command goes on."""
+    arguments = tiny(
+        tmp_path,
+        *JOBS,
+        "training.steps=100000",
+        "training.checkpoint_every=20",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+    )
+    command = [sys.executable, "-m", "experiments.run", *arguments]
+    running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while sum(record.checkpoint_file.exists() for record in records(tmp_path)) < 2:
+        assert running.poll() is None
+        time.sleep(0.2)
+    asked = time.monotonic()
+    os.killpg(running.pid, signal.SIGINT)
+    _, told = running.communicate(timeout=30)
+    assert time.monotonic() - asked < 5
+    assert running.returncode == 130 and "the same command goes on from here" in told and "Traceback" not in told
+    assert {Record(record.folder).status for record in records(tmp_path)} <= {"interrupted", "running"}
