@@ -1,4 +1,4 @@
-"""Sweeps by Hydra's launchers: real processes, the same records whoever runs them, and an end that tells of each job."""
+"""Sweeps by Hydra's launchers: real processes, the same records whoever runs them, an end that tells of each job."""
 
 import os
 import signal
