@@ -2,6 +2,7 @@ SCALE ?= laptop
 ONLY ?=
 OUTPUTS ?= outputs
 WORKERS ?= 0
+LAUNCHER ?=
 N ?= 8
 ACCELERATOR ?=
 RUN ?=
@@ -24,10 +25,10 @@ plan: setup ## print what every experiment will cost before it runs (SCALE=, ACC
 	$(BIN)/python -m experiments.plan --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --accelerator "$(ACCELERATOR)"
 
 reproduce: setup ## run what the ledger lacks, then show it (SCALE=smoke|laptop|gpu|paper, ONLY=experiment,…)
-	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --workers $(WORKERS)
+	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --workers $(WORKERS) --launcher "$(LAUNCHER)"
 
 seeds: setup ## add seeds to what is inconclusive, until it is decided or has N of them (N=8, ONLY=experiment,…)
-	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --workers $(WORKERS) --seeds $(N)
+	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --workers $(WORKERS) --launcher "$(LAUNCHER)" --seeds $(N)
 
 ledger: setup ## print the ledger and rewrite the page from the records there are, without running anything
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs

@@ -1,15 +1,13 @@
 """`make reproduce`: run what the ledger lacks, breadth first, and rewrite ledger and page as records arrive."""
 
 import argparse
-import concurrent.futures
-import multiprocessing
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from io import StringIO
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments import environment
 from experiments.claims import check_levels, claims
 from experiments.config import ConfigError, groups, nearest
-from experiments.execution import USER_ERRORS, execute
+from experiments.execution import USER_ERRORS
 from experiments.grid import Job, in_order, jobs
 from experiments.ledger import Evidence, judge_all
 from experiments.left_out import in_words, left_out
@@ -26,10 +24,10 @@ from experiments.report import terminal_table, write_report
 from experiments.seeds import next_seeds
 from experiments.summary_runs import log_summaries
 from experiments.sweep import fail
-from experiments.training import Interrupted
+from experiments.workers import on_cluster, on_this_machine
 
 EXACT = "properties"  # nothing is trained in it, and claims of every idea rest on it
-REWRITE_EVERY = 20  # seconds between two versions of the page while runs come in
+REWRITE_EVERY = 20  # seconds between two versions of the page while runs come in, more where writing it takes long
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--no-runs", action="store_true", help="only show what the records say")
     parser.add_argument("--seeds", type=int, default=0, help="add seeds until all is decided, or there are so many")
     parser.add_argument("--workers", type=int, default=0, help="runs at a time; one a core if 0, one on a GPU")
+    parser.add_argument("--launcher", default="", help="slurm, to have a cluster run them; this machine if empty")
     options = parser.parse_args(arguments)
     console = Console()
     started = time.monotonic()
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         done, failures = 0, []
         todo = [] if options.no_runs else lacking(evidence, wanted)
         while todo:
-            failed = run(todo, evidence, options.workers, console)
+            failed = run(todo, evidence, options.workers, options.launcher, console)
             done += len(todo) - len(failed)
             failures += failed
             todo = next_seeds(judge_all(evidence), evidence, wanted) if options.seeds and not failed else []
@@ -131,10 +130,11 @@ def publish(evidence: Evidence, scale: str, outputs: str, console: Console | Non
     return write_report(verdicts, evidence, scale, Path(outputs), others)
 
 
-def run(todo: list[Job], evidence: Evidence, workers: int, console: Console) -> list[tuple[Job, str]]:
-    """Run the jobs, several at a time, each on one processor thread; returns those that failed and why."""
+def run(todo: list[Job], evidence: Evidence, workers: int, launcher: str, console: Console) -> list[tuple[Job, str]]:
+    """Run the jobs, on a cluster if there is a launcher; returns those that failed and why."""
     workers = workers or (1 if environment.processor_is_gpu() else len(os.sched_getaffinity(0)))
-    failures: list[tuple[Job, str]] = []
+    scale, outputs = todo[0].scale, todo[0].outputs
+    ended = on_cluster(todo, launcher, Path(outputs) / "hydra") if launcher else on_this_machine(todo, workers)
     stop = threading.Event()
 
     def ask_to_stop(number: int, frame: object) -> None:
@@ -143,61 +143,27 @@ def run(todo: list[Job], evidence: Evidence, workers: int, console: Console) -> 
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(),)
-    )
-    scale, outputs = todo[0].scale, todo[0].outputs
-    console.print(f"{len(todo)} runs to go, {workers} at a time, recorded in {outputs}/runs")
+    place = f"by {launcher}" if launcher else f"{workers} at a time"
+    console.print(f"{len(todo)} runs to go, {place}, recorded in {outputs}/runs")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    written = time.monotonic()
-    try:
-        with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
-            line = bar.add_task("reproducing", total=len(todo))
-            futures = {pool.submit(work, job): job for job in todo}
-            for future in concurrent.futures.as_completed(futures):
-                job = futures[future]
-                message = future.result()
-                if stop.is_set():  # a library that was at work when the signal came kept the exception to itself
-                    raise KeyboardInterrupt
-                if message:
-                    failures.append((job, message))
-                bar.update(line, advance=1, description=job.experiment)
-                if time.monotonic() - written > REWRITE_EVERY:
-                    publish(evidence, scale, outputs, None)
-                    written = time.monotonic()
-    except KeyboardInterrupt:
-        for child in multiprocessing.active_children():
-            child.terminate()  # SIGTERM: a run in training leaves a checkpoint
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    failures: list[tuple[Job, str]] = []
+    due = time.monotonic() + REWRITE_EVERY
+    with (
+        contextlib.closing(ended),
+        Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bar,
+    ):
+        line = bar.add_task("reproducing", total=len(todo))
+        for job, message in ended:
+            if stop.is_set():  # a library that was at work when the signal came kept the exception to itself
+                raise KeyboardInterrupt
+            if message:
+                failures.append((job, message))
+            bar.update(line, advance=1, description=job.experiment)
+            if time.monotonic() > due:
+                started = time.monotonic()
+                publish(evidence, scale, outputs, None)
+                due = time.monotonic() + max(REWRITE_EVERY, 50 * (time.monotonic() - started))
     return failures
-
-
-def begin_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent and to the training loop, and do not outlive the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def work(job: Job) -> str:
-    """Run one job; returns what it failed of, nothing if it did not."""
-    planned = job.plan()
-    planned.config["threads"] = 1
-    try:
-        execute(planned, Console(file=StringIO()))
-    except Interrupted:
-        return "interrupted"
-    except Exception as error:
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-    return ""
 
 
 if __name__ == "__main__":

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from experiments.claims import claims
+from experiments.config import ConfigError
 from experiments.grid import jobs
 from experiments.records import records
+from experiments.workers import on_cluster
 from tests.conftest import ROOT, Ended, Program
 
 REPRODUCE = "experiments.reproduce"
@@ -82,3 +85,14 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, progr
     assert again.returncode == 0, again.stdout
     assert sum(record.finished for record in records(tmp_path, "positions")) == expected
     assert all(record.finished for record in records(tmp_path))
+
+
+def test_a_cluster_works_off_the_same_jobs_and_tells_of_those_that_fail(tmp_path: Path) -> None:
+    """submitit's own processes on this machine stand for a cluster's."""
+    good = jobs("properties", "smoke", str(tmp_path))[0]
+    bad = replace(good, factors=(("task.property", "nothing"), ("seed", "0")))
+    ended = dict(on_cluster([good, bad], "local", tmp_path / "hydra"))
+    assert ended[good] == "" and good.plan().record.finished
+    assert "nothing" in ended[bad]
+    with pytest.raises(ConfigError, match="LAUNCHER=slum: no such launcher; the nearest is 'slurm'"):
+        on_cluster([good], "slum", tmp_path / "hydra")

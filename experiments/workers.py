@@ -1,0 +1,102 @@
+"""Who works off the ledger's runs: processes of this machine, or a cluster's scheduler through submitit."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Generator
+from io import StringIO
+from pathlib import Path
+
+import submitit
+from rich.console import Console
+
+from experiments.config import ConfigError, nearest
+from experiments.execution import execute
+from experiments.grid import Job
+from experiments.training import Interrupted
+
+LAUNCHERS = ("slurm", "local")  # local: submitit's own processes on this machine, as it is tried out
+LONGEST = 24 * 60  # minutes of a run on a cluster; one that is cut off goes on from its checkpoint
+POLL = 1.0  # seconds between two looks at a cluster's runs
+Ended = Generator[tuple[Job, str]]  # each job as it ends, with what it failed of, or nothing
+
+
+def on_this_machine(todo: list[Job], workers: int) -> Ended:
+    """Several at a time, each on one processor thread. Closed before its end, it has runs in training stop."""
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(),)
+    )
+    try:
+        futures = {pool.submit(work, job): job for job in todo}
+        for future in concurrent.futures.as_completed(futures):
+            yield futures[future], future.result()
+    except (KeyboardInterrupt, GeneratorExit):
+        for child in multiprocessing.active_children():
+            child.terminate()  # SIGTERM: a run in training leaves a checkpoint
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def on_cluster(todo: list[Job], launcher: str, folder: Path) -> Ended:
+    """Each as a job of its own; the folder holds submitit's files. Closed before its end, it cancels the rest.
+
+    Partition, account and the like are those of the environment, as sbatch knows them: SBATCH_PARTITION and so on.
+    Raises ConfigError for a launcher that is not known.
+    """
+    if launcher not in LAUNCHERS:
+        raise ConfigError(f"LAUNCHER={launcher}: no such launcher; {nearest(launcher, LAUNCHERS)}")
+    executor = submitit.AutoExecutor(folder, cluster=launcher)
+    gpus = 1 if todo[0].scale in ("gpu", "paper") else 0
+    executor.update_parameters(timeout_min=LONGEST, cpus_per_task=4 if gpus else 1, gpus_per_node=gpus)
+    with executor.batch():
+        waiting = [(job, executor.submit(work, job)) for job in todo]
+    return collected(waiting)
+
+
+def collected(waiting: list[tuple[Job, submitit.Job[str]]]) -> Ended:
+    """Each job of a cluster as it ends."""
+    try:
+        while waiting:
+            time.sleep(POLL)
+            for job, submitted in [pair for pair in waiting if pair[1].done()]:
+                waiting.remove((job, submitted))
+                error = submitted.exception()
+                yield job, first_line(error) if error else submitted.result()
+    finally:
+        for _, submitted in waiting:
+            submitted.cancel(check=False)
+
+
+def begin_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent and to the training loop, and do not outlive the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def work(job: Job) -> str:
+    """Run one job; returns what it failed of, nothing if it did not."""
+    try:
+        planned = job.plan()
+        planned.config["threads"] = 1
+        execute(planned, Console(file=StringIO()))
+    except Interrupted:
+        return "interrupted"
+    except Exception as error:
+        return first_line(error)
+    return ""
+
+
+def first_line(error: BaseException) -> str:
+    """An error's kind and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
