@@ -18,6 +18,12 @@ Ended = subprocess.CompletedProcess[str]
 Program = Callable[..., Ended]
 
 
+@pytest.fixture(autouse=True)
+def own_wandb_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that a test starts have a W&B service of their own, as a user's have, and not that of the tests."""
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
+
+
 @pytest.fixture(scope="session")
 def program() -> Program:
     """Call `python -m <module> <arguments>` in the project's folder as a process of its own."""

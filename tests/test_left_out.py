@@ -96,11 +96,11 @@ def test_a_record_of_a_newer_version_is_left_out_and_left_alone(evidence: Eviden
 
 
 def test_what_is_left_out_is_told_where_the_ledger_is(program: Program, tmp_path: Path) -> None:
-    written(tmp_path, experiment="gone")
-    ended = program("--outputs", str(tmp_path), "--no-runs", module="experiments.reproduce")
+    written(tmp_path, experiment="gone", scale="smoke")
+    ended = program("--scale", "smoke", "--outputs", str(tmp_path), "--no-runs", module="experiments.reproduce")
     assert ended.returncode == 0, ended.stderr
     assert "left out: 1 of gone, no claim rests on this experiment" in ended.stdout
-    assert "no finished run of scale laptop" in " ".join(ended.stdout.split())
+    assert "no finished run of scale smoke" in " ".join(ended.stdout.split())
     ledger = json.loads((tmp_path / "report" / "ledger.json").read_text())
     assert ledger["left_out"][0]["experiment"] == "gone"
     page = (tmp_path / "report" / "index.html").read_text()

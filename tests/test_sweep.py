@@ -39,17 +39,6 @@ def test_other_launchers_make_the_same_records(
     assert contents(tmp_path) == basic
 
 
-def test_a_job_that_fails_in_another_process_is_told_and_the_others_go_on(program: Program, tmp_path: Path) -> None:
-    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    ended = program(
-        *tiny(tmp_path, "tracking=none", "seed=0", "position=rope", "-m", "optimizer.lr=-1,0.001", *launcher)
-    )
-    assert ended.returncode == 1
-    assert sorted(record.status for record in records(tmp_path)) == ["failed", "finished"]
-    lines = [line for line in ended.stderr.splitlines() if line.startswith("│")]
-    assert sum("failed" in line for line in lines) == sum("finished" in line for line in lines) == 1
-
-
 def test_ctrl_c_stops_all_processes_within_seconds(tmp_path: Path) -> None:
     """Both jobs leave a checkpoint from which the same command goes on."""
     arguments = tiny(
