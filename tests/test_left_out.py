@@ -12,6 +12,7 @@ from experiments.grid import jobs
 from experiments.ledger import Evidence, judge
 from experiments.left_out import left_out
 from experiments.records import FORMAT, Record, RecordError, run_id, to_json
+from experiments.reproduce import gather
 from experiments.seeds import next_seeds
 from experiments.source_code import code_fingerprint, read
 from tasks.data.source import write_atomically
@@ -148,17 +149,16 @@ def test_seeds_are_added_to_what_is_not_decided_only(tmp_path: Path) -> None:
     assert {job.seed for job in next_seeds([judge(claim, evidence)], evidence, [EXPERIMENT])} == {6}
 
 
-def test_make_seeds_runs_and_later_ledgers_find_what_it_added(program: Program, tmp_path: Path) -> None:
-    """At smoke scale one seed decides nothing, so that the second is run, and no third."""
-    arguments = ("--scale", "smoke", "--outputs", str(tmp_path), "--only", "masked_lm", "--workers", "1")
-    ended = program(*arguments, "--seeds", "2", module="experiments.reproduce")
-    assert ended.returncode == 0, ended.stderr
-    again = program(*arguments[:4], "--no-runs", module="experiments.reproduce")
-    assert again.returncode == 0, again.stderr
-    ledger = json.loads((tmp_path / "report" / "ledger.json").read_text())
-    (claim,) = (claim for claim in ledger["claims"] if claim["claim"]["id"] == "R11")
-    assert claim["findings"][0]["effect"]["n"] == 2
-    assert claim["findings"][0]["missing"] == []
+def test_seeds_that_were_added_are_found_again(tmp_path: Path) -> None:
+    """Whoever ran a seed beyond the sweep's own, with the same settings: the ledger takes it in."""
+    added = [job for job in jobs("masked_lm", "smoke", str(tmp_path), seeds=2) if job.added]
+    assert {job.seed for job in added} == {1}
+    assert not any(job.added for job in gather("smoke", str(tmp_path)))
+    record = added[0].plan().record
+    write_record(record.folder, {METRIC: 1.0}, record.identity)
+    found = {job: one for job, one in gather("smoke", str(tmp_path)).items() if job.added}
+    assert set(found) == set(added)
+    assert [job for job, one in found.items() if one.finished] == [added[0]]
 
 
 def test_a_claim_about_a_level_that_no_run_has_is_refused_by_name() -> None:
