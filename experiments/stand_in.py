@@ -72,6 +72,7 @@ def source_of(settings: str) -> Any:
 
 @cache
 def stand_in(settings: str) -> StandIn:
+    """The stand-in of these settings; whoever names the same ones shares it."""
     return StandIn(yaml.safe_load(settings))
 
 

@@ -68,12 +68,17 @@ def begun(file: Path) -> str:
     return file.parent.name.removeprefix("offline-").split("-")[1]
 
 
+def check_reachable(server: str) -> None:
+    """Raise OSError if nobody listens there within two seconds."""
+    address = urlparse(server)
+    socket.create_connection((address.hostname, address.port or (80 if address.scheme == "http" else 443)), 2).close()
+
+
 def out_of_reach() -> str | None:
     """Why nothing can be uploaded, in one line; None if it can. W&B itself would wait minutes for the network."""
-    server = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
     try:
         wandb.login(key=os.environ.get("WANDB_API_KEY"), timeout=1, verify=False)
-        socket.create_connection((server.hostname, server.port or (80 if server.scheme == "http" else 443)), 2).close()
+        check_reachable(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
     except (OSError, wandb.errors.Error, ValueError) as error:
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     return None

@@ -1,8 +1,6 @@
 """The page from made-up records: it holds every claim, loads nothing, and is drawn by a real browser from disk."""
 
-import csv
 import html
-import io
 import itertools
 import json
 import math
@@ -13,19 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from experiments.claims import claims
 from experiments.grid import Job
 from experiments.ledger import Evidence, judge
 from experiments.records import Record, to_json
-from experiments.report import charts, write_report
+from experiments.report import write_report
 from experiments.report.comparison import comparable
 from experiments.report.data import smooth
-from experiments.report.palette import theme
-from experiments.report.pictures import pictures
-from experiments.report.rendering import ideas
-from experiments.report.spreadsheet import harmless, records_csv
 from tasks.data.source import write_atomically
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
@@ -306,68 +299,3 @@ def test_what_is_compared_is_what_was_recorded(tmp_path: Path) -> None:
             assert compared["steps"][run["steps"]][-1] == record.summary["steps"]
             assert len(compared["steps"][run["steps"]]) == len(run["loss"])
     assert len(json.dumps(compared)) < 700 * len(found)  # a thousand runs leave the page below 3 MB
-
-
-def test_the_csv_holds_every_run_and_no_formula(tmp_path: Path) -> None:
-    evidence = made_up(tmp_path)
-    job = Job("positions", "laptop", str(tmp_path), (("position", '=HYPERLINK("x")'), ("seed", "0")))
-    evidence[job] = Record(tmp_path / "runs" / "positions" / "formula")
-    write(evidence[job], job)
-    rows = list(csv.DictReader(io.StringIO(records_csv(evidence))))
-    assert len(rows) == len(evidence)
-    assert {row["status"] for row in rows} == {"finished", "failed"}
-    last = rows[-1]
-    assert last["position"] == '\'=HYPERLINK("x")' and last["experiment"] == "positions"
-    assert (last["parameters"], last["tokens"], last["version of torch"]) == ("918656", "819200", "t")
-    metrics = evidence[job].summary["metrics"]
-    assert float(last["nonoverlapping/loss"]) == metrics["nonoverlapping/loss"]
-    assert [harmless(text) for text in ("-1", "+x", "@x", "x=1", -1)] == ["-1", "'+x", "'@x", "x=1", -1]
-
-
-def test_levels_of_one_colour_are_told_apart_by_their_dashes() -> None:
-    rows = [{"level": f"l{n}", "group": "", "step": 1, "n": 1, "mean": n, "low": n, "high": n} for n in range(1, 11)]
-    scales = [
-        charts.curves(rows, "loss", "level", "").spec["layer"][1]["encoding"][key]["scale"]["range"]
-        for key in ("color", "strokeDash")
-    ]
-    drawn = [(colour, tuple(dash)) for colour, dash in zip(*scales)]
-    assert len(set(drawn)) == 10
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_texts_and_lines_stand_out_from_their_ground(dark: bool) -> None:
-    """WCAG 2.2: 4.5 to 1 for texts, 3 to 1 for what is drawn."""
-    colours = theme(dark)
-    texts = [(name, ground) for name in ("--ink", "--soft", "--accent", "--open") for ground in ("--paper", "--raised")]
-    texts += [(name, f"{name}-tint") for name in ("--good", "--bad", "--open", "--none")]
-    drawn = [(f"--series-{index}", "--paper") for index in range(1, 9)]
-    drawn += [(name, "--paper") for name in ("--good", "--bad", "--none")]
-    for pairs, least in ((texts, 4.5), (drawn, 3.0)):
-        for front, ground in pairs:
-            assert contrast(colours[front], colours[ground]) >= least, (front, ground)
-
-
-def contrast(one: str, other: str) -> float:
-    """The contrast ratio of two colours, by WCAG 2.2."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    darker, lighter = sorted([luminance(one), luminance(other)])
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-def test_charts_are_written_as_pictures_with_colours_of_their_own(tmp_path: Path) -> None:
-    evidence = {job: record for job, record in made_up(tmp_path).items() if job.experiment in ("positions", "passkey")}
-    sections = ideas([judge(claim, evidence) for claim in CLAIMS], evidence, "laptop")
-    shown = [shown for found in sections.values() for experiment in found for shown in experiment.shown if shown.chart]
-    names = [one.name for one in shown]
-    assert len(names) == len(set(names)) and "positions-test-loss-by-position-scheme" in names
-    for one in shown:
-        assert one.chart is not None
-        files = pictures(one.chart.spec)
-        assert b"<svg" in files["svg"] and b"var(--" not in files["svg"] and b"<script" not in files["svg"]
-        image = Image.open(io.BytesIO(files["png"]))
-        assert image.width > 400 and len(image.convert("RGB").getcolors(2**20) or []) > 3

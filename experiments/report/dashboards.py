@@ -3,12 +3,10 @@
 import argparse
 import json
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import wandb
 import wandb_workspaces.reports.v2 as wr
@@ -27,7 +25,7 @@ from experiments.report.wandb_panels import MOST, panels
 from experiments.report.wandb_report import about, experiments_of, metrics_of, overview, report
 from experiments.reproduce import gather
 from experiments.sweep import fail
-from experiments.tracking import use_folder
+from experiments.tracking import check_reachable, use_folder
 from tasks.data.source import write_atomically
 
 PUBLISHED = "published.json"  # beside the specifications: where they were saved
@@ -123,13 +121,6 @@ def specification(board: ws.Workspace | wr.Report) -> Any:
         }
 
     return numbered(board._to_model().model_dump(by_alias=True, exclude_none=True, mode="json"))
-
-
-def check_reachable(server: str) -> None:
-    """Raise OSError if nobody listens there: W&B's client would wait for minutes."""
-    address = urlparse(server)
-    port = address.port or (80 if address.scheme == "http" else 443)
-    socket.create_connection((address.hostname, port), timeout=2).close()
 
 
 def publish(board: ws.Workspace, ledger: wr.Report, folder: Path) -> list[str]:
