@@ -1,5 +1,6 @@
 """Whether a run fits into memory, found out before it starts."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 
 from experiments.config import ConfigError
 from experiments.measure import traced
+from experiments.parallel import processes, processes_here
 from tasks.base import Batch, device_of
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -35,11 +37,13 @@ def check_fits(model: nn.Module, task: Any, config: dict[str, Any], precision: s
 
     A model whose code looks at the values of its tensors is measured by its weights alone.
     """
-    pieces = config["training"].get("accumulation") or 1
+    pieces = processes() * (config["training"].get("accumulation") or 1)
     kind = yaml.safe_dump([config["model"], config["task"] | {"seed": None}, pieces, precision])
     if kind not in known:
         known[kind] = needed_bytes(model, task, pieces, precision)
     (weights, step), free = known[kind], free_bytes()
+    if config["training"].get("shard"):
+        weights //= processes()
     if weights + step > free:
         raise ConfigError(
             f"a training step needs {weights / 1e9:,.1f} GB for weights and optimizer and {step / 1e9:,.1f} GB for "
@@ -82,11 +86,11 @@ def step_of(model: nn.Module, task: Any, batch: Batch) -> Callable[[], None]:
 
 
 def free_bytes() -> int:
-    """The memory that a run can have: what is free of the GPU's, or of the machine's within its container's limit."""
+    """The memory that this process can have: what is free of its GPU's, or its share of what is free of the machine's
+    within its container's limit."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
     free = psutil.virtual_memory().available
-    try:
-        return min(free, int(CONTAINER_LIMIT.read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return free
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
+        free = min(free, int(CONTAINER_LIMIT.read_text()))
+    return free // processes_here()

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from experiments.parallel import parted, whole
 from experiments.records import RecordError
 from models.state import leaves, rebuild, save_tensors
 
@@ -23,13 +24,17 @@ class Progress:
     seen: int = 0
 
 
-def save(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Any, progress: Progress) -> None:
-    """Replace `file` by a checkpoint, whole or not at all."""
-    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+def collect(model: nn.Module, optimizer: torch.optim.Optimizer, state: Any) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, put together from all processes."""
+    tensors = {f"model/{name}": whole(tensor) for name, tensor in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in values.items()}
+        tensors |= {f"optimizer/{index}/{key}": whole(torch.as_tensor(value)) for key, value in values.items()}
     tensors |= {f"state/{index}": tensor for index, tensor in enumerate(leaves(state))}
-    tensors["random/torch"] = torch.get_rng_state()
+    return tensors | {"random/torch": torch.get_rng_state()}
+
+
+def save(file: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
+    """Replace `file` by a checkpoint, whole or not at all."""
     metadata = {"progress": json.dumps(vars(progress))}
     for name, tensor in list(tensors.items()):  # safetensors refuses tied weights: each name gets its own copy
         if any(other is not tensor and same_storage(other, tensor) for other in tensors.values()):
@@ -51,7 +56,9 @@ def load_weights(file: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[
         with safe_open(file, framework="pt") as stored:
             metadata = stored.metadata()
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118, not a dict
-        model.load_state_dict(with_prefix(tensors, "model/"))
+        own = model.state_dict()
+        weights = with_prefix(tensors, "model/")
+        model.load_state_dict({name: parted(tensor, own.get(name)) for name, tensor in weights.items()})
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise RecordError(f"the checkpoint {file} is damaged ({reason}): remove it to start that run again") from error
@@ -64,10 +71,11 @@ def load(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, templat
     Raises RecordError if the file is damaged or belongs to another model.
     """
     tensors, metadata = load_weights(file, model)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in with_prefix(tensors, "optimizer/").items():
         index, key = name.split("/")
-        moments.setdefault(int(index), {})[key] = tensor
+        moments.setdefault(int(index), {})[key] = parted(tensor, parameters[int(index)])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     torch.set_rng_state(tensors["random/torch"])
     carried = with_prefix(tensors, "state/")

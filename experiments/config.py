@@ -38,8 +38,9 @@ class Training:
     initial_gain: what initial weights are multiplied by.
     evaluate_at: steps, besides the last, after which the task's evaluation is run. precision: auto is bf16 where the
     processor has it and fp32 elsewhere. accumulation: pieces that a batch goes through the model in, one after the
-    other; None for all of it at once. compile: whether the model's code is compiled. A setting that is None is no part
-    of the plain configuration, so that runs from before there was one are still the same runs.
+    other; None for all of it at once. compile: whether the model's code is compiled. shard: whether each of several
+    processes holds a part of every weight (FSDP) and not all of them. A setting that is None is no part of the plain
+    configuration, so that runs from before there was one are still the same runs.
     """
 
     steps: int = MISSING
@@ -53,6 +54,7 @@ class Training:
     checkpoint_every: int = MISSING
     accumulation: int | None = None
     compile: bool | None = None
+    shard: bool | None = None
 
 
 Strategy = Enum("Strategy", ["random", "exhaustive", "evolutionary", "model_based"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from experiments.parallel import processes, processes_here
 from experiments.source_code import ROOT
 
 LIBRARIES = ("torch", "numpy", "accelerate", "transformers", "tokenizers", "datasets", "wandb", "scikit-learn", "scipy")
@@ -55,9 +56,9 @@ def resolve_precision(precision: str) -> str:
 
 
 def use_threads(threads: int | None) -> int:
-    """Let torch use so many processor threads, all of them if None; returns how many it uses."""
+    """Let torch use so many processor threads, its share of them all if None; returns how many it uses."""
     keep_memory()
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // processes_here()))
     return torch.get_num_threads()
 
 
@@ -84,4 +85,5 @@ def describe(identity: dict[str, str]) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": processor(),
         "threads": torch.get_num_threads(),
+        "processes": processes(),
     }

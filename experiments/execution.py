@@ -18,6 +18,7 @@ from experiments.capacity import check_fits, outline
 from experiments.config import ConfigError, check_types, compose_unchecked, plain
 from experiments.learned import trained_beta
 from experiments.measure import forget_peak, process_peak
+from experiments.parallel import agreed, check_alone, check_shares, is_first, processes, record_of, shard
 from experiments.records import Record, RecordError, check_same_data, identity, run_id
 from experiments.tracking import Tracker, warm_up
 from experiments.training import Interrupted, Result, parameter_groups, train, unit
@@ -68,7 +69,9 @@ def plan_of(config: dict[str, Any], overrides: Sequence[str], source: Callable[[
     precision = environment.resolve_precision(config["training"]["precision"])
     determined = identity(config, fingerprint, precision)
     folder = Path(config["outputs"]) / "runs" / config["name"] / run_id(determined)
-    return Plan(config, data, Record(folder, determined), overrides)
+    if not is_first():
+        config = config | {"tracking": config["tracking"] | {"mode": "disabled"}}
+    return Plan(config, data, record_of(folder, determined), overrides)
 
 
 def plan_start(planned: Plan) -> Plan:
@@ -92,13 +95,15 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
     Raises Interrupted after Ctrl-C or SIGTERM. Whatever else goes wrong while it runs is in the record's status too.
     """
     record, config = planned.record, planned.config
-    if record.finished:
+    if agreed(record.finished):
         console.print(f"finished before: {record.folder}")
         return record
+    if config["search"]:
+        check_alone("a search")
     check_same_data(config["outputs"], config, planned.record.identity["data"])
     start = execute(plan_start(planned), console, wait=True) if config["start"] else None
     with record.locked(wait):
-        if record.finished:  # by the one that was waited for
+        if agreed(record.finished):  # by the one that was waited for
             return record
         environment.use_threads(config["threads"])
         forget_peak()
@@ -109,9 +114,10 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
         console.print(f"run {record.folder}")
         asked = {"overrides": list(planned.overrides), "start": start and start.id}
         record.begin(config, environment.describe(record.identity) | asked)
-        if hasattr(task, "tokenizer"):  # for whoever takes the model elsewhere
+        if hasattr(task, "tokenizer") and is_first():  # for whoever takes the model elsewhere
             write_atomically(record.folder / "tokenizer.json", task.tokenizer.to_str().encode())
         tracker = Tracker(config, record.id, tags_of(planned.overrides))
+        agreed(True)  # that the record is begun
         try:
             result = work(planned, task, model, tracker, console)
             summary = summarize(task, model, result, config)
@@ -125,6 +131,7 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
             except OSError:
                 pass  # a full disk has been told once, by the error that is on its way
             raise
+    agreed(True)  # that the record is finished
     return record
 
 
@@ -144,6 +151,7 @@ def assemble(planned: Plan) -> tuple[Any, nn.Module]:
         )
     if sketch is not None:
         check_fits(sketch, task, config, planned.record.identity["precision"])
+    check_shares(task)
     model = build(settings.model, **task.model_arguments)
     initialize(model, config["seed"], config["training"]["initial_gain"])
     return task, model
@@ -161,6 +169,8 @@ def work(planned: Plan, task: Any, model: nn.Module, tracker: Tracker, console: 
 def train_model(planned: Plan, task: Any, model: nn.Module, tracker: Tracker | None, console: Console) -> Result:
     """Train and evaluate."""
     training = planned.config["training"]
+    if training.get("shard") and processes() > 1:
+        shard(model)
     groups = parameter_groups(model, training["gate_learning_rate"], training["gate_weight_decay"])
     if not groups[0]["params"]:
         found = task.evaluate(model)

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from experiments.parallel import whole
 from models.activations import Activation
 from tasks.base import Evaluation
 
@@ -12,7 +13,7 @@ BIN = 0.1
 def trained_beta(model: nn.Module) -> Evaluation:
     """Metrics and histogram of every β in a model; none if there is no β."""
     activations = [module for module in model.modules() if isinstance(module, Activation)]
-    betas = [p.detach() for module in activations for name, p in module.named_parameters() if name == "beta"]
+    betas = [whole(p.detach()) for module in activations for name, p in module.named_parameters() if name == "beta"]
     if not betas:
         return Evaluation({})
     beta = torch.cat(betas).double().cpu()
@@ -32,7 +33,7 @@ def gates(model: nn.Module) -> dict[str, float]:
 
     Specialised is below 0.1 or above 0.9, undecided within 0.1 of a half (Munkhdalai et al. 2024, figure 3).
     """
-    found = [p.detach().double().cpu() for name, p in model.named_parameters() if name.endswith(".gate")]
+    found = [whole(p.detach()).double().cpu() for name, p in model.named_parameters() if name.endswith(".gate")]
     if not found:
         return {}
     shares = torch.sigmoid(torch.stack(found))  # (layers, heads)

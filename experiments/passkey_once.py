@@ -3,7 +3,6 @@
 A finished run's model reads the whole prompt and answers; told are the answer, the seconds, and the peak memory.
 """
 
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -12,18 +11,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 import pydantic.dataclasses
 import torch
 
 from experiments import checkpoint, environment
 from experiments.config import register
 from experiments.execution import USER_ERRORS, assemble, plan_of
+from experiments.measure import forget_peak, process_peak
 from experiments.records import Record
 from tasks.base import device_of
 from tasks.passkey import DIGITS, Passkey
-
-UNIT = 1024 if sys.platform != "darwin" else 1  # bytes that ru_maxrss counts by
 
 
 @pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(extra="forbid"))
@@ -75,11 +72,12 @@ def ask(task: Passkey, model: Any, precision: str, question: Question) -> Answer
     """Read the prompt and answer it. Raises ValueError for a prompt shorter than its own parts."""
     prompt = task.at_depth(question.length, np.array([question.key]), question.depth)
     tokens = torch.from_numpy(prompt).to(device_of(model))
-    before, started = psutil.Process().memory_info().rss, time.perf_counter()
+    forget_peak()
+    before, started = process_peak(), time.perf_counter()
     with torch.no_grad(), torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bf16"):
         named = model.answer(tokens, DIGITS)[0].tolist()
     seconds = time.perf_counter() - started
-    peak = UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    peak = process_peak() - before
     words = {token: word for word, token in task.identifiers.items()}
     return Answer(" ".join(words[token] for token in named), seconds, peak)
 

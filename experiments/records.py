@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 from filelock import FileLock, Timeout
@@ -41,7 +41,7 @@ def identity(config: dict[str, Any], data_fingerprint: str, precision: str) -> d
 
     kept = {key: essential(value) for key, value in config.items() if key not in INCIDENTAL}
     kept["training"] = {
-        key: value for key, value in kept["training"].items() if key not in ("checkpoint_every", "precision")
+        key: value for key, value in kept["training"].items() if key not in ("checkpoint_every", "precision", "shard")
     }
     return {
         "settings": digest_of(json.dumps(kept, sort_keys=True).encode())[:16],
@@ -160,6 +160,13 @@ class Record:
     @cached_property
     def environment(self) -> dict[str, Any]:
         return self.read("environment.json")
+
+    @contextlib.contextmanager
+    def rows(self, size: int) -> Iterator[BinaryIO]:
+        """The file of metrics, to add rows to after its first so many bytes; what came after them is dropped."""
+        with open(self.metrics_file, "ab") as file:
+            file.truncate(size)
+            yield file
 
     def metrics(self) -> list[dict[str, Any]]:
         """The metrics by step, a row for every line."""

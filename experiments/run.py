@@ -10,6 +10,7 @@ from rich.console import Console
 
 from experiments.config import CONF, check_overrides, parse, quote_text
 from experiments.execution import USER_ERRORS
+from experiments.parallel import is_first, leave
 from experiments.sweep import begin, end, fail, job
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
@@ -27,7 +28,7 @@ def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run what the arguments say; returns the exit code."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not is_first())
     flags, overrides = sort_arguments(arguments)
     try:
         check_overrides(overrides, multirun=bool({"-m", "--multirun"} & set(flags)))
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         return 130
     code = end(folder, console) if folder.exists() else 0  # where Hydra only showed something, there are no jobs
     shutil.rmtree(folder, ignore_errors=True)
+    leave()
     return code
 
 

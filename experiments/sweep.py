@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from experiments.config import register
 from experiments.execution import USER_ERRORS, execute, plan
+from experiments.parallel import is_first, processes
 from experiments.records import Record, to_json
 from experiments.training import Interrupted
 from tasks.data.source import write_atomically
@@ -33,7 +35,7 @@ def job(composed: DictConfig) -> None:
     """One job. An error is told and written down, so that the other jobs of a sweep go on."""
     folder = Path(os.environ[CALL])
     here = folder.name.endswith(f"-{os.getpid()}")
-    console = Console(stderr=True, force_terminal=None if here else False)  # bars of several processes would mix
+    console = Console(stderr=True, force_terminal=None if here else False, quiet=not is_first())  # bars would mix
     overrides = list(HydraConfig.get().overrides.task)
     status = "not started" if (folder / STOPPED).exists() else attempt(composed, overrides, console)
     if status == "interrupted":
@@ -41,6 +43,8 @@ def job(composed: DictConfig) -> None:
     known = HydraConfig.get().job
     number = 0 if OmegaConf.is_missing(known, "num") else known.num
     write_atomically(folder / f"{number:06d}.json", to_json({"job": " ".join(overrides), "status": status}))
+    if status == "failed" and processes() > 1:
+        sys.exit(1)  # the others wait for this one, and torchrun ends them
 
 
 def attempt(composed: DictConfig, overrides: list[str], console: Console) -> str:
@@ -51,9 +55,9 @@ def attempt(composed: DictConfig, overrides: list[str], console: Console) -> str
     except (Interrupted, KeyboardInterrupt):
         return "interrupted"
     except USER_ERRORS as error:
-        fail(console, error)
+        fail(Console(stderr=True), error)
     except Exception:
-        console.print_exception()
+        Console(stderr=True).print_exception()
     return "failed"
 
 

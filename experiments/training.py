@@ -16,14 +16,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from experiments import checkpoint
 from experiments.checkpoint import Progress
 from experiments.learned import gates
+from experiments.parallel import is_first, of_all, on_processors, own_part, own_rows, processes, whole
 from experiments.records import Record
 from experiments.tracking import Tracker
-from models.state import detach
-from tasks.base import Evaluation, Task
+from models.state import detach, leaves, rebuild
+from tasks.base import Batch, Evaluation, Task
+from tasks.scoring import IGNORED
 
 
 class Interrupted(Exception):
@@ -44,13 +47,13 @@ class StopRequest:
     """Ctrl-C and SIGTERM: noted while a step runs, acted on between two steps; at once while nothing can be lost."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = 0  # the first signal's number
         self.at_once = False
 
     def __call__(self, number: int, frame: Any) -> None:
-        if self.at_once or self.requested:
+        if self.at_once or self.requested == number:  # torchrun sends SIGTERM after the terminal's SIGINT
             raise Interrupted
-        self.requested = True
+        self.requested = self.requested or number
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -104,10 +107,12 @@ def train(
     checkpoint are dropped and made again, and the time a step took is no part of them.
     """
     AcceleratorState._reset_state(True)  # precision may differ between the runs of one process
-    accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+    accelerator = Accelerator(cpu=on_processors(), mixed_precision="bf16" if precision == "bf16" else "no")
     if settings.get("compile"):
         model.compile()
-    model, optimizer = accelerator.prepare(model, optimizer)
+    sharded = isinstance(model, FSDPModule)
+    model = accelerator.prepare_model(model, evaluation_mode=sharded)  # DistributedDataParallel where it is not sharded
+    optimizer = accelerator.prepare_optimizer(optimizer)
     bare = accelerator.unwrap_model(model)
     rates = [group["lr"] for group in optimizer.param_groups]
     steps, evaluate_at = settings["steps"], {*settings["evaluate_at"], settings["steps"]}
@@ -117,9 +122,10 @@ def train(
     if record.checkpoint_file.exists():
         template = bare.initial_state(1) if hasattr(bare, "initial_state") else None
         state, progress = checkpoint.load(record.checkpoint_file, bare, optimizer, template)
+        state = rebuild(state, map(own_part, leaves(state)))
         console.print(f"going on from step {progress.step} of {steps}")
-    with open(record.metrics_file, "ab") as rows:
-        rows.truncate(progress.metrics_bytes)
+    with record.rows(progress.metrics_bytes):
+        pass  # what came after the checkpoint is made again
     result = Result(past_evaluations(record), {}, seen=progress.seen)
     if tracker:
         for row in record.metrics():  # what W&B lacks of them
@@ -133,9 +139,12 @@ def train(
             tracker.log(row, step)
 
     def save(step: int) -> None:
-        os.fsync(metrics_file.fileno())
-        done = Progress(step, metrics_file.tell(), time.monotonic() - started, result.seen)
-        checkpoint.save(record.checkpoint_file, bare, optimizer, state, done)
+        rows_of_all = rebuild(state, iter([of_all(leaf, accelerator) for leaf in leaves(state)]))
+        tensors = checkpoint.collect(bare, optimizer, rows_of_all)
+        if is_first():
+            os.fsync(metrics_file.fileno())
+            done = Progress(step, metrics_file.tell(), time.monotonic() - started, result.seen)
+            checkpoint.save(record.checkpoint_file, tensors, done)
 
     def evaluate(step: int) -> None:
         bare.eval()
@@ -147,13 +156,14 @@ def train(
         log(found.metrics, step)
 
     stop = StopRequest()
-    with open(record.metrics_file, "ab") as metrics_file, stop.listening(), progress_bar(console) as bar:
+    with record.rows(progress.metrics_bytes) as metrics_file, stop.listening(), progress_bar(console) as bar:
         line = bar.add_task(record.folder.parent.name, total=steps, completed=progress.step, loss="", speed="")
         for step in range(progress.step, steps + 1):
-            due = step % settings["checkpoint_every"] == 0 or step in evaluate_at or stop.requested
+            stopping = asked_of_any(bool(stop.requested), accelerator)
+            due = step % settings["checkpoint_every"] == 0 or step in evaluate_at or stopping
             if step > progress.step and due:
                 save(step)
-            if stop.requested:
+            if stopping:
                 raise Interrupted
             if step in evaluate_at:
                 evaluate(step)
@@ -161,23 +171,26 @@ def train(
                 break
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * schedule(step, steps)
-            batch = {name: tensor.to(accelerator.device) for name, tensor in share(task.batch(step), accelerator)}
+            batch = task.batch(step)
+            parts = pieces(own_rows(batch), accumulation)
             loss = torch.zeros((), device=accelerator.device)
-            for piece in pieces(batch, accumulation):
-                with accelerator.autocast():
-                    part, state = task.loss(model, piece, state)
-                if accumulation > 1 and state is not None:
-                    raise ValueError(f"training.accumulation={accumulation} would mix the states that rows carry on")
-                state = detach(state)
-                part = part * (size(piece) / size(batch))
-                accelerator.backward(part)
-                loss += part.detach()
+            for index, part in enumerate(parts):
+                with contextlib.nullcontext() if index == len(parts) - 1 else accelerator.no_sync(model):
+                    there = {name: tensor.to(accelerator.device) for name, tensor in part.items()}
+                    with accelerator.autocast():
+                        mean, state = task.loss(model, there, state)
+                    check_carried(state, batch, accumulation)
+                    state = detach(state)
+                    share = mean * (processes() * asked(part) / asked(batch))  # whose mean over processes is taken
+                    accelerator.backward(share)
+                    loss += share.detach()
             norm = accelerator.clip_grad_norm_(model.parameters(), settings["clip"])
             optimizer.step()
             optimizer.zero_grad()
-            result.seen += size(batch) * accelerator.num_processes
+            result.seen += size(batch)
             if (step + 1) % settings["log_every"] == 0:
-                row = {"train/loss": float(loss.detach()), "train/gradient_norm": float(norm)}
+                found = accelerator.reduce(loss, "mean"), whole(norm)
+                row = dict(zip(("train/loss", "train/gradient_norm"), map(float, found)))
                 log(row | {"train/learning_rate": optimizer.param_groups[0]["lr"]}, step + 1)
                 speed = (result.seen - progress.seen) / (time.monotonic() - started - progress.seconds)
                 bar.update(line, loss=f"loss {row['train/loss']:.3f}", speed=f"{speed:,.0f} {unit(batch)}/s")
@@ -186,24 +199,40 @@ def train(
     return result
 
 
-def share(batch: dict[str, torch.Tensor], accelerator: Accelerator):
-    """This process' rows of the global batch."""
-    return ((name, tensor[accelerator.process_index :: accelerator.num_processes]) for name, tensor in batch.items())
+def asked_of_any(found: bool, accelerator: Accelerator) -> bool:
+    """Whether any process found it."""
+    if processes() == 1:
+        return found
+    return bool(accelerator.reduce(torch.tensor(float(found), device=accelerator.device)))
 
 
-def pieces(batch: dict[str, torch.Tensor], count: int) -> list[dict[str, torch.Tensor]]:
+def check_carried(state: Any, batch: Batch, accumulation: int) -> None:
+    """Raise ValueError where a state that rows carry on would come to other rows."""
+    if state is not None and accumulation > 1:
+        raise ValueError(f"training.accumulation={accumulation} would mix the states that rows carry on")
+    if state is not None and len(next(iter(batch.values()))) % processes():
+        raise ValueError(f"a task.batch_size that carries states on must be a multiple of the {processes()} processes")
+
+
+def pieces(batch: Batch, count: int) -> list[Batch]:
     """The rows of a batch in so many pieces, fewer if there are fewer rows."""
     rows = len(next(iter(batch.values())))
     return [{name: x[place::count] for name, x in batch.items()} for place in range(min(count, rows))]
 
 
-def size(batch: dict[str, torch.Tensor]) -> int:
+def asked(batch: Batch) -> int:
+    """What a batch's loss is the mean of: targets that are not left out or, where there is no telling, rows."""
+    targets = batch.get("targets")
+    return len(next(iter(batch.values()))) if targets is None else int((targets != IGNORED).sum())
+
+
+def size(batch: Batch) -> int:
     """Tokens of a batch of sequences, images of a batch of images."""
     first = next(iter(batch.values()))
     return first.numel() if first.ndim == 2 else len(first)
 
 
-def unit(batch: dict[str, torch.Tensor]) -> str:
+def unit(batch: Batch) -> str:
     """What `size` counts."""
     return "tokens" if next(iter(batch.values())).ndim == 2 else "images"
 

@@ -20,7 +20,7 @@ from experiments.sweep import fail
 
 TOLERANCE = 0.02  # of a metric's value, or of 1 where it is smaller: what bf16 leaves of a few hundred steps
 TAKEN = ("seconds", "peak_bytes")  # what a run took, which is not what came out
-MACHINE = ("processor", "platform", "python", "libraries", "threads")
+MACHINE = ("processor", "platform", "python", "libraries", "threads", "processes")
 
 
 def main(arguments: Sequence[str]) -> int:

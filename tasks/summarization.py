@@ -150,7 +150,7 @@ class Summarization:
         target = torch.full((len(group), self.summary_length), IGNORED)
         for row, index in enumerate(group):
             target[row, : len(self.targets[index])] = torch.tensor(self.targets[index])
-        return {"source": self.pad([self.sources[index] for index in group]), "target": target}
+        return {"source": self.pad([self.sources[index] for index in group]), "targets": target}
 
     def within_reach(self, step: int) -> int:
         """How many of the groups are short enough for a step."""
@@ -167,7 +167,7 @@ class Summarization:
         return torch.tensor([[self.vocabulary.padding] * (width - len(row)) + row for row in rows])
 
     def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
-        target = batch["target"]
+        target = batch["targets"]
         logits, _ = model(batch["source"], target=target.clamp(min=0))
         return F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), ignore_index=IGNORED), None
 

@@ -205,7 +205,8 @@ def test_beta_is_saved(activation: str, model: str, tmp_path: Path) -> None:
             if isinstance(module, Activation):
                 next(module.parameters()).add_(noise(module.channels))
     optimizers = [torch.optim.SGD(each.parameters(), lr=0.1) for each in (network, other)]
-    checkpoint.save(tmp_path / "checkpoint", network, optimizers[0], None, checkpoint.Progress())
+    tensors = checkpoint.collect(network, optimizers[0], None)
+    checkpoint.save(tmp_path / "checkpoint", tensors, checkpoint.Progress())
     assert not torch.equal(scores(other)[0], scores(network)[0])
     checkpoint.load(tmp_path / "checkpoint", other, optimizers[1], None)
     assert torch.equal(scores(other)[0], scores(network)[0])

@@ -163,7 +163,7 @@ def test_a_checkpoint_of_a_folder_keeps_its_weights_and_its_tokenizer(checkpoint
     initialize(model, 3)  # as a run does
     batch = task.batch(0)
     assert batch["source"].min() > 0 and pretrained_vocabulary(str(folder), "main").padding == model.padding
-    target = batch["target"].clamp(min=0)
+    target = batch["targets"].clamp(min=0)
     assert_close(model.eval()(batch["source"], target=target)[0], saved(batch["source"], target=target)[0], 1e-5)
     assert task.loss(model, batch, None)[0].isfinite()
     assert "overall" in task.evaluate(model).metrics

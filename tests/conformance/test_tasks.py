@@ -236,10 +236,10 @@ class Guesser(nn.Module):
 def test_the_loss_of_a_summary_is_the_mean_over_its_tokens_and_its_end(tmp_path: Path) -> None:
     task = summarization(tmp_path, tokens_per_batch=1000)
     batch, losses = task.batch(0), []
-    logits = noise(*batch["target"].shape, 300).log_softmax(dim=-1)
+    logits = noise(*batch["targets"].shape, 300).log_softmax(dim=-1)
     summaries = [pair.summary for pair in Stories().pairs("train")]
     for row in range(5):
-        tokens = batch["target"][row][batch["target"][row] != IGNORED].tolist()
+        tokens = batch["targets"][row][batch["targets"][row] != IGNORED].tolist()
         assert tokens.pop() == END
         summaries.remove(task.vocabulary.tokenizer.decode(tokens))
         losses += [-float(logits[row, place, token]) for place, token in enumerate([*tokens, END])]
