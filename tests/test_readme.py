@@ -20,7 +20,8 @@ from tests.test_evaluate import save_llama, write_texts
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.S)
 COMMANDS = [line.split(" #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
-RUNS = [line for line in COMMANDS if line.startswith(("python -m experiments.run", "python -m experiments.evaluate"))]
+PROGRAMS = ("python -m experiments.run", "python -m experiments.evaluate", "torchrun ")
+RUNS = [line for line in COMMANDS if line.startswith(PROGRAMS)]
 TARGETS = [line for line in COMMANDS if line.startswith("make ")]
 
 
@@ -79,7 +80,8 @@ def test_a_run_of_the_readme_works(command: str, program: Program, tmp_path: Pat
     """At smoke scale, into a folder and on small files of the test's own, else as written."""
     if "=my/" in command:
         write_data(tmp_path / "my")
-    _, _, module, *arguments = shlex.split(command.replace("=my/", f"={tmp_path}/my/"))
+    called = command.replace("=my/", f"={tmp_path}/my/").replace("torchrun", "python -m torch.distributed.run")
+    _, _, module, *arguments = shlex.split(called)
     ended = program(*arguments, "scale=smoke", f"outputs={tmp_path}", f"cache={CACHE}", module=module)
     assert ended.returncode == 0, ended.stderr
 
