@@ -1,4 +1,5 @@
-"""`make sync`: upload the runs that were tracked offline. Safe to repeat: what W&B has is not sent again.
+"""`make sync`: upload what W&B lacks: the runs that were tracked offline, and those that lost their network or were
+killed while they were tracked online. Safe to repeat: what W&B has is not sent again.
 
 A run that was taken up again has several logs; they go up in the order they were written, one after the other.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.records import Record, RecordError, records
-from experiments.tracking import out_of_reach, run_files, use_folder
+from experiments.tracking import marker, out_of_reach, run_files, use_folder
 
 EMPTY = 7  # bytes of a log with nothing in it but its header, of a run that was killed early
 CUT = "ends with an incomplete record"  # what W&B says of the log of a run that was killed; it has sent the rest
@@ -59,15 +60,9 @@ def logs_by_run(outputs: str) -> dict[str, list[Path]]:
     """The logs that are still to be uploaded, by the id of their run, in the order they were written."""
     found: dict[str, list[Path]] = {}
     for log in run_files(outputs):
-        offline = log.parent.name.startswith("offline-")
-        if offline and log.stat().st_size > EMPTY and not marker(log).exists():
+        if log.stat().st_size > EMPTY and not marker(log).exists():
             found.setdefault(identifier_of(log), []).append(log)
     return found
-
-
-def marker(log: Path) -> Path:
-    """The file by which W&B knows that a log has been uploaded."""
-    return log.with_suffix(".wandb.synced")
 
 
 def is_held(record: Record) -> bool:
@@ -89,7 +84,8 @@ def upload(logs: list[Path]) -> dict[str, str]:
     if not logs:
         return {}
     team = os.environ.get("WANDB_ENTITY")  # which W&B itself heeds when it begins a run, and not here
-    command = [sys.executable, "-m", "wandb", "sync", *(["--entity", team] if team else []), *map(str, logs)]
+    options = ["--include-online", *(["--entity", team] if team else [])]
+    command = [sys.executable, "-m", "wandb", "sync", *options, *map(str, logs)]
     told = os.environ | {"WANDB_SILENT": "false"}
     shown = subprocess.run(command, capture_output=True, text=True, check=False, env=told).stderr.splitlines()
     errors = [line.split("ERROR", 1)[1].strip() for line in shown if "ERROR" in line]

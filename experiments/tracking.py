@@ -5,6 +5,7 @@ the training step. What is measured on test data is defined with the direction i
 taken up again goes on where W&B's copy of it ends, so that all of its pieces are one run without gap or overlap.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -30,15 +31,21 @@ BETTER = {  # by a word of a metric's name
 }
 GATE = re.compile(r"gates/layer_(\d+)/head_(\d+)")
 GATE_BINS = np.linspace(0, 1, 21)
+PATIENCE = 15  # seconds that a run waits at its end for its upload; `make sync` sends what is missing
 starting, started = threading.Event(), threading.Event()
 
 
 def use_folder(outputs: str) -> None:
-    """Keep all that W&B writes under `outputs`/wandb, so that sync and its terminal board see every run together."""
+    """Keep all that W&B writes under `outputs`/wandb, so that sync and its terminal board see every run together.
+
+    W&B itself would wait for a lost network without end: at WANDB_FINISH_TIMEOUT it gives up and raises TimeoutError.
+    """
     folder = Path(outputs).resolve() / "wandb"
     folder.mkdir(parents=True, exist_ok=True)
     for name in FOLDERS:
         os.environ[name] = str(folder)
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", str(PATIENCE))
+    os.environ["WANDB_FINISH_TIMEOUT_RAISES"] = "true"
 
 
 def warm_up(config: dict[str, Any]) -> None:
@@ -68,6 +75,11 @@ def begun(file: Path) -> str:
     return file.parent.name.removeprefix("offline-").split("-")[1]
 
 
+def marker(log: Path) -> Path:
+    """The file by which W&B knows that a log has been uploaded."""
+    return log.with_suffix(".wandb.synced")
+
+
 def check_reachable(server: str) -> None:
     """Raise OSError if nobody listens there within two seconds."""
     address = urlparse(server)
@@ -80,8 +92,13 @@ def out_of_reach() -> str | None:
         wandb.login(key=os.environ.get("WANDB_API_KEY"), timeout=1, verify=False)
         check_reachable(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
     except (OSError, wandb.errors.Error, ValueError) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return first_line(error)
     return None
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def reachable_mode(mode: str) -> str:
@@ -103,6 +120,14 @@ def last_step(outputs: str, identifier: str) -> int:
             rows = [json.loads(line) for line in lines if '"type":"history"' in line]
             last = max([last, *(int(row["history"]["step"]["num"]) for row in rows)])
     return last
+
+
+def finish(run: wandb.Run, mode: str, exit_code: int = 0) -> None:
+    """End a run, or a piece of one. Raises TimeoutError if it could not be uploaded in time: `make sync` does, then."""
+    log = Path(run.settings.sync_file) if mode == "online" else None
+    run.finish(exit_code)
+    if log:
+        marker(log).touch()
 
 
 def better(name: str) -> str | None:
@@ -139,29 +164,36 @@ class Tracker:
         settings = config["tracking"]
         levels = dict(tag.split("=", 1) for tag in tags)
         factors = {config["name"]: levels | {CONDITION: ", ".join(levels.values())}}
-        task = str(config["task"].get("_target_", "")).rsplit(".", 1)[-1]
+        self.described = {
+            "project": settings["project"],
+            "entity": settings["entity"],
+            "id": record_id,
+            "name": "-".join([config["name"], *tags, f"seed{config['seed']}"]),
+            "group": config["name"],
+            "job_type": str(config["task"].get("_target_", "")).rsplit(".", 1)[-1],
+            "tags": [*tags, config["scale"]],
+            "config": config | {FACTORS: factors},
+        }
         mode = reachable_mode(settings["mode"])
         self.last = last_step(config["outputs"], record_id) if mode == "offline" else -1  # what W&B holds already
         if starting.is_set():
             started.wait()
-        self.run = wandb.init(
-            mode=mode,  # type: ignore[arg-type]
-            project=settings["project"],
-            entity=settings["entity"],
-            id=record_id,
-            resume="allow",
-            name="-".join([config["name"], *tags, f"seed{config['seed']}"]),
-            group=config["name"],
-            job_type=task,
-            tags=[*tags, config["scale"]],
-            config=config | {FACTORS: factors},
-            reinit="finish_previous",
-            settings=wandb.Settings(x_save_requirements=False),  # the record has the versions; W&B takes 50 ms for them
-        )
+        self.begin(mode)
         if mode == "online":
             self.last = self.run.starting_step - 1
-        self.defined: set[str] = set()
         self.step, self.row = 0, dict[str, Any]()
+
+    def begin(self, mode: str) -> None:
+        """Begin a piece of the run."""
+        self.mode = mode
+        self.defined: set[str] = set()
+        self.run = wandb.init(
+            mode=mode,  # type: ignore[arg-type]
+            resume="allow",
+            reinit="finish_previous",
+            settings=wandb.Settings(x_save_requirements=False),  # the record has the versions; W&B takes 50 ms for them
+            **self.described,
+        )
 
     def log(self, metrics: dict[str, Any], step: int) -> None:
         """Add to a step's row. It goes to W&B when the next one begins: so a step that W&B has is complete, and is not
@@ -183,7 +215,31 @@ class Tracker:
 
     def finish(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
         """The tables, and in the run's summary the last value of every metric under its own name, and under best/ the
-        best one where there were several evaluations."""
+        best one where there were several evaluations.
+
+        The run is recorded by now: what W&B fails of is a warning.
+        """
+        try:
+            self.stay_reachable()
+            self.send_results(summary, tables, step)
+            finish(self.run, self.mode)
+        except (OSError, wandb.errors.Error) as error:
+            self.warn_of(first_line(error))
+
+    def stay_reachable(self) -> None:
+        """Go on offline if the network is lost: for tables W&B wants an answer of its server."""
+        reason = out_of_reach() if self.mode == "online" else None
+        if reason:
+            self.warn_of(reason)
+            self.abandon()
+            self.begin("offline")
+
+    def warn_of(self, reason: str) -> None:
+        """Say what became of the run."""
+        warnings.warn(f"W&B did not get all of this run ({reason}): `make sync` uploads it", stacklevel=3)
+
+    def send_results(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
+        """What a run ends with."""
         metrics, evaluations = summary["metrics"], summary["evaluations"].values()
         made: dict[str, Any] = {name: table(rows) for name, rows in tables.items() if rows}
         gates = [(GATE.fullmatch(name), value) for name, value in metrics.items()]
@@ -202,8 +258,8 @@ class Tracker:
         rest = {name: value for name, value in summary.items() if name not in ("metrics", "evaluations")}
         plain = {name: value for name, value in metrics.items() if not GATE.fullmatch(name)}
         self.run.summary.update(plain | best | rest)
-        self.run.finish()
 
     def abandon(self) -> None:
         """Close a run that did not get to its end."""
-        self.run.finish(exit_code=1)
+        with contextlib.suppress(TimeoutError):
+            finish(self.run, self.mode, exit_code=1)
