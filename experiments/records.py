@@ -30,6 +30,10 @@ class RecordError(RuntimeError):
     """A record that cannot be used; the message says which and what to do."""
 
 
+class HeldError(RecordError):
+    """A run that another process is at."""
+
+
 def identity(config: dict[str, Any], data_fingerprint: str, precision: str) -> dict[str, str]:
     """All that determines a run's numbers: its settings, its data's contents, its precision, our code that it reaches
     and the libraries that compute."""
@@ -175,6 +179,8 @@ class Record:
                 raise RecordError(f"{self.folder} was written by a {NEWER}: use another outputs folder")
             for file in (self.checkpoint_file, self.metrics_file):
                 file.unlink(missing_ok=True)
+        for unfinished in self.folder.glob(".*"):  # what a killed process was writing, before its rename
+            unfinished.unlink()
         write_atomically(self.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
         write_atomically(self.folder / "environment.json", to_json(environment))
         self.set_status("running")
@@ -197,13 +203,13 @@ class Record:
 
     @contextlib.contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
-        """Hold the run for this process. The lock dies with its holder. Where another has it: wait, or RecordError."""
+        """Hold the run for this process. The lock dies with its holder. Where another has it: wait, or HeldError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "lock")
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout as error:
-            raise RecordError(f"{self.folder} is being run by another process") from error
+            raise HeldError(f"{self.folder} is being run by another process") from error
         try:
             yield
         finally:

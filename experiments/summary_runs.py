@@ -16,7 +16,7 @@ import wandb
 from experiments.claims import claims
 from experiments.ledger import Evidence, Verdict
 from experiments.report.data import Row, Run, factors_of, final_rows, finished_runs, summarize
-from experiments.tracking import better, finish, reachable_mode, table, use_folder
+from experiments.tracking import better, reachable_mode, table, use_folder
 from tasks.data.source import write_atomically
 
 JOB_TYPE = "summary"
@@ -87,9 +87,8 @@ def log(experiment: str, scale: str, config: dict[str, Any], levels: list[Row], 
     """The summary run of one experiment. step: how many times it was logged before; its last row is what holds."""
     use_folder(config["outputs"])
     tracking = config["tracking"]
-    mode = reachable_mode(tracking["mode"])
     run = wandb.init(
-        mode=mode,  # type: ignore[arg-type]
+        mode=reachable_mode(tracking["mode"]),  # type: ignore[arg-type]
         project=tracking["project"],
         entity=tracking["entity"],
         id=f"{JOB_TYPE}-{experiment}-{scale}",
@@ -111,4 +110,4 @@ def log(experiment: str, scale: str, config: dict[str, Any], levels: list[Row], 
         means |= {f"{metric}/{level['level']}": level["mean"] for level in of_metric}
     run.log(row, step=step, commit=True)
     run.summary.update(means | {f"verdict/{each['claim']}": each["claim's verdict"] for each in claimed})
-    finish(run, mode)
+    run.finish()

@@ -65,9 +65,10 @@ def warm_up(config: dict[str, Any]) -> None:
     threading.Thread(target=start).start()
 
 
-def run_files(outputs: str) -> list[Path]:
-    """W&B's logs of all runs, each run's in the order they were begun; online ones are in folders named run-…"""
-    return sorted((Path(outputs).resolve() / "wandb" / "wandb").glob("*run-*-*/run-*.wandb"), key=begun)
+def run_files(outputs: str, identifier: str = "*") -> list[Path]:
+    """W&B's logs of all runs or of one, in the order they were begun; online ones are in folders named run-…"""
+    folder = Path(outputs).resolve() / "wandb" / "wandb"
+    return sorted(folder.glob(f"*run-*-{identifier}/run-{identifier}.wandb"), key=begun)
 
 
 def begun(file: Path) -> str:
@@ -109,25 +110,16 @@ def reachable_mode(mode: str) -> str:
     return "offline" if reason else mode
 
 
+def steps(log: Path) -> list[int]:
+    """The steps that a log holds rows of. That of a run that was killed ends early: W&B writes 32 KiB at a time."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return [int(json.loads(line)["history"]["step"]["num"]) for line in lines if '"type":"history"' in line]
+
+
 def last_step(outputs: str, identifier: str) -> int:
-    """The last step of a run that W&B's logs on this machine hold, -1 if none does. One of a run that was killed ends
-    early: W&B writes 32 KiB at a time."""
-    last = -1
-    for file in run_files(outputs):
-        if file.stem == f"run-{identifier}":
-            command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-            lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
-            rows = [json.loads(line) for line in lines if '"type":"history"' in line]
-            last = max([last, *(int(row["history"]["step"]["num"]) for row in rows)])
-    return last
-
-
-def finish(run: wandb.Run, mode: str, exit_code: int = 0) -> None:
-    """End a run, or a piece of one. Raises TimeoutError if it could not be uploaded in time: `make sync` does, then."""
-    log = Path(run.settings.sync_file) if mode == "online" else None
-    run.finish(exit_code)
-    if log:
-        marker(log).touch()
+    """The last step of a run that W&B's logs on this machine hold, -1 if none does."""
+    return max((step for log in run_files(outputs, identifier) for step in steps(log)), default=-1)
 
 
 def better(name: str) -> str | None:
@@ -164,36 +156,30 @@ class Tracker:
         settings = config["tracking"]
         levels = dict(tag.split("=", 1) for tag in tags)
         factors = {config["name"]: levels | {CONDITION: ", ".join(levels.values())}}
-        self.described = {
-            "project": settings["project"],
-            "entity": settings["entity"],
-            "id": record_id,
-            "name": "-".join([config["name"], *tags, f"seed{config['seed']}"]),
-            "group": config["name"],
-            "job_type": str(config["task"].get("_target_", "")).rsplit(".", 1)[-1],
-            "tags": [*tags, config["scale"]],
-            "config": config | {FACTORS: factors},
-        }
-        mode = reachable_mode(settings["mode"])
-        self.last = last_step(config["outputs"], record_id) if mode == "offline" else -1  # what W&B holds already
+        task = str(config["task"].get("_target_", "")).rsplit(".", 1)[-1]
+        self.mode = reachable_mode(settings["mode"])
+        self.outputs, self.id = config["outputs"], record_id
+        self.last = last_step(self.outputs, self.id) if self.mode == "offline" else -1  # what W&B holds already
         if starting.is_set():
             started.wait()
-        self.begin(mode)
-        if mode == "online":
-            self.last = self.run.starting_step - 1
-        self.step, self.row = 0, dict[str, Any]()
-
-    def begin(self, mode: str) -> None:
-        """Begin a piece of the run."""
-        self.mode = mode
-        self.defined: set[str] = set()
         self.run = wandb.init(
-            mode=mode,  # type: ignore[arg-type]
+            mode=self.mode,  # type: ignore[arg-type]
+            project=settings["project"],
+            entity=settings["entity"],
+            id=record_id,
             resume="allow",
+            name="-".join([config["name"], *tags, f"seed{config['seed']}"]),
+            group=config["name"],
+            job_type=task,
+            tags=[*tags, config["scale"]],
+            config=config | {FACTORS: factors},
             reinit="finish_previous",
             settings=wandb.Settings(x_save_requirements=False),  # the record has the versions; W&B takes 50 ms for them
-            **self.described,
         )
+        if self.mode == "online":
+            self.last = self.run.starting_step - 1
+        self.defined: set[str] = set()
+        self.step, self.row = 0, dict[str, Any]()
 
     def log(self, metrics: dict[str, Any], step: int) -> None:
         """Add to a step's row. It goes to W&B when the next one begins: so a step that W&B has is complete, and is not
@@ -217,26 +203,20 @@ class Tracker:
         """The tables, and in the run's summary the last value of every metric under its own name, and under best/ the
         best one where there were several evaluations.
 
-        The run is recorded by now: what W&B fails of is a warning.
+        The run is recorded by now: what W&B fails of is a warning, and left to `make sync`.
         """
-        try:
-            self.stay_reachable()
-            self.send_results(summary, tables, step)
-            finish(self.run, self.mode)
-        except (OSError, wandb.errors.Error) as error:
-            self.warn_of(first_line(error))
-
-    def stay_reachable(self) -> None:
-        """Go on offline if the network is lost: for tables W&B wants an answer of its server."""
         reason = out_of_reach() if self.mode == "online" else None
+        try:
+            if not reason:  # for tables W&B wants an answer of its server
+                self.send_results(summary, tables, step)
+            self.run.finish(exit_code=1 if reason else 0)
+        except (OSError, wandb.errors.Error) as error:
+            reason = reason or first_line(error)
         if reason:
-            self.warn_of(reason)
-            self.abandon()
-            self.begin("offline")
-
-    def warn_of(self, reason: str) -> None:
-        """Say what became of the run."""
-        warnings.warn(f"W&B did not get all of this run ({reason}): `make sync` uploads it", stacklevel=3)
+            warnings.warn(f"W&B did not get all of this run ({reason}): `make sync` uploads it", stacklevel=2)
+        elif self.mode == "online":
+            for log in run_files(self.outputs, self.id):
+                marker(log).touch()
 
     def send_results(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
         """What a run ends with."""
@@ -262,4 +242,4 @@ class Tracker:
     def abandon(self) -> None:
         """Close a run that did not get to its end."""
         with contextlib.suppress(TimeoutError):
-            finish(self.run, self.mode, exit_code=1)
+            self.run.finish(exit_code=1)
