@@ -225,10 +225,10 @@ def records(outputs: str | Path, experiment: str | None = None) -> list[Record]:
 def check_same_data(outputs: str | Path, config: dict[str, Any], data_fingerprint: str) -> None:
     """Raise RecordError if finished runs of this experiment, source and scale were made from other contents."""
     for record in records(outputs, config["name"]):
-        if not record.finished or record.config["scale"] != config["scale"]:
-            continue
+        if not record.finished or record.environment["data"] == data_fingerprint:
+            continue  # without a look at its configuration, which takes longer to read
         same_source = {**record.config["data"], "path": None} == {**config["data"], "path": None}
-        if same_source and record.environment["data"] != data_fingerprint:
+        if same_source and record.config["scale"] == config["scale"]:
             raise RecordError(
                 f"the data has the fingerprint {data_fingerprint} and the finished run {record.folder} was made from "
                 f"{record.environment['data']}: they cannot be compared. Use outputs=<another folder>, or remove the "

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import hydra
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from here", style="yellow")
         return 130
-    except (*USER_ERRORS, HydraException) as error:
+    except (*USER_ERRORS, HydraException, BrokenExecutor) as error:
         fail(console, error)
         return 1
     finally:

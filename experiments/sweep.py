@@ -21,6 +21,7 @@ from tasks.data.source import write_atomically
 CALL = "EXPERIMENTS_CALL"  # the folder of this call, for its jobs in other processes
 STOPPED = "stopped"
 HELD = "held by another process"
+ROOM = 2**16  # bytes that a call writes for itself
 CUT_OFF = "cut off"  # what stands for a job whose process was killed, or that could write no more
 
 register()  # Hydra's launchers compose in processes of their own, which import this module and none before it
@@ -32,7 +33,8 @@ def begin(outputs: Path) -> Path:
     Raises OSError if `outputs` cannot be written.
     """
     folder = outputs / "hydra" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    folder.mkdir(parents=True)
+    write_atomically(folder / "room", bytes(ROOM))
+    (folder / "room").unlink()
     os.environ[CALL] = str(folder.resolve())
     return folder
 

@@ -28,7 +28,7 @@ Ended = Generator[tuple[Job, str]]  # each job as it ends, with what it failed o
 
 def on_this_machine(todo: list[Job], workers: int) -> Ended:
     """Several at a time, each on one processor thread; those that other processes are at come last, when these are done
-    with them. Closed before its end, it has runs in training stop."""
+    with them. Closed before its end, it has runs in training stop. Raises ChildProcessError if a process was killed."""
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(),)
@@ -42,6 +42,9 @@ def on_this_machine(todo: list[Job], workers: int) -> Ended:
                     todo.append(futures[future])
                 else:
                     yield futures[future], future.result()
+    except concurrent.futures.BrokenExecutor as error:
+        told = "a process of the runs was killed, for want of memory perhaps: the same command goes on from here"
+        raise ChildProcessError(told) from error
     except (KeyboardInterrupt, GeneratorExit):
         for child in multiprocessing.active_children():
             child.terminate()  # SIGTERM: a run in training leaves a checkpoint
