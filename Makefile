@@ -9,7 +9,7 @@ RUN ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup plan reproduce seeds ledger figures readme dashboards sync dashboard verify test lint bench clean
+.PHONY: help setup plan reproduce seeds ledger figures readme dashboards sync dashboard verify test faults lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ verify: setup ## repeat a finished run and compare it with its record (RUN=<run 
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest
+
+faults: setup ## kill, starve and damage runs on purpose and tell what happens; takes about 15 minutes
+	$(BIN)/python -m pytest tests/faults.py tests/faults_machine.py -n 0 -s
 
 lint: setup ## check style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

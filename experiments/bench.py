@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
-from experiments import bench_page, bench_peers, environment
+from experiments import bench_page, bench_peers, bench_sweep, environment
 from experiments.config import compose, plain
 from experiments.measure import against, in_turn
 from experiments.tracking import Tracker
@@ -186,6 +186,7 @@ def main() -> None:
     console.print(position_table(precision))
     console.print(decoding_table(precision))
     console.print(tracking_table())
+    console.print(bench_sweep.sweep_table())
     console.print(bench_page.page_table())
     bench_peers.report(console, precision, REPEATS)
 

@@ -1,5 +1,6 @@
 """The configuration: its schema, how it is composed, and what is wrong with it in one line."""
 
+import copy
 import difflib
 import inspect
 import typing
@@ -205,15 +206,25 @@ def check_overrides(overrides: Sequence[str], multirun: bool = False, root: str 
             chosen.append(f"{key}={next(iter(values_of(override)))}")
         elif not key.startswith("hydra"):
             values.append(override)
-    keys = list(flatten(compose_unchecked(chosen, root=root)))
+    composed = compose_unchecked(chosen, root=root)
+    keys = list(flatten(composed))
     for override in values:
         key = override.key_or_group
         if not (override.is_add() or override.is_force_add()) and key not in keys:
             raise ConfigError(f"unknown key '{key}'; {nearest(key, [*known, *keys])}")
+        tried = copy.deepcopy(composed)  # composed once: Hydra takes a tenth of a second for it
         for value in values_of(override):
-            line = override.input_line or ""
-            composed = compose_unchecked([*chosen, f"{line.split('=')[0]}={value}"], root=root)
-            check_types(composed)
+            check_types(put_in(tried, parse(f"{(override.input_line or '').split('=')[0]}={value}")))
+
+
+def put_in(config: DictConfig, override: Override) -> DictConfig:
+    """The configuration with the value of an override in its place, as Hydra puts it there. Raises ConfigError."""
+    added = override.is_add() or override.is_force_add()
+    try:
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=added)
+    except OmegaConfBaseException as error:
+        raise ConfigError(first_line(error)) from error
+    return config
 
 
 def quote_text(override: str) -> str:

@@ -125,13 +125,13 @@ def execute(config: dict[str, Any], overrides: Sequence[str], console: Console) 
             }
             write_atomically(record.metrics_file, json.dumps({"step": 0, **found.metrics}).encode() + b"\n")
             record.finish(summary, found.tables)
-            tracker.log(found.metrics, 0)
-            tracker.finish(summary, found.tables, 0)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
             record.set_status("interrupted" if stopped else "failed", None if stopped else error)
             tracker.abandon()
             raise
+        tracker.log(found.metrics, 0)
+        tracker.finish(summary, found.tables, 0)
     return record
 
 

@@ -122,7 +122,6 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
             result = work(planned, task, model, tracker, console)
             summary = summarize(task, model, result, config)
             record.finish(summary, result.tables)
-            tracker.finish(summary, result.tables, config["training"]["steps"])
         except BaseException as error:
             stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
             try:
@@ -131,6 +130,7 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
             except OSError:
                 pass  # a full disk has been told once, by the error that is on its way
             raise
+        tracker.finish(summary, result.tables, config["training"]["steps"])
     agreed(True)  # that the record is finished
     return record
 

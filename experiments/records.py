@@ -30,6 +30,10 @@ class RecordError(RuntimeError):
     """A record that cannot be used; the message says which and what to do."""
 
 
+class HeldError(RecordError):
+    """A run that another process is at."""
+
+
 def identity(config: dict[str, Any], data_fingerprint: str, precision: str) -> dict[str, str]:
     """All that determines a run's numbers: its settings, its data's contents, its precision, our code that it reaches
     and the libraries that compute."""
@@ -182,6 +186,8 @@ class Record:
                 raise RecordError(f"{self.folder} was written by a {NEWER}: use another outputs folder")
             for file in (self.checkpoint_file, self.metrics_file):
                 file.unlink(missing_ok=True)
+        for unfinished in self.folder.glob(".*"):  # what a killed process was writing, before its rename
+            unfinished.unlink()
         write_atomically(self.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
         write_atomically(self.folder / "environment.json", to_json(environment))
         self.set_status("running")
@@ -204,13 +210,13 @@ class Record:
 
     @contextlib.contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
-        """Hold the run for this process. The lock dies with its holder. Where another has it: wait, or RecordError."""
+        """Hold the run for this process. The lock dies with its holder. Where another has it: wait, or HeldError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "lock")
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout as error:
-            raise RecordError(f"{self.folder} is being run by another process") from error
+            raise HeldError(f"{self.folder} is being run by another process") from error
         try:
             yield
         finally:
@@ -226,10 +232,10 @@ def records(outputs: str | Path, experiment: str | None = None) -> list[Record]:
 def check_same_data(outputs: str | Path, config: dict[str, Any], data_fingerprint: str) -> None:
     """Raise RecordError if finished runs of this experiment, source and scale were made from other contents."""
     for record in records(outputs, config["name"]):
-        if not record.finished or record.config["scale"] != config["scale"]:
-            continue
+        if not record.finished or record.environment["data"] == data_fingerprint:
+            continue  # without a look at its configuration, which takes longer to read
         same_source = {**record.config["data"], "path": None} == {**config["data"], "path": None}
-        if same_source and record.environment["data"] != data_fingerprint:
+        if same_source and record.config["scale"] == config["scale"]:
             raise RecordError(
                 f"the data has the fingerprint {data_fingerprint} and the finished run {record.folder} was made from "
                 f"{record.environment['data']}: they cannot be compared. Use outputs=<another folder>, or remove the "

@@ -54,13 +54,13 @@ def main(arguments: Sequence[str]) -> int:
             done += len(todo) - len(failed)
             failures += failed
             todo = next_seeds(judge_all(evidence), evidence, wanted) if options.seeds and not failed else []
+        page = publish(evidence, options.scale, options.outputs, console)
     except USER_ERRORS as error:
         fail(console, error)
         return 1
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from here", style="yellow")
         return 130
-    page = publish(evidence, options.scale, options.outputs, console)
     for job, message in failures:
         console.print(f"failed: {' '.join(job.overrides)}: {message}", style="red", markup=False, soft_wrap=True)
     console.print(f"{done} runs in {time.monotonic() - started:.0f} s; {page}", soft_wrap=True)

@@ -1,17 +1,20 @@
 """`python -m experiments.run experiment=… [group=choice] [key=value] [-m]`: one run, or a sweep of them."""
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import hydra
+from hydra.errors import HydraException
 from rich.console import Console
 
 from experiments.config import CONF, check_overrides, parse, quote_text
 from experiments.execution import USER_ERRORS
 from experiments.parallel import is_first, leave
-from experiments.sweep import begin, end, fail, job
+from experiments.sweep import begin, end, fail, job, wait_for_held
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
 
@@ -32,21 +35,26 @@ def main(arguments: Sequence[str]) -> int:
     flags, overrides = sort_arguments(arguments)
     try:
         check_overrides(overrides, multirun=bool({"-m", "--multirun"} & set(flags)))
+        given = [parse(override) for override in overrides if override.startswith("outputs=")]
+        folder = begin(Path(str(given[-1].value()) if given else "outputs"))
     except USER_ERRORS as error:
         fail(console, error)
         return 1
     sys.argv[1:] = [*flags, *overrides]
-    given = [parse(override) for override in overrides if override.startswith("outputs=")]
-    folder = begin(Path(str(given[-1].value()) if given else "outputs"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong instead of printing it
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+        wait_for_held(folder, console)
+        return end(folder, console)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from here", style="yellow")
         return 130
-    code = end(folder, console) if folder.exists() else 0  # where Hydra only showed something, there are no jobs
-    shutil.rmtree(folder, ignore_errors=True)
-    leave()
-    return code
+    except (*USER_ERRORS, HydraException, BrokenExecutor) as error:
+        fail(console, error)
+        return 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        leave()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""`make sync`: upload the runs that were tracked offline. Safe to repeat: what W&B has is not sent again.
+"""`make sync`: upload the runs that were tracked offline, and what W&B lacks of those that lost their network when they
+were tracked online. Safe to repeat: what W&B has is not sent again.
 
-A run that was taken up again has several logs; they go up in the order they were written, one after the other.
+A run that was taken up again has several logs; they go up in the order they were written, one after the other. Of one
+that was tracked online W&B has a part: the rest is sent from its record.
 """
 
 import os
@@ -13,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.records import Record, RecordError, records
-from experiments.tracking import out_of_reach, run_files, use_folder
+from experiments.tracking import Tracker, marker, out_of_reach, run_files, steps, use_folder
 
 EMPTY = 7  # bytes of a log with nothing in it but its header, of a run that was killed early
 CUT = "ends with an incomplete record"  # what W&B says of the log of a run that was killed; it has sent the rest
@@ -27,11 +29,15 @@ def main(arguments: Sequence[str]) -> int:
     outputs = arguments[0] if arguments else "outputs"
     console = Console(soft_wrap=True, highlight=False)
     waiting = logs_by_run(outputs)
-    running = {record.id for record in records(outputs) if record.status == "running" and is_held(record)}
+    known = {record.id: record for record in records(outputs)}
+    running = {record.id for record in known.values() if record.status == "running" and is_held(record)}
     for identifier in sorted(running & waiting.keys()):
         console.print(f"not yet: {identifier} is still running")
     waiting = {identifier: logs for identifier, logs in waiting.items() if identifier not in running}
-    if not waiting:
+    begun_online = {identifier for identifier, logs in waiting.items() if not all(map(is_offline, logs))}
+    partial = [known[identifier] for identifier in begun_online & known.keys() if known[identifier].finished]
+    waiting = {identifier: logs for identifier, logs in waiting.items() if identifier not in begun_online}
+    if not waiting and not partial:
         console.print(f"nothing to upload from {outputs}/wandb")
         return 0
     reason = out_of_reach()
@@ -40,12 +46,14 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     use_folder(outputs)
     failed: dict[str, str] = {}
-    with console.status(f"uploading {len(waiting)} runs"):
+    with console.status(f"uploading {len(waiting) + len(partial)} runs"):
+        for record in partial:
+            complete(record, outputs)
         for logs in zip_longest(*waiting.values()):  # the first log of every run, then the second of every one
             failed |= upload([log for log in logs if log and identifier_of(log) not in failed])
     for identifier, message in failed.items():
         console.print(f"failed: {identifier}: {message}", style="red", markup=False)
-    sent = [identifier for identifier in waiting if identifier not in failed]
+    sent = [*(record.id for record in partial), *(identifier for identifier in waiting if identifier not in failed)]
     console.print(f"{len(sent)} runs uploaded{': ' if sent else ''}{', '.join(sent)}")
     return 1 if failed else 0
 
@@ -59,15 +67,33 @@ def logs_by_run(outputs: str) -> dict[str, list[Path]]:
     """The logs that are still to be uploaded, by the id of their run, in the order they were written."""
     found: dict[str, list[Path]] = {}
     for log in run_files(outputs):
-        offline = log.parent.name.startswith("offline-")
-        if offline and log.stat().st_size > EMPTY and not marker(log).exists():
+        if log.stat().st_size > EMPTY and not marker(log).exists():
             found.setdefault(identifier_of(log), []).append(log)
-    return found
+    return {identifier: in_order(logs) if len(logs) > 1 else logs for identifier, logs in found.items()}
 
 
-def marker(log: Path) -> Path:
-    """The file by which W&B knows that a log has been uploaded."""
-    return log.with_suffix(".wandb.synced")
+def in_order(logs: list[Path]) -> list[Path]:
+    """The logs of a run with rows in the order of their steps: the clock that W&B names them by may have been set back.
+    Those without stay in their places."""
+    held = {log: steps(log) for log in logs}
+    with_rows = iter(sorted((log for log in logs if held[log]), key=lambda log: held[log]))
+    return [next(with_rows) if held[log] else log for log in logs]
+
+
+def is_offline(log: Path) -> bool:
+    """Whether a log is of a run, or a piece of one, that was tracked offline."""
+    return log.parent.name.startswith("offline-")
+
+
+def complete(record: Record, outputs: str) -> None:
+    """Send what W&B lacks of a finished run. W&B's own client would send again what is there."""
+    from experiments.execution import tags_of  # brings torch along, which nothing else here needs
+
+    config = record.config | {"outputs": outputs, "tracking": record.config["tracking"] | {"mode": "online"}}
+    tracker = Tracker(config, record.id, tags_of(record.environment.get("overrides", [])))
+    for row in record.metrics():
+        tracker.log({name: value for name, value in row.items() if name != "step"}, row["step"])
+    tracker.finish(record.summary, record.read("tables.json"), record.summary["steps"])
 
 
 def is_held(record: Record) -> bool:

@@ -5,6 +5,7 @@ the training step. What is measured on test data is defined with the direction i
 taken up again goes on where W&B's copy of it ends, so that all of its pieces are one run without gap or overlap.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -30,15 +31,21 @@ BETTER = {  # by a word of a metric's name
 }
 GATE = re.compile(r"gates/layer_(\d+)/head_(\d+)")
 GATE_BINS = np.linspace(0, 1, 21)
+PATIENCE = 15  # seconds that a run waits at its end for its upload; `make sync` sends what is missing
 starting, started = threading.Event(), threading.Event()
 
 
 def use_folder(outputs: str) -> None:
-    """Keep all that W&B writes under `outputs`/wandb, so that sync and its terminal board see every run together."""
+    """Keep all that W&B writes under `outputs`/wandb, so that sync and its terminal board see every run together.
+
+    W&B itself would wait for a lost network without end: at WANDB_FINISH_TIMEOUT it gives up and raises TimeoutError.
+    """
     folder = Path(outputs).resolve() / "wandb"
     folder.mkdir(parents=True, exist_ok=True)
     for name in FOLDERS:
         os.environ[name] = str(folder)
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", str(PATIENCE))
+    os.environ["WANDB_FINISH_TIMEOUT_RAISES"] = "true"
 
 
 def warm_up(config: dict[str, Any]) -> None:
@@ -58,14 +65,20 @@ def warm_up(config: dict[str, Any]) -> None:
     threading.Thread(target=start).start()
 
 
-def run_files(outputs: str) -> list[Path]:
-    """W&B's logs of all runs, each run's in the order they were begun; online ones are in folders named run-…"""
-    return sorted((Path(outputs).resolve() / "wandb" / "wandb").glob("*run-*-*/run-*.wandb"), key=begun)
+def run_files(outputs: str, identifier: str = "*") -> list[Path]:
+    """W&B's logs of all runs or of one, in the order they were begun; online ones are in folders named run-…"""
+    folder = Path(outputs).resolve() / "wandb" / "wandb"
+    return sorted(folder.glob(f"*run-*-{identifier}/run-{identifier}.wandb"), key=begun)
 
 
 def begun(file: Path) -> str:
     """The time at which a log was begun, as in its folder's name: <offline->run-<day>_<time>-<id>."""
     return file.parent.name.removeprefix("offline-").split("-")[1]
+
+
+def marker(log: Path) -> Path:
+    """The file by which W&B knows that a log has been uploaded."""
+    return log.with_suffix(".wandb.synced")
 
 
 def check_reachable(server: str) -> None:
@@ -80,8 +93,13 @@ def out_of_reach() -> str | None:
         wandb.login(key=os.environ.get("WANDB_API_KEY"), timeout=1, verify=False)
         check_reachable(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
     except (OSError, wandb.errors.Error, ValueError) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return first_line(error)
     return None
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def reachable_mode(mode: str) -> str:
@@ -92,17 +110,16 @@ def reachable_mode(mode: str) -> str:
     return "offline" if reason else mode
 
 
+def steps(log: Path) -> list[int]:
+    """The steps that a log holds rows of. That of a run that was killed ends early: W&B writes 32 KiB at a time."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return [int(json.loads(line)["history"]["step"]["num"]) for line in lines if '"type":"history"' in line]
+
+
 def last_step(outputs: str, identifier: str) -> int:
-    """The last step of a run that W&B's logs on this machine hold, -1 if none does. One of a run that was killed ends
-    early: W&B writes 32 KiB at a time."""
-    last = -1
-    for file in run_files(outputs):
-        if file.stem == f"run-{identifier}":
-            command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-            lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
-            rows = [json.loads(line) for line in lines if '"type":"history"' in line]
-            last = max([last, *(int(row["history"]["step"]["num"]) for row in rows)])
-    return last
+    """The last step of a run that W&B's logs on this machine hold, -1 if none does."""
+    return max((step for log in run_files(outputs, identifier) for step in steps(log)), default=-1)
 
 
 def better(name: str) -> str | None:
@@ -140,12 +157,13 @@ class Tracker:
         levels = dict(tag.split("=", 1) for tag in tags)
         factors = {config["name"]: levels | {CONDITION: ", ".join(levels.values())}}
         task = str(config["task"].get("_target_", "")).rsplit(".", 1)[-1]
-        mode = reachable_mode(settings["mode"])
-        self.last = last_step(config["outputs"], record_id) if mode == "offline" else -1  # what W&B holds already
+        self.mode = reachable_mode(settings["mode"])
+        self.outputs, self.id = config["outputs"], record_id
+        self.last = last_step(self.outputs, self.id) if self.mode == "offline" else -1  # what W&B holds already
         if starting.is_set():
             started.wait()
         self.run = wandb.init(
-            mode=mode,  # type: ignore[arg-type]
+            mode=self.mode,  # type: ignore[arg-type]
             project=settings["project"],
             entity=settings["entity"],
             id=record_id,
@@ -158,7 +176,7 @@ class Tracker:
             reinit="finish_previous",
             settings=wandb.Settings(x_save_requirements=False),  # the record has the versions; W&B takes 50 ms for them
         )
-        if mode == "online":
+        if self.mode == "online":
             self.last = self.run.starting_step - 1
         self.defined: set[str] = set()
         self.step, self.row = 0, dict[str, Any]()
@@ -183,7 +201,25 @@ class Tracker:
 
     def finish(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
         """The tables, and in the run's summary the last value of every metric under its own name, and under best/ the
-        best one where there were several evaluations."""
+        best one where there were several evaluations.
+
+        The run is recorded by now: what W&B fails of is a warning, and left to `make sync`.
+        """
+        reason = out_of_reach() if self.mode == "online" else None
+        try:
+            if not reason:  # for tables W&B wants an answer of its server
+                self.send_results(summary, tables, step)
+            self.run.finish(exit_code=1 if reason else 0)
+        except (OSError, wandb.errors.Error) as error:
+            reason = reason or first_line(error)
+        if reason:
+            warnings.warn(f"W&B did not get all of this run ({reason}): `make sync` uploads it", stacklevel=2)
+        elif self.mode == "online":
+            for log in run_files(self.outputs, self.id):
+                marker(log).touch()
+
+    def send_results(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
+        """What a run ends with."""
         metrics, evaluations = summary["metrics"], summary["evaluations"].values()
         made: dict[str, Any] = {name: table(rows) for name, rows in tables.items() if rows}
         gates = [(GATE.fullmatch(name), value) for name, value in metrics.items()]
@@ -202,8 +238,8 @@ class Tracker:
         rest = {name: value for name, value in summary.items() if name not in ("metrics", "evaluations")}
         plain = {name: value for name, value in metrics.items() if not GATE.fullmatch(name)}
         self.run.summary.update(plain | best | rest)
-        self.run.finish()
 
     def abandon(self) -> None:
         """Close a run that did not get to its end."""
-        self.run.finish(exit_code=1)
+        with contextlib.suppress(TimeoutError):
+            self.run.finish(exit_code=1)

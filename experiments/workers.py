@@ -16,24 +16,35 @@ from rich.console import Console
 from experiments.config import ConfigError, nearest
 from experiments.execution import execute
 from experiments.grid import Job
+from experiments.records import HeldError
 from experiments.training import Interrupted
 
 LAUNCHERS = ("slurm", "local")  # local: submitit's own processes on this machine, as it is tried out
 LONGEST = 24 * 60  # minutes of a run on a cluster; one that is cut off goes on from its checkpoint
+HELD = "held by another process"
 POLL = 1.0  # seconds between two looks at a cluster's runs
 Ended = Generator[tuple[Job, str]]  # each job as it ends, with what it failed of, or nothing
 
 
 def on_this_machine(todo: list[Job], workers: int) -> Ended:
-    """Several at a time, each on one processor thread. Closed before its end, it has runs in training stop."""
+    """Several at a time, each on one processor thread; those that other processes are at come last, when these are done
+    with them. Closed before its end, it has runs in training stop. Raises ChildProcessError if a process was killed."""
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(),)
     )
     try:
-        futures = {pool.submit(work, job): job for job in todo}
-        for future in concurrent.futures.as_completed(futures):
-            yield futures[future], future.result()
+        for wait in (False, True):
+            futures = {pool.submit(work, job, wait): job for job in todo}
+            todo = []
+            for future in concurrent.futures.as_completed(futures):
+                if future.result() == HELD:
+                    todo.append(futures[future])
+                else:
+                    yield futures[future], future.result()
+    except concurrent.futures.BrokenExecutor as error:
+        told = "a process of the runs was killed, for want of memory perhaps: the same command goes on from here"
+        raise ChildProcessError(told) from error
     except (KeyboardInterrupt, GeneratorExit):
         for child in multiprocessing.active_children():
             child.terminate()  # SIGTERM: a run in training leaves a checkpoint
@@ -84,14 +95,17 @@ def begin_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def work(job: Job) -> str:
-    """Run one job; returns what it failed of, nothing if it did not."""
+def work(job: Job, wait: bool = True) -> str:
+    """Run one job; returns what it failed of, nothing if it did not. wait: if another process is at it, until that is
+    done; HELD if not."""
     try:
         planned = job.plan()
         planned.config["threads"] = 1
-        execute(planned, Console(file=StringIO()))
+        execute(planned, Console(file=StringIO()), wait)
     except Interrupted:
         return "interrupted"
+    except HeldError:
+        return HELD
     except Exception as error:
         return first_line(error)
     return ""

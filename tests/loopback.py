@@ -80,9 +80,10 @@ class Server:
         self.unknown: list[str] = []  # requests that it does not know: a test that needs them fails
         self.keys: set[str] = set()  # the Authorization headers that came
         self.lock = threading.Lock()
-        handler = type("Handler", (_Handler,), {"owner": self})
-        self.http = _Listener(("127.0.0.1", 0), handler)
+        self.handler = type("Handler", (_Handler,), {"owner": self})
+        self.http = _Listener(("127.0.0.1", 0), self.handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}"
+        self.down = False
 
     def __enter__(self) -> "Server":
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
@@ -91,6 +92,16 @@ class Server:
     def __exit__(self, *error: object) -> None:
         self.http.shutdown()
         self.http.server_close()
+
+    def die(self) -> None:
+        """Answer nobody any more, those who are connected neither."""
+        self.down = True
+        self.__exit__()
+
+    def come_back(self) -> None:
+        """At the same address, with all that was received."""
+        self.http, self.down = _Listener(("127.0.0.1", self.http.server_port), self.handler), False
+        self.__enter__()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -279,6 +290,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     owner: Server
     protocol_version = "HTTP/1.1"
+
+    def parse_request(self) -> bool:
+        self.close_connection = self.owner.down
+        return not self.owner.down and super().parse_request()
 
     def body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") == "chunked":

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.config import compose
+from experiments.execution import plan
 from experiments.records import Record, records
 from tests.conftest import ROOT, Program, tiny
 
@@ -36,6 +38,21 @@ def test_several_processes_make_the_same_records(
     ended = program(*tiny(tmp_path, *JOBS, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"))
     assert ended.returncode == 0, ended.stderr
     assert contents(tmp_path) == basic
+
+
+def test_a_run_that_another_sweep_is_at_is_put_off_and_waited_for(tmp_path: Path) -> None:
+    """Another process, here this one, is at the first run, and leaves it undone."""
+    held = plan(compose(tiny(tmp_path, "position=rope", "seed=0", "tracking=none"))).record
+    command = [sys.executable, "-m", "experiments.run", *tiny(tmp_path, *JOBS)]
+    with held.locked():
+        sweep = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        while not any(record.finished for record in records(tmp_path)):
+            assert sweep.poll() is None
+            time.sleep(0.05)
+        assert held.status == "new"
+    _, told = sweep.communicate(timeout=60)
+    assert sweep.returncode == 0, told
+    assert held.finished and f"put off: {held.folder} is being run by another process" in told
 
 
 def test_ctrl_c_stops_all_processes_within_seconds(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from experiments.grid import Job
 from experiments.ledger import Evidence, judge
 from experiments.records import Record, records
 from experiments.summary_runs import log_summaries
-from experiments.tracking import FOLDERS, better, run_files
+from experiments.tracking import FOLDERS, better, marker, run_files
 from tests.conftest import ROOT, Ended, tiny
 from tests.loopback import KEY, Server
 
@@ -64,6 +64,7 @@ def test_an_online_run_arrives_with_its_group_job_type_tags_config_and_steps(ser
     assert run.config["model"]["width"] == 32
     assert run.config["training"] == record.config["training"]
     assert server.histories[record.id] == sorted({row["step"] for row in record.metrics()})
+    assert all(marker(log).exists() for log in run_files(record.config["outputs"]))  # nothing is left for `make sync`
     logged = {row["_step"]: row for row in run.history}
     for row in record.metrics():
         kept = {name: value for name, value in row.items() if name != "step" and "/head_" not in name}
