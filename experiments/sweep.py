@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.config import register
-from experiments.execution import USER_ERRORS, execute, plan
+from experiments.execution import USER_ERRORS, Plan, execute, plan, plan_start, tags_of
 from experiments.records import Record, to_json
+from experiments.tracking import Tracker, in_sweep
 from experiments.training import Interrupted
 from tasks.data.source import write_atomically
 
@@ -29,32 +30,54 @@ def begin(outputs: Path) -> Path:
     return folder
 
 
-def job(composed: DictConfig) -> None:
-    """One job. An error is told and written down, so that the other jobs of a sweep go on."""
+def job(composed: DictConfig) -> dict[str, float] | None:
+    """One job; returns its run's metrics if that is finished. An error is told and written down, so that the other jobs
+    of a sweep go on."""
     folder = Path(os.environ[CALL])
     here = folder.name.endswith(f"-{os.getpid()}")
     console = Console(stderr=True, force_terminal=None if here else False)  # bars of several processes would mix
     overrides = list(HydraConfig.get().overrides.task)
-    status = "not started" if (folder / STOPPED).exists() else attempt(composed, overrides, console)
+    stopped = (folder / STOPPED).exists()
+    status, metrics = ("not started", None) if stopped else attempt(composed, overrides, console)
     if status == "interrupted":
         write_atomically(folder / STOPPED, b"")
     known = HydraConfig.get().job
     number = 0 if OmegaConf.is_missing(known, "num") else known.num
     write_atomically(folder / f"{number:06d}.json", to_json({"job": " ".join(overrides), "status": status}))
+    return metrics
 
 
-def attempt(composed: DictConfig, overrides: list[str], console: Console) -> str:
-    """Run what is composed; returns how it ended."""
+def attempt(composed: DictConfig, overrides: list[str], console: Console) -> tuple[str, dict[str, float] | None]:
+    """Run what is composed; returns how it ended and, of what finished, the metrics."""
     try:
-        print_result(console, execute(plan(composed, overrides), console))
-        return "finished"
+        planned = plan(composed, overrides)
+        record = (execute_for_agent if in_sweep() else execute)(planned, console)
+        print_result(console, record)
+        return "finished", record.summary["metrics"]
     except (Interrupted, KeyboardInterrupt):
-        return "interrupted"
+        return "interrupted", None
     except USER_ERRORS as error:
         fail(console, error)
     except Exception:
         console.print_exception()
-    return "failed"
+    return "failed", None
+
+
+def execute_for_agent(planned: Plan, console: Console) -> Record:
+    """Run what an agent of W&B's asks for. It has begun one run there and waits for its results: what was finished
+    before is logged again, and a run that this one starts from is not logged."""
+    config, before = planned.config, planned.record.finished
+    if config["start"] and not before:
+        start = plan_start(planned)
+        start.config["tracking"]["mode"] = "disabled"
+        execute(start, console, wait=True)
+    record = execute(planned, console)
+    if before:
+        tracker = Tracker(config, record.id, tags_of(planned.overrides))
+        for row in record.metrics() if record.metrics_file.exists() else []:
+            tracker.log({name: value for name, value in row.items() if name != "step"}, row["step"])
+        tracker.finish(record.summary, record.read("tables.json"), config["training"]["steps"])
+    return record
 
 
 def end(folder: Path, console: Console) -> int:

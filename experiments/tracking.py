@@ -105,6 +105,11 @@ def last_step(outputs: str, identifier: str) -> int:
     return last
 
 
+def in_sweep() -> bool:
+    """Whether an agent of W&B's own sweeps has begun this process."""
+    return wandb.env.SWEEP_ID in os.environ
+
+
 def better(name: str) -> str | None:
     """min or max, whichever is better of a test metric; None of what is no score."""
     words = [] if name.startswith("train/") else re.split(r"[/_]", name)
@@ -132,7 +137,11 @@ def without_single_gates(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 class Tracker:
-    """One W&B run with the record's id, so that a run that is taken up again is the same one there."""
+    """One W&B run with the record's id, so that a run that is taken up again is the same one there.
+
+    In a sweep of W&B's own, project and id are those that its agent has given; of what was done before, all of it is
+    logged there.
+    """
 
     def __init__(self, config: dict[str, Any], record_id: str, tags: Sequence[str]):
         use_folder(config["outputs"])
@@ -141,14 +150,14 @@ class Tracker:
         factors = {config["name"]: levels | {CONDITION: ", ".join(levels.values())}}
         task = str(config["task"].get("_target_", "")).rsplit(".", 1)[-1]
         mode = reachable_mode(settings["mode"])
-        self.last = last_step(config["outputs"], record_id) if mode == "offline" else -1  # what W&B holds already
+        place = {"project": settings["project"], "entity": settings["entity"], "id": record_id}
+        known = mode == "offline" and not in_sweep()
+        self.last = last_step(config["outputs"], record_id) if known else -1  # what W&B holds already
         if starting.is_set():
             started.wait()
         self.run = wandb.init(
             mode=mode,  # type: ignore[arg-type]
-            project=settings["project"],
-            entity=settings["entity"],
-            id=record_id,
+            **({} if in_sweep() else place),
             resume="allow",
             name="-".join([config["name"], *tags, f"seed{config['seed']}"]),
             group=config["name"],
