@@ -10,12 +10,13 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
+from rich.console import Console
 
 from experiments.config import ConfigError, compose, parse
 from experiments.execution import plan
 from experiments.records import records
 from experiments.run import tunes
-from experiments.tuning import direction_of, distribution
+from experiments.tuning import OptunaSweeper, direction_of, distribution
 from tests.conftest import ROOT, Program, tiny
 from tests.test_run import one_line
 
@@ -79,17 +80,19 @@ def test_a_metric_that_the_runs_lack_is_named_with_the_nearest(program: Program,
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("trials", "arguments", "message"),
     [
-        (["hydra.sweeper.n_trials=0", *SPACE], "hydra.sweeper.n_trials=0: Input should be greater than 0"),
-        ([], "has nothing to search"),
+        (0, SPACE, "hydra.sweeper.n_trials=0: Input should be greater than 0"),
+        (3, ["position=rope"], "has nothing to search"),
+        (3, ["data=pg19", *SPACE], "set HF_HUB_OFFLINE=0"),
     ],
 )
-def test_a_study_that_cannot_be_made_is_one_line(
-    overrides: list[str], message: str, program: Program, tmp_path: Path
+def test_a_study_that_cannot_be_made_is_refused_before_it_starts(
+    trials: int, arguments: list[str], message: str, tmp_path: Path
 ) -> None:
-    assert message in one_line(program(*tiny(tmp_path, *TUNE, *overrides)))
-    assert not (tmp_path / "runs").exists()
+    with pytest.raises(ValueError, match=message):
+        OptunaSweeper(trials, METRIC, seed=0).tune(tiny(tmp_path, *arguments), Console())
+    assert not (tmp_path / "hydra").exists()
 
 
 @pytest.mark.parametrize(
