@@ -242,8 +242,11 @@ def parse(override: str) -> Override:
 
 
 def values_of(override: Override) -> Iterator[Any]:
-    """The values that an override stands for: one, or those of its sweep."""
-    if override.is_sweep_override():
+    """The values that an override stands for: one, those of its sweep, or the ends of its interval."""
+    if override.is_interval_sweep():
+        interval: Any = override.value()
+        yield from (interval.start, interval.end)
+    elif override.is_sweep_override():
         yield from override.sweep_string_iterator()
     elif not override.is_delete():
         yield override.get_value_element_as_str()

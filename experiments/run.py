@@ -8,10 +8,21 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from rich.console import Console
 
-from experiments.config import CONF, check_overrides, parse, quote_text
+from experiments.config import (
+    CONF,
+    ConfigError,
+    check_overrides,
+    compose_unchecked,
+    hydra_at_conf,
+    nearest,
+    parse,
+    quote_text,
+)
 from experiments.execution import USER_ERRORS
 from experiments.parallel import is_first, leave
 from experiments.sweep import begin, end, fail, job, wait_for_held
@@ -29,12 +40,40 @@ def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return flags, [quote_text(override) for override in overrides]
 
 
+def tunes(overrides: Sequence[str], multirun: bool) -> bool:
+    """Whether Optuna chooses the values of a sweep. Raises ConfigError for overrides of Hydra itself that it would not
+    take, and for an interval where every value is to be run."""
+    parsed = [parse(override) for override in overrides]
+    own = [override for override in parsed if override.is_hydra_override()]
+    chosen = {override.key_or_group: str(override.value()) for override in own if "/" in override.key_or_group}
+    with hydra_at_conf():
+        for group, choice in chosen.items():
+            known = GlobalHydra.instance().config_loader().get_group_options(group)
+            if known and choice not in known:
+                raise ConfigError(f"{group}={choice}: no such choice; {nearest(choice, known)}")
+    if own:
+        single = [each for each in parsed if each in own or not each.is_sweep_override()]
+        compose_unchecked([each.input_line or "" for each in single], return_hydra_config=True)
+    tuned = chosen.get("hydra/sweeper") == "optuna"
+    if tuned and not multirun:
+        raise ConfigError("hydra/sweeper=optuna: add -m to run a study")
+    for override in parsed:
+        if override.is_interval_sweep() and not tuned:
+            raise ConfigError(f"'{override.input_line}' is an interval: add hydra/sweeper=optuna to search it")
+    return tuned
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run what the arguments say; returns the exit code."""
     console = Console(stderr=True, quiet=not is_first())
     flags, overrides = sort_arguments(arguments)
     try:
-        check_overrides(overrides, multirun=bool({"-m", "--multirun"} & set(flags)))
+        multirun = bool({"-m", "--multirun"} & set(flags))
+        check_overrides(overrides, multirun)
+        if tunes(overrides, multirun):
+            from experiments.tuning import OptunaSweeper
+
+            Plugins.instance().register(OptunaSweeper)
         given = [parse(override) for override in overrides if override.startswith("outputs=")]
         folder = begin(Path(str(given[-1].value()) if given else "outputs"))
     except USER_ERRORS as error:

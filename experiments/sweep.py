@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.config import compose_unchecked, register
-from experiments.execution import USER_ERRORS, execute, plan
+from experiments.execution import USER_ERRORS, Plan, execute, plan, plan_start, tags_of
 from experiments.parallel import is_first, processes
 from experiments.records import HeldError, Record, to_json
+from experiments.tracking import Tracker, in_sweep
 from experiments.training import Interrupted
 from tasks.data.source import write_atomically
 
@@ -41,8 +42,9 @@ def begin(outputs: Path) -> Path:
     return folder
 
 
-def job(composed: DictConfig) -> None:
-    """One job. An error is told and written down, so that the other jobs of a sweep go on."""
+def job(composed: DictConfig) -> dict[str, float] | None:
+    """One job; returns its run's metrics if that is finished. An error is told and written down, so that the other jobs
+    of a sweep go on."""
     folder = Path(os.environ[CALL])
     here = folder.name.endswith(f"-{os.getpid()}")
     console = Console(stderr=True, force_terminal=None if here else False, quiet=not is_first())  # bars would mix
@@ -50,13 +52,15 @@ def job(composed: DictConfig) -> None:
     known = HydraConfig.get().job
     file = folder / f"{0 if OmegaConf.is_missing(known, 'num') else known.num:06d}.json"
     note(file, overrides, CUT_OFF)
-    status = "not started" if (folder / STOPPED).exists() else attempt(composed, overrides, console)
+    stopped = (folder / STOPPED).exists()
+    status, metrics = ("not started", None) if stopped else attempt(composed, overrides, console)
     with contextlib.suppress(OSError):  # of a full disk, which has been told
         if status == "interrupted":
             write_atomically(folder / STOPPED, b"")
         note(file, overrides, status)
     if status == "failed" and processes() > 1:
         sys.exit(1)  # the others wait for this one, and torchrun ends them
+    return metrics
 
 
 def note(file: Path, overrides: list[str], status: str) -> None:
@@ -64,24 +68,42 @@ def note(file: Path, overrides: list[str], status: str) -> None:
     write_atomically(file, to_json({"overrides": overrides, "status": status}))
 
 
-def attempt(composed: DictConfig, overrides: list[str], console: Console, wait: bool = False) -> str:
-    """Run what is composed; returns how it ended. wait: until another process that is at this run is done with it; if
-    not, one run fails there, and a run of a sweep is put off to the end."""
+def attempt(
+    composed: DictConfig, overrides: list[str], console: Console, wait: bool = False
+) -> tuple[str, dict[str, float] | None]:
+    """Run what is composed; returns how it ended and, of what finished, the metrics. wait: until another process that is
+    at this run is done with it; if not, one run fails there, and a run of a sweep is put off to the end."""
     try:
-        print_result(console, execute(plan(composed, overrides), console, wait))
-        return "finished"
+        planned = plan(composed, overrides)
+        record = execute_for_agent(planned, console) if in_sweep() else execute(planned, console, wait)
+        print_result(console, record)
+        return "finished", record.summary["metrics"]
     except (Interrupted, KeyboardInterrupt):
-        return "interrupted"
+        return "interrupted", None
     except HeldError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN and processes() == 1:
             console.print(f"put off: {error}", highlight=False, soft_wrap=True)
-            return HELD
+            return HELD, None
         fail(console, error)
     except USER_ERRORS as error:
         fail(Console(stderr=True), error)
     except Exception:
         Console(stderr=True).print_exception()
-    return "failed"
+    return "failed", None
+
+
+def execute_for_agent(planned: Plan, console: Console) -> Record:
+    """Run what an agent of W&B's asks for. It has begun one run there and waits for its results: what was finished
+    before is logged again, and a run that this one starts from is not logged."""
+    config, before = planned.config, planned.record.finished
+    if config["start"] and not before:
+        start = plan_start(planned)
+        start.config["tracking"]["mode"] = "disabled"
+        execute(start, console, wait=True)
+    record = execute(planned, console)
+    if before:
+        Tracker(config, record.id, tags_of(planned.overrides)).log_again(record)
+    return record
 
 
 def wait_for_held(folder: Path, console: Console) -> None:
@@ -90,7 +112,7 @@ def wait_for_held(folder: Path, console: Console) -> None:
         known = json.loads(file.read_text())
         if known["status"] == HELD and not (folder / STOPPED).exists():
             overrides = known["overrides"]
-            note(file, overrides, attempt(compose_unchecked(overrides), overrides, console, wait=True))
+            note(file, overrides, attempt(compose_unchecked(overrides), overrides, console, wait=True)[0])
 
 
 def end(folder: Path, console: Console) -> int:

@@ -90,10 +90,7 @@ def complete(record: Record, outputs: str) -> None:
     from experiments.execution import tags_of  # brings torch along, which nothing else here needs
 
     config = record.config | {"outputs": outputs, "tracking": record.config["tracking"] | {"mode": "online"}}
-    tracker = Tracker(config, record.id, tags_of(record.environment.get("overrides", [])))
-    for row in record.metrics():
-        tracker.log({name: value for name, value in row.items() if name != "step"}, row["step"])
-    tracker.finish(record.summary, record.read("tables.json"), record.summary["steps"])
+    Tracker(config, record.id, tags_of(record.environment.get("overrides", []))).log_again(record)
 
 
 def is_held(record: Record) -> bool:

@@ -23,6 +23,8 @@ from urllib.parse import urlparse
 import numpy as np
 import wandb
 
+from experiments.records import Record
+
 FOLDERS = ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
 FACTORS, CONDITION = "factors", "condition"  # keys of the configuration there: a run's levels, and all of them in one
 BETTER = {  # by a word of a metric's name
@@ -122,6 +124,11 @@ def last_step(outputs: str, identifier: str) -> int:
     return max((step for log in run_files(outputs, identifier) for step in steps(log)), default=-1)
 
 
+def in_sweep() -> bool:
+    """Whether an agent of W&B's own sweeps has begun this process."""
+    return wandb.env.SWEEP_ID in os.environ
+
+
 def better(name: str) -> str | None:
     """min or max, whichever is better of a test metric; None of what is no score."""
     words = [] if name.startswith("train/") else re.split(r"[/_]", name)
@@ -149,7 +156,11 @@ def without_single_gates(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 class Tracker:
-    """One W&B run with the record's id, so that a run that is taken up again is the same one there."""
+    """One W&B run with the record's id, so that a run that is taken up again is the same one there.
+
+    In a sweep of W&B's own, project and id are those that its agent has given; of what was done before, all of it is
+    logged there.
+    """
 
     def __init__(self, config: dict[str, Any], record_id: str, tags: Sequence[str]):
         use_folder(config["outputs"])
@@ -159,14 +170,14 @@ class Tracker:
         task = str(config["task"].get("_target_", "")).rsplit(".", 1)[-1]
         self.mode = reachable_mode(settings["mode"])
         self.outputs, self.id = config["outputs"], record_id
-        self.last = last_step(self.outputs, self.id) if self.mode == "offline" else -1  # what W&B holds already
+        place = {"project": settings["project"], "entity": settings["entity"], "id": record_id}
+        known = self.mode == "offline" and not in_sweep()
+        self.last = last_step(self.outputs, self.id) if known else -1  # what W&B holds already
         if starting.is_set():
             started.wait()
         self.run = wandb.init(
             mode=self.mode,  # type: ignore[arg-type]
-            project=settings["project"],
-            entity=settings["entity"],
-            id=record_id,
+            **({} if in_sweep() else place),
             resume="allow",
             name="-".join([config["name"], *tags, f"seed{config['seed']}"]),
             group=config["name"],
@@ -198,6 +209,16 @@ class Tracker:
             self.run.define_metric(name, step_metric="_step", summary=better(name), hidden=hidden)
             self.defined.add(name)
         self.run.log(row, step=self.step, commit=True)
+
+    def log_again(self, record: Record) -> None:
+        """Give W&B what it lacks of a finished run, from its record."""
+        self.log_rows(record)
+        self.finish(record.summary, record.read("tables.json"), record.summary["steps"])
+
+    def log_rows(self, record: Record) -> None:
+        """Give W&B what it lacks of the rows of a record."""
+        for row in record.metrics() if record.metrics_file.exists() else []:
+            self.log({name: value for name, value in row.items() if name != "step"}, row["step"])
 
     def finish(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
         """The tables, and in the run's summary the last value of every metric under its own name, and under best/ the

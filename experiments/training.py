@@ -128,8 +128,7 @@ def train(
         pass  # what came after the checkpoint is made again
     result = Result(past_evaluations(record), {}, seen=progress.seen)
     if tracker:
-        for row in record.metrics():  # what W&B lacks of them
-            tracker.log({name: value for name, value in row.items() if name != "step"}, row["step"])
+        tracker.log_rows(record)
     started = time.monotonic() - progress.seconds
 
     def log(row: dict[str, float], step: int) -> None:

@@ -1,0 +1,155 @@
+"""Optuna as Hydra's sweeper: real studies on disk, which go on where they were whatever stopped them."""
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+from rich.console import Console
+
+from experiments.config import ConfigError, compose, parse
+from experiments.execution import plan
+from experiments.records import records
+from experiments.run import tunes
+from experiments.tuning import OptunaSweeper, direction_of, distribution
+from tests.conftest import ROOT, Program, tiny
+from tests.test_run import one_line
+
+METRIC = "sliding/perplexity"
+SPACE = ("optimizer.lr=tag(log,interval(1e-4,1e-2))", "model.width=choice(16,32)")
+TUNE = ("-m", "hydra/sweeper=optuna", f"hydra.sweeper.metric={METRIC}", "tracking=none")
+
+
+def searched(outputs: Path, trials: int, *overrides: str) -> list[str]:
+    """The arguments of a study of so many tiny trials."""
+    return tiny(outputs, *TUNE, f"hydra.sweeper.n_trials={trials}", "training.steps=2", *overrides)
+
+
+def study_of(outputs: Path) -> optuna.Study:
+    """The only study there is."""
+    (file,) = (outputs / "hydra").glob("*.db")
+    return optuna.load_study(study_name="study", storage=f"sqlite:///{file}")
+
+
+def test_a_study_goes_on_until_enough_trials_are_finished(program: Program, tmp_path: Path) -> None:
+    """Three, then one more after a kill -9 in the middle of it; the best is told as a command that gives it again."""
+    assert program(*searched(tmp_path, 3, *SPACE)).returncode == 0
+    before = [(trial.number, trial.params, trial.value) for trial in study_of(tmp_path).trials]
+    assert len(before) == len(records(tmp_path)) == 3
+    command = [sys.executable, "-m", "experiments.run", *searched(tmp_path, 4, *SPACE)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while len(records(tmp_path)) < 4:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    (cut,) = study_of(tmp_path).get_trials(states=[TrialState.RUNNING])
+    ended = program(*searched(tmp_path, 4, *SPACE))
+    assert ended.returncode == 0, ended.stderr
+    *first, last = study_of(tmp_path).trials
+    assert [(trial.number, trial.params, trial.value) for trial in first] == before
+    assert (last.number, last.params, last.state) == (3, cut.params, TrialState.COMPLETE)
+    found = {record.summary["metrics"][METRIC] for record in records(tmp_path)}
+    assert {trial.value for trial in study_of(tmp_path).trials} == found
+    (best,) = [line for line in ended.stderr.splitlines() if line.startswith("best ")]
+    assert best.startswith(f"best {METRIC}: {min(found):.6g}, by python -m experiments.run ")
+    overrides = shlex.split(best.split("experiments.run ")[1])
+    record = plan(compose(overrides), overrides).record
+    assert record.finished and record.summary["metrics"][METRIC] == min(found)
+
+
+def test_a_trial_that_fails_is_told_and_the_others_go_on_two_at_a_time(program: Program, tmp_path: Path) -> None:
+    several = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    ended = program(*searched(tmp_path, 4, "optimizer.lr=-1,0.003", *several))
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    trials = study_of(tmp_path).trials
+    states = {(trial.params["optimizer.lr"], trial.state) for trial in trials}
+    assert states == {("-1", TrialState.FAIL), ("0.003", TrialState.COMPLETE)}
+    assert len(trials) == 4
+
+
+def test_a_metric_that_the_runs_lack_is_named_with_the_nearest(program: Program, tmp_path: Path) -> None:
+    ended = program(*searched(tmp_path, 2, *SPACE, "hydra.sweeper.metric=perplexity"))
+    assert "the runs have no such metric; the nearest is 'sliding/perplexity'" in one_line(ended)
+    assert len(records(tmp_path)) == 1  # which the right metric will find finished
+
+
+@pytest.mark.parametrize(
+    ("trials", "arguments", "message"),
+    [
+        (0, SPACE, "hydra.sweeper.n_trials=0: Input should be greater than 0"),
+        (3, ["position=rope"], "has nothing to search"),
+        (3, ["data=pg19", *SPACE], "set HF_HUB_OFFLINE=0"),
+    ],
+)
+def test_a_study_that_cannot_be_made_is_refused_before_it_starts(
+    trials: int, arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        OptunaSweeper(trials, METRIC, seed=0).tune(tiny(tmp_path, *arguments), Console())
+    assert not (tmp_path / "hydra").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("a=interval(1,8)", FloatDistribution(1, 8)),
+        ("a=tag(log,interval(1e-4,1e-2))", FloatDistribution(1e-4, 1e-2, log=True)),
+        ("a=int(interval(1,8))", IntDistribution(1, 8)),
+        ("a=tag(log,int(interval(1,8)))", IntDistribution(1, 8, log=True)),
+        ("a=range(8)", IntDistribution(0, 7)),
+        ("a=range(8,1,-3)", IntDistribution(2, 8, step=3)),
+        ("a=range(0,1,0.5)", CategoricalDistribution(["0.0", "0.5"])),
+        ("a=rope,alibi", CategoricalDistribution(["alibi", "rope"])),
+        ("a=choice(rope,alibi)", CategoricalDistribution(["alibi", "rope"])),
+    ],
+)
+def test_hydras_overrides_are_optunas_distributions(override: str, expected: BaseDistribution) -> None:
+    assert distribution(parse(override)) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("a=tag(int,interval(1,8))", "a tag int means nothing here"),
+        ("a=tag(log,choice(1,8))", "a tag log means nothing here"),
+        ("a=interval(2,1)", "'a=interval(2,1)': `low <= high` must hold"),
+        ("a=tag(log,interval(0,1))", "'a=tag(log,interval(0,1))': "),
+    ],
+)
+def test_a_distribution_that_there_is_none_of_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        distribution(parse(override))
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(("metric", "message"), [(None, "wants a metric"), ("state_floats", "is no score")])
+def test_a_metric_without_a_direction_is_refused(metric: str | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        direction_of(metric)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "multirun", "message"),
+    [
+        (["hydra/sweeper=optun"], True, "hydra/sweeper=optun: no such choice; the nearest is 'optuna'"),
+        (["hydra/launcher=joblip"], True, "hydra/launcher=joblip: no such choice; the nearest is 'joblib'"),
+        (["hydra/sweeper=optuna"], False, "add -m"),
+        (["hydra/sweeper=optuna", "hydra.sweeper.trials=3"], True, "hydra.sweeper.trials"),
+        (["optimizer.lr=interval(1e-4,1e-2)"], True, "add hydra/sweeper=optuna to search it"),
+    ],
+)
+def test_overrides_that_hydra_would_not_take_are_refused(overrides: list[str], multirun: bool, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        tunes(overrides, multirun)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_sweep_that_an_experiment_brings_along_is_left_to_the_other_sweeper() -> None:
+    assert tunes(["experiment=positions", "hydra/sweeper=optuna", "seed=range(3)"], multirun=True)
+    assert not tunes(["experiment=positions", "seed=0,1"], multirun=True)
