@@ -71,8 +71,11 @@ def note(file: Path, overrides: list[str], status: str) -> None:
 def attempt(
     composed: DictConfig, overrides: list[str], console: Console, wait: bool = False
 ) -> tuple[str, dict[str, float] | None]:
-    """Run what is composed; returns how it ended and, of what finished, the metrics. wait: until another process that is
-    at this run is done with it; if not, one run fails there, and a run of a sweep is put off to the end."""
+    """Run what is composed; returns how it ended and, of what finished, the metrics.
+
+    wait: until another process that is at this run is done with it; if not, one run fails there, and a run of a sweep
+    is put off to the end.
+    """
     try:
         planned = plan(composed, overrides)
         record = execute_for_agent(planned, console) if in_sweep() else execute(planned, console, wait)
