@@ -96,7 +96,7 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
     """
     record, config = planned.record, planned.config
     if agreed(record.finished):
-        console.print(f"finished before: {record.folder}")
+        console.print(f"finished before: {record.folder}", soft_wrap=True)
         return record
     if config["search"]:
         check_alone("a search")
@@ -111,7 +111,7 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
         warm_up(config)
         if start:
             checkpoint.load_weights(start.checkpoint_file, model)
-        console.print(f"run {record.folder}")
+        console.print(f"run {record.folder}", soft_wrap=True)
         asked = {"overrides": list(planned.overrides), "start": start and start.id}
         record.begin(config, environment.describe(record.identity) | asked)
         if hasattr(task, "tokenizer") and is_first():  # for whoever takes the model elsewhere

@@ -3,8 +3,11 @@
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
+from functools import cache
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -48,6 +51,8 @@ def job(composed: DictConfig) -> dict[str, float] | None:
     folder = Path(os.environ[CALL])
     here = folder.name.endswith(f"-{os.getpid()}")
     console = Console(stderr=True, force_terminal=None if here else False, quiet=not is_first())  # bars would mix
+    if not here:
+        end_with(os.getppid())
     overrides = list(HydraConfig.get().overrides.task)
     known = HydraConfig.get().job
     file = folder / f"{0 if OmegaConf.is_missing(known, 'num') else known.num:06d}.json"
@@ -61,6 +66,18 @@ def job(composed: DictConfig) -> dict[str, float] | None:
     if status == "failed" and processes() > 1:
         sys.exit(1)  # the others wait for this one, and torchrun ends them
     return metrics
+
+
+@cache
+def end_with(parent: int) -> None:
+    """Have this process end when its parent is gone; a run in training leaves a checkpoint."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def note(file: Path, overrides: list[str], status: str) -> None:
@@ -138,7 +155,7 @@ def print_result(console: Console, record: Record) -> None:
     named = sorted(record.summary["metrics"].items(), key=lambda metric: metric[0].count("/"))
     told = [f"{name} {value:.4g}" for name, value in named if not name.startswith("gates/")]
     metrics = ", ".join(told[:10])
-    console.print(f"{record.folder}: {metrics}", highlight=False)
+    console.print(f"{record.folder}: {metrics}", highlight=False, soft_wrap=True)
 
 
 def fail(console: Console, error: BaseException) -> None:

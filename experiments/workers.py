@@ -4,7 +4,6 @@ import concurrent.futures
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Generator
 from io import StringIO
@@ -17,6 +16,7 @@ from experiments.config import ConfigError, nearest
 from experiments.execution import execute
 from experiments.grid import Job
 from experiments.records import HeldError
+from experiments.sweep import end_with
 from experiments.training import Interrupted
 
 LAUNCHERS = ("slurm", "local")  # local: submitit's own processes on this machine, as it is tried out
@@ -86,13 +86,7 @@ def collected(waiting: list[tuple[Job, submitit.Job[str]]]) -> Ended:
 def begin_worker(parent: int) -> None:
     """Leave Ctrl-C to the parent and to the training loop, and do not outlive the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with(parent)
 
 
 def work(job: Job, wait: bool = True) -> str:

@@ -173,7 +173,7 @@ def test_a_checkpoint_that_is_cut_short_is_named_and_nothing_is_lost(program: Pr
 def test_a_full_disk_is_one_line_and_the_next_call_goes_on(tmp_path: Path) -> None:
     """A limit on the size of a file stands for the disk: the checkpoint is the one that does not fit."""
     command = [sys.executable, "-m", "experiments.run", *tiny(tmp_path, "tracking=none")]
-    limit = "import resource, sys, os; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
+    limit = "import resource, sys, os; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
     limited = [sys.executable, "-c", limit + "os.execv(sys.argv[1], sys.argv[1:])", *command]
     process = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert "checkpoint" in one_line(process)
