@@ -15,13 +15,15 @@ from torch import nn
 from experiments.config import CONF
 from experiments.execution import Plan, build
 from experiments.measure import Work
+from experiments.search import HAND_MADE
 from experiments.source_code import fingerprint_of, modules_under
 from experiments.stand_in import task_of, without_checkpoint
 from experiments.workload import Workload, workload
 from tasks.data.source import write_atomically
 
 FILE = CONF.parent / "outputs" / "cache" / "workloads.json"
-ACTIVATION = OmegaConf.to_container(OmegaConf.load(CONF / "activation" / "silu.yaml"))
+ACTIVATION: Any = OmegaConf.to_container(OmegaConf.load(CONF / "activation" / "silu.yaml"))
+SEARCHED = {"_target_": "models.expressions.Expression", "_partial_": True, "text": HAND_MADE["swish"]}
 Part = tuple[str, float]  # all that a training's work depends on, as JSON, and how often a run does it
 
 
@@ -68,12 +70,13 @@ def parts_of(planned: Plan) -> list[Part]:
         final["training"] = config["training"] | {"steps": search["larger_steps"]}
         larger = [(config | final | {"model": config["model"] | size}, retrained) for size in search["larger"]]
         trainings = [(config, search["trials"] + 2), *larger]
-    return [(settings_of(one, planned.record.identity["precision"]), times) for one, times in trainings]
+    precision, activation = planned.record.identity["precision"], SEARCHED if search else ACTIVATION
+    return [(settings_of(one, precision, activation), times) for one, times in trainings]
 
 
-def settings_of(config: dict[str, Any], precision: str) -> str:
+def settings_of(config: dict[str, Any], precision: str, activation: dict[str, Any]) -> str:
     """All that a training's work depends on. One activation stands for all, as one seed does."""
-    model = config["model"] | ({"activation": ACTIVATION} if "activation" in config["model"] else {})
+    model = config["model"] | ({"activation": activation} if "activation" in config["model"] else {})
     task = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
     training = {name: config["training"].get(name) for name in ("steps", "evaluate_at", "accumulation")}
     return json.dumps([config["data"], task, {"model": model, "training": training}, precision])

@@ -48,11 +48,12 @@ ACCELERATORS = {
     "l4": (121e12, 0.3e12, 24e9),
     "rtx4090": (165e12, 1.008e12, 24e9),
 }
-MEASURED = (  # what stands for all: a short step, one of many small operations, a sequential one, one of convolutions
+MEASURED = (  # stand for all: a short step, one of many small operations, a sequential, one of convolutions, a tiny one
     (("experiment=positions",), (4, 256)),
     (("experiment=memory_lm", "attention=infini_delta"), (1, 1024)),
     (("experiment=memory_lm", "attention=recurrent_memory"), (1, 256)),
     (("experiment=activation_images", "activation=swish"), (64, 3, 32, 32)),
+    (("experiment=activation_robustness", "activation=silu"), (64, 1, 8, 8)),
 )
 VOCABULARY, CLASSES = 1024, 62
 WARM, TIMED = 2, 6  # steps
@@ -125,7 +126,8 @@ def this_machine() -> Machine:
         f"work with {at_once} at a time, which it explains to {off:.0%}"
     )
     begin = statistics.median(seconds for _, seconds in trained)
-    return Machine(*map(float, found), begin, free_bytes(), at_once, source)
+    step, operation, flop, byte = map(float, found)
+    return Machine(step, operation, flop, byte, begin, free_bytes(), at_once, source)
 
 
 Row = tuple[tuple[float, float, float, float], float]  # steps, operations, flops and bytes, and their seconds
@@ -155,12 +157,12 @@ class Sample(Measurement):
         return Evaluation({})
 
 
-def model_of(overrides: tuple[str, ...]) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
-    """What builds a model of the laptop's scale, and its configuration."""
+def model_of(overrides: tuple[str, ...], shape: tuple[int, ...]) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
+    """What builds a model of the laptop's scale for inputs of this shape, and its configuration."""
     from experiments.execution import build
 
     config = composition((*overrides, "scale=laptop"), 0, "")
-    sizes = {"channels": 3, "classes": CLASSES} if "images" in overrides[0] else {"vocabulary_size": VOCABULARY}
+    sizes = {"channels": shape[1], "classes": CLASSES} if len(shape) == 4 else {"vocabulary_size": VOCABULARY}
     return lambda: build(OmegaConf.create(config).model, **sizes), config
 
 
@@ -169,7 +171,7 @@ def measured(overrides: tuple[str, ...], shape: tuple[int, ...], precision: str,
     steps, from the building of the model on."""
     from experiments.execution import build
 
-    make, config = model_of(overrides)
+    make, config = model_of(overrides, shape)
     task, settings = Sample(shape), OmegaConf.create(config)
     training = config["training"] | {"evaluate_at": [], "log_every": TIMED}
     with torch.device("meta"):
@@ -196,8 +198,8 @@ def measured(overrides: tuple[str, ...], shape: tuple[int, ...], precision: str,
 
 def reading(overrides: tuple[str, ...], device: str) -> Row:
     """A piece of a long text, read for evaluation."""
-    make, _ = model_of(overrides)
     shape = (1, 2048)
+    make, _ = model_of(overrides, shape)
     with torch.device("meta"):
         sketch, tokens = make(), torch.zeros(shape, dtype=torch.long)
     with torch.no_grad():

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import flop_registry
 from experiments.measure import ANSWERS, Trace, Work, touched
 
 # Shape, strides, offset, type, bytes of the storage, and whether there is none in fact.
-Layout = tuple[torch.Size, tuple[int, ...], int, torch.dtype, int, bool]
+Layout = tuple[Any, ...]
 NEW = -1
 FILLS = {torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default}  # torch's import its compiler, for a second
 

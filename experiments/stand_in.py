@@ -4,9 +4,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from omegaconf import OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.execution import build, data_source
 from tasks.base import Reading, random_generator
@@ -19,7 +20,7 @@ from tasks.data.tokens import TokenStream
 from tasks.masked_language_modeling import MaskedLanguageModeling
 from tasks.perplexity import Perplexity
 from tasks.scoring import Scoring
-from tasks.summarization import Summarization
+from tasks.summarization import Summarization, padded
 
 BOOK = 95_000  # tokens of a book of PG-19, whose 100 test books hold 6.97 million words
 WORDS = {"chapters": 5_000, "books": 112_000}  # of a BookSum document, on average
@@ -80,6 +81,9 @@ class FewTexts(Summarization):
 
     def encode(self, texts: list[str], longest: int) -> list[list[int]]:
         return [self.ids(text)[:longest] for text in texts]
+
+    def pad(self, rows: list[list[int]]) -> Tensor:
+        return torch.zeros(len(rows), padded(max(map(len, rows))), dtype=torch.long)  # of which only the shape counts
 
     def readings(self, model: nn.Module) -> list[Reading]:
         share = self.written / len(self.test_pairs)

@@ -93,7 +93,7 @@ def test_what_is_recalled_is_what_was_traced(model: str) -> None:
         made.sum().backward()
         model_.zero_grad()
 
-    step()  # tables of positions are made once
+    traced(step)  # tables of positions are made once
     work, peak = traced(step)
     for _ in range(2):
         again, peak_again = recalled(step)
