@@ -15,15 +15,13 @@ from torch import nn
 from experiments.config import CONF
 from experiments.execution import Plan, build
 from experiments.measure import Work
-from experiments.search import HAND_MADE
 from experiments.source_code import fingerprint_of, modules_under
 from experiments.stand_in import task_of, without_checkpoint
 from experiments.workload import Workload, workload
 from tasks.data.source import write_atomically
 
 FILE = CONF.parent / "outputs" / "cache" / "workloads.json"
-ACTIVATION: Any = OmegaConf.to_container(OmegaConf.load(CONF / "activation" / "silu.yaml"))
-SEARCHED = {"_target_": "models.expressions.Expression", "_partial_": True, "text": HAND_MADE["swish"]}
+SILU, SWISH = (OmegaConf.to_container(OmegaConf.load(CONF / "activation" / f"{x}.yaml")) for x in ("silu", "swish"))
 Part = tuple[str, float]  # all that a training's work depends on, as JSON, and how often a run does it
 
 
@@ -70,12 +68,13 @@ def parts_of(planned: Plan) -> list[Part]:
         final["training"] = config["training"] | {"steps": search["larger_steps"]}
         larger = [(config | final | {"model": config["model"] | size}, retrained) for size in search["larger"]]
         trainings = [(config, search["trials"] + 2), *larger]
-    precision, activation = planned.record.identity["precision"], SEARCHED if search else ACTIVATION
-    return [(settings_of(one, precision, activation), times) for one, times in trainings]
+    return [(settings_of(one, planned.record.identity["precision"]), times) for one, times in trainings]
 
 
-def settings_of(config: dict[str, Any], precision: str, activation: dict[str, Any]) -> str:
-    """All that a training's work depends on. One activation stands for all, as one seed does."""
+def settings_of(config: dict[str, Any], precision: str) -> str:
+    """All that a training's work depends on. One activation stands for all, as one seed does: of image networks, which
+    are trained with many that torch has no single operation for, one that is made of several."""
+    activation = SWISH if "ImageClassification" in config["task"]["_target_"] else SILU
     model = config["model"] | ({"activation": activation} if "activation" in config["model"] else {})
     task = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
     training = {name: config["training"].get(name) for name in ("steps", "evaluate_at", "accumulation")}

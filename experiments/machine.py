@@ -48,9 +48,10 @@ ACCELERATORS = {
     "l4": (121e12, 0.3e12, 24e9),
     "rtx4090": (165e12, 1.008e12, 24e9),
 }
-MEASURED = (  # stand for all: a short step, one of many small operations, a sequential, one of convolutions, a tiny one
+MEASURED = (  # stand for all: two short steps, many small operations, one after the other, convolutions, a tiny step
     (("experiment=positions",), (4, 256)),
     (("experiment=memory_lm", "attention=infini_delta"), (1, 1024)),
+    (("experiment=gates", "gates=mended"), (16, 128)),
     (("experiment=memory_lm", "attention=recurrent_memory"), (1, 256)),
     (("experiment=activation_images", "activation=swish"), (64, 3, 32, 32)),
     (("experiment=activation_robustness", "activation=silu"), (64, 1, 8, 8)),
@@ -101,8 +102,8 @@ def accelerator(name: str) -> Machine:
 
 
 def this_machine() -> Machine:
-    """This machine, from a few steps of four small models and a matrix product, on one thread and beside others as runs
-    are."""
+    """This machine, from a few steps of small models, two readings and a matrix product, on one thread and beside
+    others as runs are."""
     begun = time.perf_counter()
     threads, device = torch.get_num_threads(), "cuda" if torch.cuda.is_available() else "cpu"
     at_once = 1 if device == "cuda" else len(os.sched_getaffinity(0))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from experiments.capacity import MOMENTS, first_piece, in_precision, step_of
 from experiments.measure import Work
@@ -125,18 +126,19 @@ class Reader:
 
     def __init__(self, model: Any, batches: list[Batch]):
         self.model, self.batches = model, batches
-        self.known: dict[tuple[int, int], tuple[list[Work], Work]] = {}
+        self.known: dict[tuple[int, int, bool], tuple[list[Work], Work]] = {}
 
     def work(self, reading: Reading) -> Work:
         """The work of a reading, once."""
-        kind = (reading.rows, reading.tokens)
+        kind = (reading.rows, reading.tokens, not reading.written)
         pieces, written = self.known.get(kind, ([], Work()))
         if len(pieces) < min(reading.pieces, PIECES):
             pieces, written = self.known[kind] = self.read(*kind, min(reading.pieces, PIECES))
         return stream(pieces[: reading.pieces], reading.pieces).and_also(written, reading.written)
 
-    def read(self, rows: int, tokens: int, pieces: int) -> tuple[list[Work], Work]:
-        """The work of reading the first pieces, each of them, and of writing one token afterwards."""
+    def read(self, rows: int, tokens: int, scored: bool, pieces: int) -> tuple[list[Work], Work]:
+        """The work of reading the first pieces, each of them, and of writing one token afterwards. Where none is
+        written, what is read is scored."""
         device = device_of(self.model)
         if self.batches and "images" in self.batches[0]:
             images = torch.zeros(rows, *self.batches[0]["images"].shape[1:], device=device)
@@ -149,8 +151,11 @@ class Reader:
         works = []
         for _ in range(pieces):
             made: list[Any] = []
-            works.append(recalled(partial(extend, made, self.model, source, state))[0])
-            state = made[1]
+            work, _ = recalled(partial(extend, made, self.model, source, state))
+            logits, state = made
+            if scored:
+                work = work.and_also(recalled(partial(nats, logits, source))[0])
+            works.append(work)
         return works, recalled(lambda: self.model(source[:, :1], state))[0]
 
     def encode(self, source: torch.Tensor) -> tuple[list[Work], Work]:
@@ -165,6 +170,11 @@ class Reader:
 def extend(made: list[Any], call: Callable[..., Any], *arguments: Any) -> None:
     """Add all that a call returns."""
     made.extend(call(*arguments))
+
+
+def nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The loss of each target."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
 
 
 def stream(works: list[Work], pieces: int) -> Work:
