@@ -12,8 +12,8 @@ from hydra.errors import InstantiationException
 from torch import nn
 
 from experiments.config import ConfigError
-from experiments.measure import traced
 from experiments.parallel import processes, processes_here
+from experiments.recall import recalled
 from tasks.base import Batch, device_of
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -56,7 +56,7 @@ def needed_bytes(model: nn.Module, task: Any, pieces: int, precision: str) -> tu
     """Bytes of weights and optimizer, and the most that a step makes at a time; nothing is allocated."""
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     try:
-        _, peak = traced(step_of(model, task, first_piece(task.batch(0), pieces)))
+        _, peak = recalled(step_of(model, task, first_piece(task.batch(0), pieces)))
     except RuntimeError:  # there are none on the meta device
         peak = 0
     return (1 + MOMENTS) * weights, round(in_precision(peak, weights, precision))

@@ -28,9 +28,26 @@ def composition(overrides: tuple[str, ...], seed: int, outputs: str) -> dict[str
         composed = OmegaConf.merge(composed_of(choices), OmegaConf.from_dotlist(values))
         check_types(composed)  # type: ignore[arg-type]
         kept["configurations"][key] = plain(composed)  # type: ignore[arg-type]
-        with contextlib.suppress(OSError):  # where nothing can be kept, everything is composed again
-            write_atomically(FILE, json.dumps(kept).encode())
+        keep(kept)
     return replaced(kept["configurations"][key], seed, outputs)
+
+
+def sweep(experiment: str, scale: str) -> dict[str, str]:
+    """The levels of each factor of an experiment's sweep, as its configuration writes them. Raises ConfigError."""
+    kept = opened()
+    key = f"{experiment} {scale}"
+    if key not in kept["sweeps"]:
+        composed = compose_unchecked([f"experiment={experiment}", f"scale={scale}"], return_hydra_config=True)
+        params: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
+        kept["sweeps"][key] = {name: str(levels) for name, levels in params.items()}
+        keep(kept)
+    return kept["sweeps"][key]
+
+
+def keep(kept: dict[str, Any]) -> None:
+    """Write what is kept; where nothing can be, everything is composed again."""
+    with contextlib.suppress(OSError):
+        write_atomically(FILE, json.dumps(kept).encode())
 
 
 @cache
@@ -48,7 +65,7 @@ def opened() -> dict[str, Any]:
         kept = json.loads(FILE.read_text())
     except (OSError, ValueError):
         kept = {}
-    return kept if kept.get("digest") == digest else {"digest": digest, "configurations": {}}
+    return kept if kept.get("digest") == digest else {"digest": digest, "configurations": {}, "sweeps": {}}
 
 
 def replaced(node: Any, seed: int, outputs: str) -> Any:

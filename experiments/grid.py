@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from experiments.claims import Comparison, claims
-from experiments.compositions import composition
-from experiments.config import ConfigError, compose_unchecked, groups
+from experiments.compositions import composition, sweep
+from experiments.config import ConfigError, groups
 from experiments.execution import Plan, data_source, plan_of
 
 
@@ -50,9 +49,7 @@ def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0) -> list[Job]
     """
     if experiment not in groups()["experiment"]:
         raise ConfigError(f"experiment={experiment}: no such choice; there are {', '.join(groups()['experiment'])}")
-    composed = compose_unchecked([f"experiment={experiment}", f"scale={scale}"], return_hydra_config=True)
-    params: dict[str, Any] = OmegaConf.to_container(composed.hydra.sweeper.params)  # type: ignore[assignment]
-    factors = {name: levels(name, str(sweep)) for name, sweep in params.items()}
+    factors = {name: levels(name, written) for name, written in sweep(experiment, scale).items()}
     random = len(factors.setdefault("seed", ["0"])) > 1
     if scale == "smoke":
         compared = {name for claim in claims() for c in claim.comparisons for name in factors_of(c, experiment)}
@@ -72,9 +69,9 @@ def factors_of(comparison: Comparison, experiment: str) -> list[str]:
     return apart if comparison.experiment == experiment else []
 
 
-def levels(name: str, sweep: str) -> list[str]:
+def levels(name: str, written: str) -> list[str]:
     """The levels that a sweep such as `relu, silu` or `range(3)` stands for."""
-    override = OverridesParser.create().parse_override(f"{name}={sweep}")
+    override = OverridesParser.create().parse_override(f"{name}={written}")
     if override.is_sweep_override():
         return [str(level) for level in override.sweep_string_iterator()]
     return [str(override.value())]

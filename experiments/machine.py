@@ -1,6 +1,7 @@
 """How fast a machine works through what a run asks of it: this one by a short measurement, others as published."""
 
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -21,7 +22,8 @@ from experiments import environment
 from experiments.capacity import free_bytes, step_of
 from experiments.compositions import composition
 from experiments.config import ConfigError, nearest
-from experiments.measure import Work, traced
+from experiments.measure import Work
+from experiments.recall import recalled
 from experiments.records import Record
 from experiments.training import parameter_groups, train
 from experiments.workload import PASSES, Workload
@@ -32,22 +34,27 @@ FLOPS_SHARE = 0.4  # of the peak of an accelerator's matrix products that traini
 BYTES_SHARE = 0.7  # of its memory's bandwidth
 LAUNCH = 5e-6  # seconds that starting a kernel is assumed to take
 STEP = 1e-3  # and a step beside its kernels
+BEGIN = 1.0  # and a training before its first step
 HALF = 0.5  # of the float32 bytes that are counted are moved in bf16
 
-# Dense bf16 operations a second, bytes of memory a second, bytes of memory: the manufacturer's data sheets.
+# Dense bf16 operations a second, bytes of memory a second, bytes of memory. NVIDIA's data sheets of A100 80GB (SXM),
+# H100 (SXM), H200 and L4, whose figures "with sparsity" are twice as large; an eighth of DGX B200; and its white paper
+# "Ada GPU architecture" for RTX 4090, with sums in float32.
 ACCELERATORS = {
-    "a100": (312e12, 2.039e12, 80e9),  # SXM, 80 GB
+    "a100": (312e12, 2.039e12, 80e9),
     "b200": (2250e12, 8.0e12, 180e9),
-    "h100": (989e12, 3.35e12, 80e9),  # SXM
+    "h100": (989e12, 3.35e12, 80e9),
     "h200": (989e12, 4.8e12, 141e9),
     "l4": (121e12, 0.3e12, 24e9),
     "rtx4090": (165e12, 1.008e12, 24e9),
 }
-MEASURED = (  # what stands for all: a short step, one of many small operations, a sequential one, one of convolutions
+MEASURED = (  # stand for all: two short steps, many small operations, one after the other, convolutions, a tiny step
     (("experiment=positions",), (4, 256)),
     (("experiment=memory_lm", "attention=infini_delta"), (1, 1024)),
+    (("experiment=gates", "gates=mended"), (16, 128)),
     (("experiment=memory_lm", "attention=recurrent_memory"), (1, 256)),
     (("experiment=activation_images", "activation=swish"), (64, 3, 32, 32)),
+    (("experiment=activation_robustness", "activation=silu"), (64, 1, 8, 8)),
 )
 VOCABULARY, CLASSES = 1024, 62
 WARM, TIMED = 2, 6  # steps
@@ -63,23 +70,22 @@ PRODUCT = 1024  # width of the matrices whose product is timed
 
 
 class Machine(NamedTuple):
-    """Seconds of a step beside its operations, of starting an operation, of a floating-point operation and of moving a
-    byte; bytes of memory; runs at a time; and in words where that is from."""
+    """Seconds of a step beside its operations, of starting an operation, of a floating-point operation, of moving a
+    byte and of beginning a training; bytes of memory; runs at a time; and in words where that is from."""
 
     step: float
     operation: float
     flop: float
     byte: float
+    begin: float
     memory: float
     at_once: int
     source: str
 
     def seconds(self, load: Workload) -> float:
         """How long a run takes."""
-        work = load.work
-        return (
-            self.step * load.steps + self.operation * work.operations + self.flop * work.flops + self.byte * work.bytes
-        )
+        asked = (load.steps, *load.work, load.begun)
+        return sum(seconds * count for seconds, count in zip(self[:5], asked))
 
 
 def accelerator(name: str) -> Machine:
@@ -91,12 +97,13 @@ def accelerator(name: str) -> Machine:
         f"one {name}: {FLOPS_SHARE:.0%} of its published {peak / 1e12:,.0f} TFLOP/s and {BYTES_SHARE:.0%} of its "
         f"{bandwidth / 1e12:.2g} TB/s are assumed, one after the other, and {LAUNCH * 1e6:.0f} µs a kernel"
     )
-    return Machine(STEP, LAUNCH, 1 / (FLOPS_SHARE * peak), HALF / (BYTES_SHARE * bandwidth), memory, 1, source)
+    flop, byte = 1 / (FLOPS_SHARE * peak), HALF / (BYTES_SHARE * bandwidth)
+    return Machine(STEP, LAUNCH, flop, byte, BEGIN, memory, 1, source)
 
 
 def this_machine() -> Machine:
-    """This machine, from a few steps of four small models and a matrix product, on one thread and beside others as runs
-    are."""
+    """This machine, from a few steps of small models, two readings and a matrix product, on one thread and beside
+    others as runs are."""
     begun = time.perf_counter()
     threads, device = torch.get_num_threads(), "cuda" if torch.cuda.is_available() else "cpu"
     at_once = 1 if device == "cuda" else len(os.sched_getaffinity(0))
@@ -104,7 +111,8 @@ def this_machine() -> Machine:
     precision = environment.resolve_precision("auto")
     neighbours = [subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) for _ in range(at_once - 1)]
     try:
-        rows = [measured(overrides, shape, precision, device) for overrides, shape in MEASURED]
+        trained = [measured(overrides, shape, precision, device) for overrides, shape in MEASURED]
+        rows = [row for row, _ in trained]
         rows += [product(precision, device), *(reading(overrides, device) for overrides, _ in MEASURED[:2])]
     finally:
         for neighbour in neighbours:
@@ -118,8 +126,9 @@ def this_machine() -> Machine:
         f"{environment.processor()}, measured in {time.perf_counter() - begun:.0f} s on {len(rows)} small pieces of "
         f"work with {at_once} at a time, which it explains to {off:.0%}"
     )
+    begin = statistics.median(seconds for _, seconds in trained)
     step, operation, flop, byte = map(float, found)
-    return Machine(step, operation, flop, byte, free_bytes(), at_once, source)
+    return Machine(step, operation, flop, byte, begin, free_bytes(), at_once, source)
 
 
 Row = tuple[tuple[float, float, float, float], float]  # steps, operations, flops and bytes, and their seconds
@@ -149,52 +158,53 @@ class Sample(Measurement):
         return Evaluation({})
 
 
-def model_of(overrides: tuple[str, ...]) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
-    """What builds a model of the laptop's scale, and its configuration."""
+def model_of(overrides: tuple[str, ...], shape: tuple[int, ...]) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
+    """What builds a model of the laptop's scale for inputs of this shape, and its configuration."""
     from experiments.execution import build
 
     config = composition((*overrides, "scale=laptop"), 0, "")
-    sizes = {"channels": 3, "classes": CLASSES} if "images" in overrides[0] else {"vocabulary_size": VOCABULARY}
+    sizes = {"channels": shape[1], "classes": CLASSES} if len(shape) == 4 else {"vocabulary_size": VOCABULARY}
     return lambda: build(OmegaConf.create(config).model, **sizes), config
 
 
-def measured(overrides: tuple[str, ...], shape: tuple[int, ...], precision: str, device: str) -> Row:
-    """A training step of a model, in the loop that all runs are trained by."""
+def measured(overrides: tuple[str, ...], shape: tuple[int, ...], precision: str, device: str) -> tuple[Row, float]:
+    """A training step of a model, in the loop that all runs are trained by, and the seconds of a training beside its
+    steps, from the building of the model on."""
     from experiments.execution import build
 
-    make, config = model_of(overrides)
-    task = Sample(shape)
+    make, config = model_of(overrides, shape)
+    task, settings = Sample(shape), OmegaConf.create(config)
+    training = config["training"] | {"evaluate_at": [], "log_every": TIMED}
     with torch.device("meta"):
         sketch = make()
-    work, _ = traced(step_of(sketch, task, task.batch(0)))
-    model = make().to(device)
-    initialize(model, 0)
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    settings = OmegaConf.create(config)
-    training = config["training"] | {"evaluate_at": [], "log_every": TIMED}
+    work, _ = recalled(step_of(sketch, task, task.batch(0)))
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in sketch.parameters())
 
     def seconds(steps: int) -> float:
+        started = clock()
+        model = make().to(device)
+        initialize(model, 0)
+        optimizer = build(settings.optimizer)(parameter_groups(model, training["gate_learning_rate"]))
+        schedule, asked = build(settings.schedule), training | {"steps": steps}
         with TemporaryDirectory() as folder:
-            optimizer = build(settings.optimizer)(parameter_groups(model, training["gate_learning_rate"]))
-            record, started = Record(Path(folder)), clock()
-            console = Console(quiet=True)
-            schedule = build(settings.schedule)
-            train(model, task, optimizer, schedule, training | {"steps": steps}, precision, record, None, console)
-            return clock() - started
+            record = Record(Path(folder))
+            train(model, task, optimizer, schedule, asked, precision, record, None, Console(quiet=True))
+        return clock() - started
 
     first = min(seconds(WARM) for _ in range(2))  # the very first steps of a process are slow
-    spent = (seconds(WARM + TIMED) - first) / TIMED
-    return (1, work.operations + 1, work.flops, work.bytes + PASSES * weights), max(spent, 1e-6)
+    spent = max((seconds(WARM + TIMED) - first) / TIMED, 1e-6)
+    row = (1, work.operations + 1, work.flops, work.bytes + PASSES * weights), spent
+    return row, max(first - WARM * spent, 0.0)
 
 
 def reading(overrides: tuple[str, ...], device: str) -> Row:
     """A piece of a long text, read for evaluation."""
-    make, _ = model_of(overrides)
     shape = (1, 2048)
+    make, _ = model_of(overrides, shape)
     with torch.device("meta"):
         sketch, tokens = make(), torch.zeros(shape, dtype=torch.long)
     with torch.no_grad():
-        work, _ = traced(lambda: sketch(tokens))
+        work, _ = recalled(lambda: sketch(tokens))
         model = make().to(device)
         initialize(model, 0)
         text = torch.zeros(shape, dtype=torch.long, device=device)

@@ -1,35 +1,25 @@
 """`make plan`: what every experiment of a scale will cost before it runs; `--check` puts finished runs beside it."""
 
 import argparse
-import contextlib
-import json
 import statistics
 import sys
 from collections.abc import Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import yaml
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from experiments.compositions import composition
-from experiments.config import CONF, ConfigError, groups, nearest
-from experiments.execution import USER_ERRORS, Plan, build, overrides_of_start, plan_of
+from experiments.config import ConfigError, groups, nearest
+from experiments.execution import USER_ERRORS, Plan, overrides_of_start, plan_of
 from experiments.grid import jobs
+from experiments.loads import loads_of
 from experiments.machine import Machine, accelerator, resident, this_machine
-from experiments.measure import Work
-from experiments.source_code import fingerprint_of, modules_under
-from experiments.stand_in import StandIn, fill, source_of, without_checkpoint
+from experiments.stand_in import source_of
 from experiments.sweep import fail
-from experiments.workload import Workload, workload
-from tasks.data.source import fingerprint, write_atomically
+from experiments.workload import Workload
 
 UNITS = {1e18: "E", 1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k"}
-FILE = CONF.parent / "outputs" / "cache" / "workloads.json"
-ACTIVATION = OmegaConf.to_container(OmegaConf.load(CONF / "activation" / "silu.yaml"))
 
 
 class Row(NamedTuple):
@@ -59,10 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         scales = options.scale.split(",")
         experiments = [chosen(options.only, scale) for scale in scales].pop()
-        machine = accelerator(options.accelerator) if options.accelerator else this_machine()
-        for scale in scales:
-            rows = [row for experiment in experiments for row in rows_of(experiment, scale, options.outputs)]
-            keep()
+        named = accelerator(options.accelerator) if options.accelerator else None
+        found = rows_of(experiments, scales, options.outputs)
+        machine = named or this_machine()  # measured while nothing else is done
+        for scale, rows in found.items():
             console.print(checked(rows, machine, scale) if options.check else table(rows, machine, scale))
     except USER_ERRORS as error:
         fail(errors, error)
@@ -83,87 +73,26 @@ def chosen(only: str, scale: str) -> list[str]:
     return names or known
 
 
-def rows_of(experiment: str, scale: str, outputs: str) -> list[Row]:
-    """The runs of an experiment, and those that they start from, each once."""
+def rows_of(experiments: list[str], scales: list[str], outputs: str) -> dict[str, list[Row]]:
+    """The runs of experiments by scale, and those that they start from, each once."""
+    found = [(scale, name, one) for scale in scales for name in experiments for one in planned_of(name, scale, outputs)]
+    rows: dict[str, list[Row]] = {scale: [] for scale in scales}
+    for (scale, name, one), load in zip(found, loads_of([one for _, _, one in found])):
+        rows[scale].append(Row(name, one, load))
+    return rows
+
+
+def planned_of(experiment: str, scale: str, outputs: str) -> list[Plan]:
+    """The runs of an experiment, and those that they start from."""
     planned = [job.plan(source_of) for job in jobs(experiment, scale, outputs)]
     starts = {tuple(overrides_of_start(one)): one.config["seed"] for one in planned if one.config["start"]}
-    planned += [start_of(overrides, seed, outputs) for overrides, seed in starts.items()]
-    return [Row(experiment, one, load_of(one)) for one in planned]
+    return planned + [start_of(overrides, seed, outputs) for overrides, seed in starts.items()]
 
 
 def start_of(overrides: tuple[str, ...], seed: int, outputs: str) -> Plan:
     """The run that others start from."""
     apart = tuple(line for line in overrides if not line.startswith(("seed=", "outputs=")))
     return plan_of(composition(apart, seed, outputs), overrides, source_of)
-
-
-def load_of(planned: Plan) -> Workload:
-    """What a run asks for, and all that a search trains in it."""
-    config, search = without_checkpoint(planned.config), planned.config["search"]
-    if search is None:
-        return load(config, planned.record.identity["precision"])
-    final = config | {"task": config["task"] | {"held_out": 0.0}}
-    final |= {"training": config["training"] | {"steps": search["larger_steps"]}}
-    retrained = (2 + search["keep"]) * search["repeats"]  # the best, and two that people made
-    larger = [(final | {"model": config["model"] | size}, retrained) for size in search["larger"]]
-    parts = [
-        (load(one, planned.record.identity["precision"]), times)
-        for one, times in [(config, search["trials"] + 2), *larger]
-    ]
-    total = Workload()
-    for part, times in parts:
-        total = total.and_also(part, times)
-    return total._replace(**{name: max(getattr(part, name) for part, _ in parts) for name in Workload._fields[:5]})
-
-
-@cache
-def kept() -> dict[str, Workload]:
-    """What runs ask for, by their settings, as far as the code as it is has found it out before."""
-    try:
-        found = json.loads(FILE.read_text())
-    except (OSError, ValueError):
-        return {}
-    own = found["loads"] if found["code"] == code() else {}
-    return {key: Workload(*values[:-2], *(Work(*work) for work in values[-2:])) for key, values in own.items()}
-
-
-def code() -> str:
-    """The fingerprint of all code that a workload depends on."""
-    return fingerprint_of(frozenset(["experiments.plan", *modules_under("tasks")]))
-
-
-def keep() -> None:
-    """Write down what is known."""
-    with contextlib.suppress(OSError):  # where nothing can be kept, everything is found out again
-        write_atomically(FILE, json.dumps({"code": code(), "loads": kept()}).encode())
-
-
-def load(config: dict[str, Any], precision: str) -> Workload:
-    """What a run of this configuration asks for. One activation stands for all, as one seed does."""
-    model = config["model"] | ({"activation": ACTIVATION} if "activation" in config["model"] else {})
-    asked = {name: config["training"].get(name) for name in ("steps", "evaluate_at", "accumulation")}
-    settings = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
-    key = fingerprint([yaml.safe_dump([model, config["data"], settings, asked, precision])])
-    known = kept()
-    if key not in known:
-        task = task_of(yaml.safe_dump([config["data"], settings]))
-
-        def make(settings: dict[str, Any]) -> nn.Module:
-            return build(OmegaConf.create(settings), **task.model_arguments)
-
-        known[key] = workload({"model": model, "training": asked}, precision, task, make)
-    return known[key]
-
-
-@cache
-def task_of(settings: str) -> Any:
-    """The task with its data, or with as much of it as a stand-in has."""
-    data, own = yaml.safe_load(settings)
-    source = source_of(yaml.safe_dump(data)) if data else None
-    task = build(OmegaConf.create(own), **({} if source is None else {"data": source}))
-    if isinstance(source, StandIn):
-        fill(task, own)
-    return task
 
 
 def table(rows: list[Row], machine: Machine, scale: str) -> Table:

@@ -4,10 +4,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
+from omegaconf import OmegaConf
+from torch import Tensor, nn
 
-from experiments.execution import data_source
-from tasks.base import random_generator
+from experiments.execution import build, data_source
+from tasks.base import Reading, random_generator
 from tasks.context_extension import ContextExtension
 from tasks.data.hub import fingerprint_of
 from tasks.data.images import Images
@@ -17,7 +20,7 @@ from tasks.data.tokens import TokenStream
 from tasks.masked_language_modeling import MaskedLanguageModeling
 from tasks.perplexity import Perplexity
 from tasks.scoring import Scoring
-from tasks.summarization import Summarization
+from tasks.summarization import Summarization, padded
 
 BOOK = 95_000  # tokens of a book of PG-19, whose 100 test books hold 6.97 million words
 WORDS = {"chapters": 5_000, "books": 112_000}  # of a BookSum document, on average
@@ -64,16 +67,46 @@ class StandIn:
         return Images(np.zeros((count, 3, 32, 32), np.uint8), np.arange(count) % self.classes)
 
 
-def source_of(settings: str) -> Any:
-    """The data source that a configuration names, or a stand-in where it lies on the hub."""
-    config = yaml.safe_load(settings)
-    return stand_in(settings) if config.get("identifier") and not config.get("path") else data_source(settings)
+class FewTexts(Summarization):
+    """Summarization of a stand-in's documents, which repeat few texts: each is encoded once.
+
+    written: how many documents are summarised, however many there are.
+    """
+
+    written: int
+
+    @cache  # noqa: B019, of the few that live as long as the program
+    def ids(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode(self, texts: list[str], longest: int) -> list[list[int]]:
+        return [self.ids(text)[:longest] for text in texts]
+
+    def pad(self, rows: list[list[int]]) -> Tensor:
+        return torch.zeros(len(rows), padded(max(map(len, rows))), dtype=torch.long)  # of which only the shape counts
+
+    def readings(self, model: nn.Module) -> list[Reading]:
+        share = self.written / len(self.test_pairs)
+        return [one._replace(times=share * one.times) for one in super().readings(model)]
 
 
 @cache
-def stand_in(settings: str) -> StandIn:
-    """The stand-in of these settings; whoever names the same ones shares it."""
-    return StandIn(yaml.safe_load(settings))
+def source_of(settings: str) -> Any:
+    """The data source that a configuration names, or a stand-in where it lies on the hub."""
+    config = yaml.safe_load(settings)
+    return StandIn(config) if config.get("identifier") and not config.get("path") else data_source(settings)
+
+
+def task_of(data: dict[str, Any] | None, settings: dict[str, Any]) -> Any:
+    """The task with its data, or with as much of it as a stand-in has."""
+    source = source_of(yaml.safe_dump(data)) if data else None
+    known = {} if source is None else {"data": source}
+    if not isinstance(source, StandIn):
+        return build(OmegaConf.create(settings), **known)
+    few = {"_target_": f"{__name__}.FewTexts"} if settings["_target_"].endswith(".Summarization") else {}
+    task = build(OmegaConf.create(settings | few), **known)
+    fill(task, settings)
+    return task
 
 
 def without_checkpoint(config: dict[str, Any]) -> dict[str, Any]:
@@ -96,12 +129,8 @@ def fill(task: Any, asked: dict[str, Any]) -> None:
         task.test = zeros(-(-asked["evaluation_tokens"] // BOOK), BOOK + 1)
     elif isinstance(task, ContextExtension):
         fill(task.judged_text, asked)
-    elif isinstance(task, Summarization):
-        built, readings = len(task.test_pairs), task.readings
-        times = min(TEST_DOCUMENTS, asked["evaluation_documents"]) / built
-        setattr(  # noqa: B010, of this one task
-            task, "readings", lambda model: [one._replace(times=times * one.times) for one in readings(model)]
-        )
+    elif isinstance(task, FewTexts):
+        task.written = min(TEST_DOCUMENTS, asked["evaluation_documents"])
 
 
 def zeros(documents: int, length: int) -> TokenStream:

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from experiments.capacity import MOMENTS, first_piece, in_precision, step_of
-from experiments.measure import Work, traced
+from experiments.measure import Work
+from experiments.recall import Recall, recalled
 from models.state import leaves
 from tasks.base import Batch, Reading, device_of
 
@@ -21,7 +23,8 @@ PASSES = 10  # over the weights in a step: norm and clipping of the gradient 3, 
 
 class Workload(NamedTuple):
     """Of one run: trained parameters; bytes of weights, of the optimizer, of the most that a step makes and of the
-    state that it hands on; tokens or images trained on; steps; and the work of training and of all evaluations."""
+    state that it hands on; tokens or images trained on; steps; trainings that are begun one after the other, 0 where
+    there is one alone, whose beginning is not timed; and the work of training and of all evaluations."""
 
     parameters: float = 0
     weights: float = 0
@@ -30,6 +33,7 @@ class Workload(NamedTuple):
     state: float = 0
     seen: float = 0
     steps: float = 0
+    begun: float = 0
     training: Work = Work()
     evaluation: Work = Work()
 
@@ -59,7 +63,7 @@ def workload(
     batches = sampled(task, config["training"]["steps"])
     found = Workload()
     for settings, factor in depths(config["model"]):
-        with torch.device("meta"):
+        with torch.device("meta"), Recall():
             model = build(settings)
         found = found.and_also(of_model(model, task, config["training"], batches), factor)
     return found._replace(step=in_precision(found.step, found.weights, precision))
@@ -74,6 +78,7 @@ def depths(settings: dict[str, Any]) -> list[tuple[dict[str, Any], int]]:
     return [(one, 2 - layers), (two, layers - 1)]
 
 
+@lru_cache(maxsize=1)  # the models of a task are looked at one after the other
 def sampled(task: Any, steps: int) -> list[Batch]:
     """The batches of a few steps, evenly over the training."""
     count = min(SAMPLED, steps)
@@ -91,7 +96,7 @@ def of_model(model: nn.Module, task: Any, training: dict[str, Any], batches: lis
         pieces = min(accumulation, len(first))
         kind = tuple(tuple(tensor.shape) for tensor in batch.values())
         if kind not in known:
-            known[kind] = traced(step_of(model, task, first_piece(batch, pieces)))
+            known[kind] = recalled(step_of(model, task, first_piece(batch, pieces)))
         work = work.and_also(known[kind][0], pieces * steps / len(batches))
         peak = max(peak, known[kind][1])
         seen += (first.numel() if first.ndim == 2 else len(first)) * steps / len(batches)
@@ -100,7 +105,7 @@ def of_model(model: nn.Module, task: Any, training: dict[str, Any], batches: lis
         source = torch.zeros(1, first.shape[1], dtype=torch.long, device=device_of(model))
         carried: list[Any] = []
         with torch.no_grad():
-            traced(lambda: carried.extend(model(source)))
+            recalled(lambda: carried.extend(model(source)))
         state = -(-len(first) // accumulation) * sum(x.numel() * x.element_size() for x in leaves(carried[1]))
     work = work.and_also(Work(1, 0, PASSES * weights), steps)
     model.train(False)
@@ -108,10 +113,12 @@ def of_model(model: nn.Module, task: Any, training: dict[str, Any], batches: lis
     evaluation = Work()
     with torch.no_grad():
         reader = Reader(model, batches)
-        for reading in task.readings(model):
+        with Recall():
+            readings = task.readings(model)
+        for reading in readings:
             evaluation = evaluation.and_also(reader.work(reading), times * reading.times)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Workload(parameters, weights, MOMENTS * weights, peak, state, seen, steps, work, evaluation)
+    return Workload(parameters, weights, MOMENTS * weights, peak, state, seen, steps, 0, work, evaluation)
 
 
 class Reader:
@@ -119,22 +126,23 @@ class Reader:
 
     def __init__(self, model: Any, batches: list[Batch]):
         self.model, self.batches = model, batches
-        self.known: dict[tuple[int, int], tuple[list[Work], Work]] = {}
+        self.known: dict[tuple[int, int, bool], tuple[list[Work], Work]] = {}
 
     def work(self, reading: Reading) -> Work:
         """The work of a reading, once."""
-        kind = (reading.rows, reading.tokens)
+        kind = (reading.rows, reading.tokens, not reading.written)
         pieces, written = self.known.get(kind, ([], Work()))
         if len(pieces) < min(reading.pieces, PIECES):
             pieces, written = self.known[kind] = self.read(*kind, min(reading.pieces, PIECES))
         return stream(pieces[: reading.pieces], reading.pieces).and_also(written, reading.written)
 
-    def read(self, rows: int, tokens: int, pieces: int) -> tuple[list[Work], Work]:
-        """The work of reading the first pieces, each of them, and of writing one token afterwards."""
+    def read(self, rows: int, tokens: int, scored: bool, pieces: int) -> tuple[list[Work], Work]:
+        """The work of reading the first pieces, each of them, and of writing one token afterwards. Where none is
+        written, what is read is scored."""
         device = device_of(self.model)
         if self.batches and "images" in self.batches[0]:
             images = torch.zeros(rows, *self.batches[0]["images"].shape[1:], device=device)
-            return [traced(lambda: self.model(images))[0]], Work()
+            return [recalled(lambda: self.model(images))[0]], Work()
         source = torch.zeros(rows, tokens, dtype=torch.long, device=device)
         if hasattr(self.model, "encode"):
             return self.encode(source)
@@ -143,22 +151,30 @@ class Reader:
         works = []
         for _ in range(pieces):
             made: list[Any] = []
-            works.append(traced(partial(extend, made, self.model, source, state))[0])
-            state = made[1]
-        return works, traced(lambda: self.model(source[:, :1], state))[0]
+            work, _ = recalled(partial(extend, made, self.model, source, state))
+            logits, state = made
+            if scored:
+                work = work.and_also(recalled(partial(nats, logits, source))[0])
+            works.append(work)
+        return works, recalled(lambda: self.model(source[:, :1], state))[0]
 
     def encode(self, source: torch.Tensor) -> tuple[list[Work], Work]:
         """The same of an encoder-decoder, which reads in one piece."""
         made: list[Any] = []
-        reading, _ = traced(lambda: made.extend(self.model.read(source)))
+        reading, _ = recalled(lambda: made.extend(self.model.read(source)))
         seen = {"encoder_outputs": (made[0],), "attention_mask": made[1].long()}
-        writing, _ = traced(lambda: self.model.model(decoder_input_ids=source[:, :1], use_cache=False, **seen))
+        writing, _ = recalled(lambda: self.model.model(decoder_input_ids=source[:, :1], use_cache=False, **seen))
         return [reading], writing
 
 
 def extend(made: list[Any], call: Callable[..., Any], *arguments: Any) -> None:
     """Add all that a call returns."""
     made.extend(call(*arguments))
+
+
+def nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The loss of each target."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
 
 
 def stream(works: list[Work], pieces: int) -> Work:

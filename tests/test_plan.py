@@ -12,15 +12,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from experiments.compositions import composition
 from experiments.config import ConfigError
 from experiments.execution import build
-from experiments.machine import ACCELERATORS, Machine, accelerator
+from experiments.loads import loads_of, together
+from experiments.machine import ACCELERATORS, Machine, accelerator, this_machine
 from experiments.measure import Work, process_peak, traced
-from experiments.plan import Row, checked, table
+from experiments.plan import Row, checked, planned_of, table
+from experiments.recall import recalled
+from experiments.stand_in import without_checkpoint
 from experiments.workload import Reader, Workload, depths, stream, workload
 from tasks.base import Reading
 from tests.conftest import Program
 
 PLAN = "experiments.plan"
-FLAT = Machine(0.0, 0.0, 1e-9, 0.0, 1e12, 2, "flat")
+FLAT = Machine(0.0, 0.0, 1e-9, 0.0, 0.0, 1e12, 2, "flat")
 
 
 class Tokens:
@@ -60,7 +63,7 @@ def test_the_products_of_a_decoder_are_those_of_the_formula() -> None:
     assert found.seen == 5 * tokens and found.steps == 5
 
 
-@pytest.mark.parametrize("attention", ["full", "infini_delta", "transformer_xl", "linear"])
+@pytest.mark.parametrize("attention", ["full", "infini_delta", "transformer_xl", "linear", "recurrent_memory"])
 def test_the_products_are_those_that_torch_counts(attention: str) -> None:
     config = composition(("experiment=memory_lm", "scale=smoke", f"attention={attention}"), 0, "")
     with torch.device("meta"):
@@ -73,6 +76,28 @@ def test_the_products_are_those_that_torch_counts(attention: str) -> None:
     with FlopCounterMode(display=False) as counter:
         step()
     assert traced(step)[0].flops == counter.get_total_flops() > 0
+
+
+@pytest.mark.parametrize("model", ["decoder", "densenet", "bart", "primera"])
+def test_what_is_recalled_is_what_was_traced(model: str) -> None:
+    """The work to the last byte and the storage to a thousandth, the first time and when all is known."""
+    images = model == "densenet"
+    experiment = "activation_images" if images else "summarization"
+    config = without_checkpoint(composition((f"experiment={experiment}", "scale=smoke", f"model={model}"), 0, ""))
+    with torch.device("meta"):
+        model_ = build(config["model"], **({"channels": 1, "classes": 10} if images else {"vocabulary_size": 512}))
+        given = torch.zeros(2, 1, 32, 32) if images else torch.zeros(2, 64, dtype=torch.long)
+
+    def step() -> None:
+        made = model_(given) if images else model_(given, target=given[:, :8])[0]
+        made.sum().backward()
+        model_.zero_grad()
+
+    traced(step)  # tables of positions are made once
+    work, peak = traced(step)
+    for _ in range(2):
+        again, peak_again = recalled(step)
+        assert again == work and peak_again == pytest.approx(peak, rel=1e-3)
 
 
 def test_many_layers_are_as_one_and_two_say() -> None:
@@ -122,10 +147,25 @@ def test_a_long_text_is_as_many_pieces_as_it_has() -> None:
         assert reader.work(Reading(1, 64, pieces=6)).flops == pytest.approx(by_hand.flops)
 
 
+def test_a_search_is_all_that_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its work is that of its trainings, its memory that of the largest; and what is known is found out by no one."""
+    monkeypatch.setattr("experiments.loads.FILE", tmp_path / "workloads.json")
+    planned = planned_of("activation_search", "smoke", str(tmp_path))
+    (found,) = loads_of(planned)
+    search = planned[0].config["search"]
+    trained = search["trials"] + 2 + (2 + search["keep"]) * search["repeats"] * len(search["larger"])
+    assert found.begun == trained and found.steps == trained * planned[0].config["training"]["steps"]
+    monkeypatch.setattr("experiments.loads.found_out", None)
+    assert loads_of(planned) == [found]
+    small, large = Workload(weights=1, step=3, steps=2), Workload(weights=2, step=2, steps=5)
+    assert together([(small, 4), (large, 1)])[:8] == (0, 2, 0, 3, 0, 0, 13, 5)
+
+
 def test_hours_are_the_work_over_what_a_machine_does() -> None:
     h100 = accelerator("h100")
     assert h100.seconds(Workload(training=Work(0, 0.4 * 989e12, 0))) == pytest.approx(1)
     assert h100.seconds(Workload(evaluation=Work(200_000, 0, 0))) == pytest.approx(1)
+    assert h100.seconds(Workload(begun=3)) == pytest.approx(3)
     assert all(0 < accelerator(name).flop < 1e-12 for name in ACCELERATORS)
     with pytest.raises(ConfigError, match="ACCELERATOR=h10 is not known; the nearest is"):
         accelerator("h10")
@@ -182,10 +222,17 @@ def test_a_wrong_name_is_one_line(arguments: list[str], message: str, program: P
 
 
 def test_a_plan_of_every_scale_is_printed(program: Program, tmp_path: Path) -> None:
-    """With a short measurement of this machine; nothing is run, and nothing is asked of the hub."""
+    """Nothing is run, and nothing is asked of the hub."""
     scales = "smoke,laptop,gpu,paper"
-    ended = program("--scale", scales, "--only", "linear_attention,properties", "--outputs", str(tmp_path), module=PLAN)
+    asked = ("--scale", scales, "--only", "linear_attention,properties", "--accelerator", "h100")
+    ended = program(*asked, "--outputs", str(tmp_path), module=PLAN)
     assert ended.returncode == 0, ended.stderr
     assert [f"scale={scale}" in ended.stdout for scale in scales.split(",")] == [True] * 4
-    assert re.search("measured in .* small pieces of work", ended.stdout)
     assert not (tmp_path / "runs").exists()
+
+
+def test_this_machine_is_measured() -> None:
+    """No coefficient is negative, a run takes time, and a product of matrices no longer than it may on any machine."""
+    machine = this_machine()
+    assert min(machine[:5]) >= 0 and 0 < machine.flop < 1e-9 and machine.memory > 0
+    assert re.search("measured in .* small pieces of work", machine.source)

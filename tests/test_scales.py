@@ -12,8 +12,7 @@ from PIL import Image
 from experiments.config import compose_unchecked, groups, plain
 from experiments.execution import build, data_source
 from experiments.grid import jobs
-from experiments.plan import task_of
-from experiments.stand_in import source_of, without_checkpoint
+from experiments.stand_in import source_of, task_of, without_checkpoint
 from experiments.training import parameter_groups, pieces, size
 from tasks.base import device_of
 from tests.conftest import CACHE
@@ -83,7 +82,7 @@ def test_a_model_is_built_without_weights(experiment: str, scale: str, tmp_path:
     for job in (found[0], found[-1]):
         config = without_checkpoint(job.plan(source_of).config)
         settings = config["task"] | ({"cache": str(CACHE)} if "cache" in config["task"] else {})
-        task = task_of(OmegaConf.to_yaml(OmegaConf.create([config["data"], settings])))
+        task = task_of(config["data"], settings)
         with torch.device("meta"):
             model = build(OmegaConf.create(config["model"]), **task.model_arguments)
         assert sum(parameter.numel() for parameter in model.parameters()) > 100_000

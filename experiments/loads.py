@@ -1,0 +1,103 @@
+"""What planned runs ask for: each kind of training found out once, on all processor cores, and kept for the next
+plan."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from omegaconf import OmegaConf
+from torch import nn
+
+from experiments.config import CONF
+from experiments.execution import Plan, build
+from experiments.measure import Work
+from experiments.source_code import fingerprint_of, modules_under
+from experiments.stand_in import task_of, without_checkpoint
+from experiments.workload import Workload, workload
+from tasks.data.source import write_atomically
+
+FILE = CONF.parent / "outputs" / "cache" / "workloads.json"
+SILU, SWISH = (OmegaConf.to_container(OmegaConf.load(CONF / "activation" / f"{x}.yaml")) for x in ("silu", "swish"))
+Part = tuple[str, float]  # all that a training's work depends on, as JSON, and how often a run does it
+
+
+def loads_of(plans: list[Plan]) -> list[Workload]:
+    """What each of the runs asks for."""
+    parts = [parts_of(planned) for planned in plans]
+    known = kept()
+    missing: dict[str, list[str]] = {}  # by their task, so that one process builds it
+    for settings in dict.fromkeys(settings for own in parts for settings, _ in own):
+        if settings not in known:
+            missing.setdefault(json.dumps(json.loads(settings)[:2]), []).append(settings)
+    if missing:
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)  # all is imported already
+        with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool:
+            for group, found in zip(missing.values(), pool.map(found_out, missing.values())):
+                known |= dict(zip(group, found))
+        with contextlib.suppress(OSError):  # where nothing can be kept, everything is found out again
+            write_atomically(FILE, json.dumps({"code": code(), "loads": known}).encode())
+    return [together([(known[settings], times) for settings, times in own]) for own in parts]
+
+
+def kept() -> dict[str, Workload]:
+    """What was found out before by the code as it is."""
+    try:
+        found = json.loads(FILE.read_bytes())
+        own = found["loads"] if found["code"] == code() else {}
+    except (OSError, ValueError):
+        return {}
+    return {key: Workload(*values[:-2], *(Work(*work) for work in values[-2:])) for key, values in own.items()}
+
+
+def code() -> str:
+    """The fingerprint of all code that a workload depends on."""
+    return fingerprint_of(frozenset(["experiments.loads", *modules_under("tasks")]))
+
+
+def parts_of(planned: Plan) -> list[Part]:
+    """The training that a run consists of; of a search, all that it trains."""
+    config, search = without_checkpoint(planned.config), planned.config["search"]
+    trainings: list[tuple[dict[str, Any], float]] = [(config, 1)]
+    if search is not None:
+        retrained = (2 + search["keep"]) * search["repeats"]  # the best, and two that people made
+        final = {"task": config["task"] | {"held_out": 0.0}}
+        final["training"] = config["training"] | {"steps": search["larger_steps"]}
+        larger = [(config | final | {"model": config["model"] | size}, retrained) for size in search["larger"]]
+        trainings = [(config, search["trials"] + 2), *larger]
+    return [(settings_of(one, planned.record.identity["precision"]), times) for one, times in trainings]
+
+
+def settings_of(config: dict[str, Any], precision: str) -> str:
+    """All that a training's work depends on. One activation stands for all, as one seed does: of image networks, which
+    are trained with many that torch has no single operation for, one that is made of several."""
+    activation = SWISH if "ImageClassification" in config["task"]["_target_"] else SILU
+    model = config["model"] | ({"activation": activation} if "activation" in config["model"] else {})
+    task = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
+    training = {name: config["training"].get(name) for name in ("steps", "evaluate_at", "accumulation")}
+    return json.dumps([config["data"], task, {"model": model, "training": training}, precision])
+
+
+def found_out(group: list[str]) -> list[Workload]:
+    """What trainings on the same task ask for."""
+    loads = []
+    for data, settings, config, precision in map(json.loads, group):
+        task = task_of(data, settings)
+
+        def make(model: dict[str, Any], task: Any = task) -> nn.Module:
+            return build(OmegaConf.create(model), **task.model_arguments)
+
+        loads.append(workload(config, precision, task, make))
+    return loads
+
+
+def together(parts: list[tuple[Workload, float]]) -> Workload:
+    """All trainings of a run, one after the other: their work is added up, and the largest decides on the memory."""
+    total = Workload()
+    for load, times in parts:
+        total = total.and_also(load, times)
+    sizes = {name: max(getattr(load, name) for load, _ in parts) for name in Workload._fields[:5]}
+    return total._replace(**sizes, begun=sum(times for _, times in parts) if len(parts) > 1 else 0)
