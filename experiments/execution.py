@@ -93,7 +93,7 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
     """
     record, config = planned.record, planned.config
     if record.finished:
-        console.print(f"finished before: {record.folder}")
+        console.print(f"finished before: {record.folder}", soft_wrap=True)
         return record
     check_same_data(config["outputs"], config, planned.record.identity["data"])
     start = execute(plan_start(planned), console, wait=True) if config["start"] else None
@@ -106,7 +106,7 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
         warm_up(config)
         if start:
             checkpoint.load_weights(start.checkpoint_file, model)
-        console.print(f"run {record.folder}")
+        console.print(f"run {record.folder}", soft_wrap=True)
         asked = {"overrides": list(planned.overrides), "start": start and start.id}
         record.begin(config, environment.describe(record.identity) | asked)
         if hasattr(task, "tokenizer"):  # for whoever takes the model elsewhere
