@@ -27,7 +27,7 @@ from tasks.data.source import write_atomically
 CALL = "EXPERIMENTS_CALL"  # the folder of this call, for its jobs in other processes
 STOPPED = "stopped"
 HELD = "held by another process"
-ROOM = 2**16  # bytes that a call writes for itself
+ROOM = 2**15  # bytes that a call writes for itself
 CUT_OFF = "cut off"  # what stands for a job whose process was killed, or that could write no more
 
 register()  # Hydra's launchers compose in processes of their own, which import this module and none before it

@@ -40,11 +40,11 @@ def main(arguments: Sequence[str]) -> int:
     if not waiting and not partial:
         console.print(f"nothing to upload from {outputs}/wandb")
         return 0
+    use_folder(outputs)
     reason = out_of_reach()
     if reason:
         console.print(f"error: W&B is out of reach ({reason}): {TO_SET}", style="red", markup=False)
         return 1
-    use_folder(outputs)
     failed: dict[str, str] = {}
     with console.status(f"uploading {len(waiting) + len(partial)} runs"):
         for record in partial:

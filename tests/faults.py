@@ -131,11 +131,12 @@ def test_kills_at_random_moments_lose_nothing(program: Program, tmp_path: Path) 
     latest = LATEST * (time.monotonic() - begun)
     kill(process)
     chance = random.Random(0)
-    kills, sweeps, partial, kept = 0, 0, 0, dict[Path, tuple[int, bytes]]()
+    kills, sweeps, moved, kept = 0, 0, 0, dict[Path, tuple[int, bytes]]()
     while kills < KILLS:
         outputs = tmp_path / f"killed{sweeps}"
         arguments = tiny(outputs, *SWEEP, length)
         while kills < KILLS and len(finished(outputs)) < JOBS:
+            before = (len(finished(outputs)), rows(outputs))
             process = start(*arguments)
             time.sleep(chance.uniform(0, latest))
             kills += process.poll() is None
@@ -146,16 +147,16 @@ def test_kills_at_random_moments_lose_nothing(program: Program, tmp_path: Path) 
             }
             kept |= now
             assert contents(outputs).items() <= whole.items()  # what counts as finished is whole and true
-            partial += any(record.status == "running" for record in records(outputs))
+            moved += (len(finished(outputs)), rows(outputs)) != before
         ended = program(*arguments, timeout=600)
         assert ended.returncode == 0, ended.stderr
         assert contents(outputs) == whole
         assert not list((outputs / "runs").rglob(".*"))  # what was being written when a kill came
         sweeps += 1
     tell(
-        f"kill -9 at {kills} random moments up to {latest:.0f} s after the start, {partial} of them with a run in "
-        f"progress, through {sweeps} sweep(s) of {JOBS} jobs: nothing finished was lost or changed, nothing partial "
-        "counted as finished, the end is as that of an unbroken sweep"
+        f"kill -9 at {kills} random moments up to {latest:.0f} s after the start, {moved} of them after new steps, "
+        f"through {sweeps} sweep(s) of {JOBS} jobs: nothing finished was lost or changed, nothing partial counted as "
+        "finished, the end is as that of an unbroken sweep"
     )
 
 
