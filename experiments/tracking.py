@@ -92,7 +92,7 @@ def check_reachable(server: str) -> None:
 def out_of_reach() -> str | None:
     """Why nothing can be uploaded, in one line; None if it can. W&B itself would wait minutes for the network."""
     try:
-        wandb.login(key=os.environ.get("WANDB_API_KEY"), timeout=1, verify=False)
+        wandb.login(timeout=1, verify=False)
         check_reachable(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
     except (OSError, wandb.errors.Error, ValueError) as error:
         return first_line(error)
