@@ -75,13 +75,19 @@ def keep_memory() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: how much free memory the heap's end may hold
 
 
+@cache
+def versions() -> dict[str, str]:
+    """The versions of the libraries that a run may use."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
 def describe(identity: dict[str, str]) -> dict[str, Any]:
     """The record of a run's environment: what determines its numbers, and all else that may be asked of it."""
     return {
         **identity,
         "git": git_commit(),
         "python": platform.python_version(),
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "libraries": versions(),
         "platform": platform.platform(),
         "processor": processor(),
         "threads": torch.get_num_threads(),
