@@ -19,6 +19,7 @@ from experiments.stand_in import source_of
 from experiments.sweep import fail
 from experiments.workload import Workload
 
+WIDTH = 120  # where there is no terminal to tell
 UNITS = {1e18: "E", 1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k"}
 
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--check", action="store_true", help="put the plan of finished runs beside what they took")
     options = parser.parse_args(arguments)
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Console(width=None if sys.stdout.isatty() else WIDTH), Console(stderr=True)
     try:
         scales = options.scale.split(",")
         experiments = [chosen(options.only, scale) for scale in scales].pop()
@@ -112,7 +113,7 @@ def table(rows: list[Row], machine: Machine, scale: str) -> Table:
     found = Table(*names, "hours", title=f"plan, scale={scale}: sizes of the largest run, the rest of all runs to go")
     for column in found.columns[1:]:
         column.justify = "right"
-    total = [0, 0, 0.0, 0.0]
+    total, beyond = [0, 0, 0.0, 0.0], list[str]()
     for experiment in dict.fromkeys(row.experiment for row in rows):
         own = [row for row in rows if row.experiment == experiment]
         to_go = [row for row in own if not row.finished]
@@ -124,9 +125,9 @@ def table(rows: list[Row], machine: Machine, scale: str) -> Table:
             short(max(getattr(load, name) for load in loads), "B") for name in ("weights", "optimizer", "step", "state")
         ]
         largest = max(load.memory for load in loads)
-        fits = (
-            "" if largest <= machine.memory else f" does not fit: {short(largest, 'B')} of {short(machine.memory, 'B')}"
-        )
+        fits = largest <= machine.memory
+        if not fits:
+            beyond.append(f"* {experiment} does not fit: {short(largest, 'B')} of {short(machine.memory, 'B')}")
         found.add_row(
             experiment,
             str(len(own)),
@@ -135,12 +136,13 @@ def table(rows: list[Row], machine: Machine, scale: str) -> Table:
             f"{short(sum(row.load.seen for row in to_go))} {unit}",
             short(flops),
             *sizes,
-            f"{hours:,.2f}{fits}" if any(load.work.operations for load in loads) else "measured",
+            f"{hours:,.2f}{'' if fits else ' *'}" if any(load.work.operations for load in loads) else "measured",
         )
         total = [a + b for a, b in zip(total, (len(own), len(own) - len(to_go), flops, hours))]
     found.add_section()
     runs, finished, flops, hours = total
     found.add_row("sum", str(runs), str(finished), "", "", short(flops), "", "", "", "", f"{hours:,.2f}")
+    found.caption, found.caption_justify = "\n".join(beyond), "left"
     return found
 
 

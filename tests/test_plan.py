@@ -187,10 +187,9 @@ def test_only_what_is_not_finished_is_to_go_and_the_sum_is_of_all() -> None:
 
 
 def test_what_does_not_fit_is_marked() -> None:
-    (cells,) = [
-        list(column.cells) for column in table([row("a", False, 1e9)], FLAT._replace(memory=-1), "laptop").columns
-    ][-1:]
-    assert "does not fit" in cells[0]
+    found = table([row("a", False, 1e9)], FLAT._replace(memory=-1), "laptop")
+    assert "*" in next(iter(found.columns[-1].cells)) and "a does not fit" in str(found.caption)
+    assert not table([row("a", False, 1e9)], FLAT, "laptop").caption
 
 
 def test_plan_stands_beside_fact() -> None:
