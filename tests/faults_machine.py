@@ -92,7 +92,7 @@ def test_a_network_that_is_lost_in_the_middle_of_a_run(tmp_path: Path) -> None:
     """W&B sends rows every 15 s: the server has the first ones and not the rest."""
     with Server() as server:
         patience = {"WANDB_FINISH_TIMEOUT": "5"}
-        arguments = tiny(tmp_path, *ONE, "tracking=wandb_online", "training.steps=3500", "training.log_every=1")
+        arguments = tiny(tmp_path, *ONE, "tracking=wandb_online", "training.steps=12000", "training.log_every=1")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
         process = subprocess.Popen(
             [sys.executable, "-m", "experiments.run", *arguments],
