@@ -37,9 +37,9 @@ STEP = 1e-3  # and a step beside its kernels
 BEGIN = 1.0  # and a training before its first step
 HALF = 0.5  # of the float32 bytes that are counted are moved in bf16
 
-# Dense bf16 operations a second, bytes of memory a second, bytes of memory. NVIDIA's data sheets of A100 80GB (SXM),
-# H100 (SXM), H200 and L4, whose figures "with sparsity" are twice as large; an eighth of DGX B200; and its white paper
-# "Ada GPU architecture" for RTX 4090, with sums in float32.
+# Dense bf16 operations a second, bytes of memory a second, bytes of memory: NVIDIA's figures of A100 80GB (SXM), H100
+# (SXM), H200, L4, an eighth of DGX B200 and RTX 4090 (with sums in float32), read at second hand; L4's operations are
+# not confirmed. Figures "with sparsity" are twice as large.
 ACCELERATORS = {
     "a100": (312e12, 2.039e12, 80e9),
     "b200": (2250e12, 8.0e12, 180e9),

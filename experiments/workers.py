@@ -16,12 +16,11 @@ from experiments.config import ConfigError, nearest
 from experiments.execution import execute
 from experiments.grid import Job
 from experiments.records import HeldError
-from experiments.sweep import end_with
+from experiments.sweep import HELD, end_with
 from experiments.training import Interrupted
 
 LAUNCHERS = ("slurm", "local")  # local: submitit's own processes on this machine, as it is tried out
 LONGEST = 24 * 60  # minutes of a run on a cluster; one that is cut off goes on from its checkpoint
-HELD = "held by another process"
 POLL = 1.0  # seconds between two looks at a cluster's runs
 Ended = Generator[tuple[Job, str]]  # each job as it ends, with what it failed of, or nothing
 

@@ -8,63 +8,15 @@ with Server() as server:
 import gzip
 import json
 import threading
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
+from tests.loopback_received import Artifact, Run, View
+
 ENTITY = "tester"
 KEY = "0123456789abcdef" * 2 + "01234567"  # as long as a real one
 SUMMARIES = {1: "min", 2: "max", 3: "mean", 4: "best", 5: "last", 6: "none"}  # of wandb_internal.proto
-
-
-@dataclass
-class Run:
-    """A run as it arrived: `history` has a row for every logged step, `files` the bytes of every upload."""
-
-    id: str
-    entity: str
-    project: str
-    name: str = ""
-    group: str = ""
-    job_type: str = ""
-    tags: list[str] = field(default_factory=list)
-    config: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, dict[str, str | None]] = field(default_factory=dict)  # name → its step axis and its summary
-    summary: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    files: dict[str, bytes] = field(default_factory=dict)
-    exit_code: int | None = None  # None until the client says that the run is over
-    posts: int = 0  # file streams received
-
-    def table(self, key: str) -> dict[str, Any]:
-        """Columns and data of the last Table that was logged under a key."""
-        return json.loads(self.files[self.summary[key]["path"]])
-
-
-@dataclass
-class View:
-    """A saved workspace (type project-view) or report (runs, runs/draft)."""
-
-    id: str
-    name: str
-    display_name: str
-    type: str
-    entity: str
-    project: str
-    description: str
-    spec: dict[str, Any]
-
-
-@dataclass
-class Artifact:
-    """An artifact that was announced."""
-
-    name: str
-    type: str
-    run: str
-    digest: str
-    metadata: dict[str, Any]
 
 
 class Server:
