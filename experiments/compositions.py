@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import config
-from experiments.config import CONF, check_types, compose_unchecked, groups, plain
+from experiments.config import CONF, compose_unchecked, groups, plain
 from tasks.data.source import write_atomically
 
 SEED, OUTPUTS = -987_654_321, "<outputs>"  # stand for what changes nothing in a composition but itself
@@ -26,7 +26,6 @@ def composition(overrides: tuple[str, ...], seed: int, outputs: str) -> dict[str
         choices = tuple(override for override in overrides if override.split("=")[0] in known)
         values = [override for override in overrides if override not in choices]
         composed = OmegaConf.merge(composed_of(choices), OmegaConf.from_dotlist(values))
-        check_types(composed)  # type: ignore[arg-type]
         kept["configurations"][key] = plain(composed)  # type: ignore[arg-type]
         keep(kept)
     return replaced(kept["configurations"][key], seed, outputs)

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -214,7 +215,7 @@ def check_overrides(overrides: Sequence[str], multirun: bool = False, root: str 
             raise ConfigError(f"unknown key '{key}'; {nearest(key, [*known, *keys])}")
         tried = copy.deepcopy(composed)  # composed once: Hydra takes a tenth of a second for it
         for value in values_of(override):
-            check_types(put_in(tried, parse(f"{(override.input_line or '').split('=')[0]}={value}")))
+            plain(put_in(tried, parse(f"{(override.input_line or '').split('=')[0]}={value}")), complete=False)
 
 
 def put_in(config: DictConfig, override: Override) -> DictConfig:
@@ -262,15 +263,22 @@ def flatten(node: Any, prefix: str = "") -> Iterator[str]:
                 yield from flatten(node[key], f"{path}.")
 
 
-def check_types(config: DictConfig) -> None:
-    """Raise ConfigError where a node with a _target_ does not fit that target's signature."""
+def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
+    """The configuration as plain containers, all interpolations resolved.
+
+    Raises ConfigError where a node with a _target_ does not fit that target's signature, and where a value is missing
+    in what is to be complete.
+    """
     try:
-        resolved = OmegaConf.to_container(config, resolve=True)
+        found: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=complete, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error
-    for key, node in resolved.items():  # type: ignore[union-attr]
+    for key, node in found.items():
         if isinstance(node, dict):
             check_call(node, str(key))
+    if "training" in found:
+        found["training"] = {name: value for name, value in found["training"].items() if value is not None}
+    return found
 
 
 def check_call(node: dict[str, Any], path: str) -> None:
@@ -284,13 +292,11 @@ def check_call(node: dict[str, Any], path: str) -> None:
         callable_ = hydra.utils.get_object(target)
     except Exception as error:
         raise ConfigError(f"{path}._target_={target} cannot be found: {first_line(error)}") from error
-    signature = inspect.signature(callable_)
-    hints = typing.get_type_hints(callable_.__init__ if inspect.isclass(callable_) else callable_, include_extras=True)
+    names, hints = arguments_of(callable_)
     for key, value in node.items():
         if key.startswith("_"):
             continue
-        if key not in signature.parameters:
-            names = [name for name in signature.parameters if name != "self"]
+        if key not in names:
             raise ConfigError(f"{path}.{key} is not a setting of {target}; {nearest(key, names)}")
         if isinstance(value, dict) and "_target_" in value:
             check_call(value, f"{path}.{key}")
@@ -298,24 +304,23 @@ def check_call(node: dict[str, Any], path: str) -> None:
             check_value(value, hints.get(key, Any), f"{path}.{key}")
 
 
+@cache
+def arguments_of(target: Any) -> tuple[list[str], dict[str, Any]]:
+    """The arguments that a class or function takes, and their types."""
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    return [name for name in inspect.signature(target).parameters if name != "self"], hints
+
+
+adapter = cache(pydantic.TypeAdapter)  # of a type
+
+
 def check_value(value: Any, annotation: Any, path: str) -> None:
     """Raise ConfigError where a value is not of the annotated type."""
     try:
-        pydantic.TypeAdapter(annotation).validate_python(value)
+        adapter(annotation).validate_python(value)
     except pydantic.errors.PydanticSchemaGenerationError:
         return  # a type of ours, which only a node with a _target_ can make
     except pydantic.ValidationError as error:
         problem = error.errors()[0]
         where = ".".join([path, *map(str, problem["loc"])])
         raise ConfigError(f"{where}={problem['input']!r}: {problem['msg']}") from error
-
-
-def plain(config: DictConfig | ListConfig) -> dict[str, Any]:
-    """The configuration as plain containers, all interpolations resolved. Raises ConfigError."""
-    try:
-        found: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(first_line(error)) from error
-    if "training" in found:
-        found["training"] = {name: value for name, value in found["training"].items() if value is not None}
-    return found

@@ -20,7 +20,7 @@ from omegaconf import MISSING, OmegaConf
 from rich.console import Console
 
 from experiments import environment
-from experiments.config import ConfigError, Tracking, check_types, compose, plain
+from experiments.config import ConfigError, Tracking, compose, plain
 from experiments.execution import USER_ERRORS, build, data_source, tags_of
 from experiments.records import Record, identity, run_id
 from experiments.reproduce import gather, publish
@@ -67,7 +67,6 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
         for key, own in NAMES.items():
             message = message.replace(f"{own}=", f"{key}=")
         raise ConfigError(message) from error
-    check_types(config)
     return plain(config)
 
 

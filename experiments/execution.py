@@ -15,7 +15,7 @@ from torch import nn
 
 from experiments import checkpoint, environment
 from experiments.capacity import check_fits, outline
-from experiments.config import ConfigError, check_types, compose_unchecked, plain
+from experiments.config import ConfigError, compose_unchecked, plain
 from experiments.learned import trained_beta
 from experiments.measure import forget_peak, process_peak
 from experiments.parallel import agreed, check_alone, check_shares, is_first, processes, record_of, shard
@@ -58,7 +58,6 @@ def data_source(settings: str) -> Any:
 
 def plan(composed: DictConfig, overrides: Sequence[str] = ()) -> Plan:
     """Find out which run a configuration is. Raises ConfigError and DataError before anything is built."""
-    check_types(composed)
     return plan_of(plain(composed), overrides)
 
 

@@ -99,5 +99,5 @@ def together(parts: list[tuple[Workload, float]]) -> Workload:
     total = Workload()
     for load, times in parts:
         total = total.and_also(load, times)
-    sizes = {name: max(getattr(load, name) for load, _ in parts) for name in Workload._fields[:5]}
+    sizes = {name: max(getattr(load, name) for load, _ in parts) for name in Workload._fields[:6]}
     return total._replace(**sizes, begun=sum(times for _, times in parts) if len(parts) > 1 else 0)

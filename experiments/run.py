@@ -26,6 +26,7 @@ from experiments.config import (
 from experiments.execution import USER_ERRORS
 from experiments.parallel import is_first, leave
 from experiments.sweep import begin, end, fail, job, wait_for_held
+from experiments.sweeper import EverySweeper
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
 
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         multirun = bool({"-m", "--multirun"} & set(flags))
         check_overrides(overrides, multirun)
+        Plugins.instance().register(EverySweeper)
         if tunes(overrides, multirun):
             from experiments.tuning import OptunaSweeper
 

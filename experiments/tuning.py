@@ -40,6 +40,7 @@ from experiments.config import ConfigError, check_value, compose_unchecked, near
 from experiments.execution import USER_ERRORS, plan
 from experiments.records import digest_of, to_json
 from experiments.sweep import CALL, STOPPED, fail
+from experiments.sweeper import keeping
 from experiments.tracking import BETTER, better
 
 Space = dict[str, BaseDistribution]
@@ -64,7 +65,7 @@ class OptunaSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Part of Hydra's interface."""
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=keeping(hydra_context), task_function=task_function, config=config
         )
         settings = config.hydra.launcher
         jobs = settings.get("n_jobs") or settings.get("array_parallelism") or 1

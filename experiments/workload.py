@@ -22,14 +22,16 @@ PASSES = 10  # over the weights in a step: norm and clipping of the gradient 3, 
 
 
 class Workload(NamedTuple):
-    """Of one run: trained parameters; bytes of weights, of the optimizer, of the most that a step makes and of the
-    state that it hands on; tokens or images trained on; steps; trainings that are begun one after the other, 0 where
-    there is one alone, whose beginning is not timed; and the work of training and of all evaluations."""
+    """Of one run: trained parameters; bytes of weights, of the optimizer, of the most that a step makes, of the most
+    that a reading for evaluation makes and of the state that a step hands on; tokens or images trained on; steps;
+    trainings that are begun one after the other, 0 where there is one alone, whose beginning is not timed; and the work
+    of training and of all evaluations."""
 
     parameters: float = 0
     weights: float = 0
     optimizer: float = 0
     step: float = 0
+    reading: float = 0
     state: float = 0
     seen: float = 0
     steps: float = 0
@@ -39,8 +41,8 @@ class Workload(NamedTuple):
 
     @property
     def memory(self) -> float:
-        """Bytes at the most crowded moment of a step; what it hands on is among what it makes."""
-        return self.weights + self.optimizer + self.step
+        """Bytes at the most crowded moment; what a step hands on is among what it makes."""
+        return self.weights + self.optimizer + max(self.step, self.reading)
 
     @property
     def work(self) -> Work:
@@ -66,7 +68,9 @@ def workload(
         with torch.device("meta"), Recall():
             model = build(settings)
         found = found.and_also(of_model(model, task, config["training"], batches), factor)
-    return found._replace(step=in_precision(found.step, found.weights, precision))
+    return found._replace(
+        step=in_precision(found.step, found.weights, precision), reading=in_precision(found.reading, 0, precision)
+    )
 
 
 def depths(settings: dict[str, Any]) -> list[tuple[dict[str, Any], int]]:
@@ -118,14 +122,17 @@ def of_model(model: nn.Module, task: Any, training: dict[str, Any], batches: lis
         for reading in readings:
             evaluation = evaluation.and_also(reader.work(reading), times * reading.times)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Workload(parameters, weights, MOMENTS * weights, peak, state, seen, steps, 0, work, evaluation)
+    return Workload(parameters, weights, MOMENTS * weights, peak, reader.peak, state, seen, steps, 0, work, evaluation)
 
 
 class Reader:
-    """A model on the meta device that reads; what was read once is known."""
+    """A model on the meta device that reads; what was read once is known.
+
+    peak: the most bytes that a piece of all readings so far makes at a time, with the state that it is given.
+    """
 
     def __init__(self, model: Any, batches: list[Batch]):
-        self.model, self.batches = model, batches
+        self.model, self.batches, self.peak = model, batches, 0
         self.known: dict[tuple[int, int, bool], tuple[list[Work], Work]] = {}
 
     def work(self, reading: Reading) -> Work:
@@ -142,7 +149,7 @@ class Reader:
         device = device_of(self.model)
         if self.batches and "images" in self.batches[0]:
             images = torch.zeros(rows, *self.batches[0]["images"].shape[1:], device=device)
-            return [recalled(lambda: self.model(images))[0]], Work()
+            return [self.noted(lambda: self.model(images))], Work()
         source = torch.zeros(rows, tokens, dtype=torch.long, device=device)
         if hasattr(self.model, "encode"):
             return self.encode(source)
@@ -151,25 +158,31 @@ class Reader:
         works = []
         for _ in range(pieces):
             made: list[Any] = []
-            work, _ = recalled(partial(extend, made, self.model, source, state))
-            logits, state = made
-            if scored:
-                work = work.and_also(recalled(partial(nats, logits, source))[0])
-            works.append(work)
+            given = sum(x.numel() * x.element_size() for x in leaves(state))
+            works.append(self.noted(partial(self.piece, made, source, state, scored), given))
+            state = made[0]
         return works, recalled(lambda: self.model(source[:, :1], state))[0]
+
+    def piece(self, made: list[Any], source: torch.Tensor, state: Any, scored: bool) -> None:
+        """Read a piece and score it; the state after it is added to what is made."""
+        logits, after = self.model(source, state)
+        made.append(after)
+        if scored:
+            nats(logits, source)
+
+    def noted(self, call: Callable[[], object], given: int = 0) -> Work:
+        """The work of a call that is given so many bytes; the most that it makes counts for the peak."""
+        work, peak = recalled(call)
+        self.peak = max(self.peak, given + peak)
+        return work
 
     def encode(self, source: torch.Tensor) -> tuple[list[Work], Work]:
         """The same of an encoder-decoder, which reads in one piece."""
         made: list[Any] = []
-        reading, _ = recalled(lambda: made.extend(self.model.read(source)))
+        reading = self.noted(lambda: made.extend(self.model.read(source)))
         seen = {"encoder_outputs": (made[0],), "attention_mask": made[1].long()}
         writing, _ = recalled(lambda: self.model.model(decoder_input_ids=source[:, :1], use_cache=False, **seen))
         return [reading], writing
-
-
-def extend(made: list[Any], call: Callable[..., Any], *arguments: Any) -> None:
-    """Add all that a call returns."""
-    made.extend(call(*arguments))
 
 
 def nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

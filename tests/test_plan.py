@@ -158,7 +158,7 @@ def test_a_search_is_all_that_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr("experiments.loads.found_out", None)
     assert loads_of(planned) == [found]
     small, large = Workload(weights=1, step=3, steps=2), Workload(weights=2, step=2, steps=5)
-    assert together([(small, 4), (large, 1)])[:8] == (0, 2, 0, 3, 0, 0, 13, 5)
+    assert together([(small, 4), (large, 1)])[:9] == (0, 2, 0, 3, 0, 0, 0, 13, 5)
 
 
 def test_hours_are_the_work_over_what_a_machine_does() -> None:

@@ -1,6 +1,7 @@
 """Sweeps by Hydra's launchers: real processes, the same records whoever runs them, an end that tells of each job."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -8,10 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-from experiments.config import compose
+from experiments.config import compose, hydra_at_conf, register
 from experiments.execution import plan
 from experiments.records import Record, records
+from experiments.sweeper import KeptCompositions
 from tests.conftest import ROOT, Program, tiny
 
 JOBS = ("-m", "position=rope,none", "seed=0", "tracking=none")
@@ -30,6 +35,28 @@ def basic(program: Program, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     ended = program(*tiny(outputs, *JOBS))
     assert ended.returncode == 0, ended.stderr
     return contents(outputs)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["position=rope", "seed=3", "optimizer.lr=1e-2"],
+        ["position=none", "training.steps=3", "data=pg19", "data.path=books"],
+        ["seed=4", "+training.evaluate_at=[1,2]", "~tracking"],
+    ],
+)
+def test_a_job_is_composed_as_hydra_does(overrides: list[str]) -> None:
+    """By both loaders, and by ours when it has composed the like before."""
+    register()
+    with hydra_at_conf():
+        loader = GlobalHydra.instance().config_loader()
+    master = loader.load_configuration("config", ["experiment=positions", "seed=range(3)"], RunMode.MULTIRUN)
+    overrides = ["experiment=positions", "scale=smoke", *overrides]
+    kept = KeptCompositions(loader.get_search_path())
+    kept.load_sweep_config(master, [override for override in overrides if override != "seed=3"])
+    found = [OmegaConf.to_container(each.load_sweep_config(master, overrides)) for each in (loader, kept)]
+    assert found[0] == found[1]
+    assert pickle.loads(pickle.dumps(kept)).composed == {} != kept.composed
 
 
 def test_several_processes_make_the_same_records(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support import composed
 
-from experiments.config import ConfigError, check_types, compose, quote_text
+from experiments.config import ConfigError, compose, plain, quote_text
 from experiments.search_space import BINARY, UNARY, candidate, everything, options, takes_x_itself, text_of
 from models.activations import Activation
 from models.expressions import Expression, ExpressionError, Tree, check, identity, parse
@@ -65,7 +65,7 @@ def test_a_configuration_refuses_it_before_anything_is_built() -> None:
     override = quote_text("activation.text=x * sigmod(x)")
     with pytest.raises(ConfigError, match="character 5: unknown function 'sigmod'"):
         compose(["experiment=activation_images", "activation=expression", override])
-    check_types(composed("activation=expression", quote_text("activation.text=max(x, sigmoid(x))")))
+    plain(composed("activation=expression", quote_text("activation.text=max(x, sigmoid(x))")))
 
 
 @pytest.mark.parametrize(
