@@ -1,8 +1,10 @@
-"""Compositions that are kept: composing takes Hydra a fifth of a second, and a ledger rests on hundreds of runs."""
+"""Compositions that are kept: composing takes Hydra a tenth of a second, and a ledger rests on hundreds of runs."""
 
 import contextlib
+import copy
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,60 +13,107 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments import config
 from experiments.config import CONF, compose_unchecked, groups, plain
-from tasks.data.source import write_atomically
+from experiments.pool import of_all
 
 SEED, OUTPUTS = -987_654_321, "<outputs>"  # stand for what changes nothing in a composition but itself
-FILE = CONF.parent / "outputs" / "cache" / "compositions.json"
+FOLDER = CONF.parent / "outputs" / "cache" / "compositions"
 
 
 def composition(overrides: tuple[str, ...], seed: int, outputs: str) -> dict[str, Any]:
     """The plain configuration for these overrides, this seed and these outputs. Raises ConfigError."""
     kept = opened()
     key = " ".join(overrides)
-    if key not in kept["configurations"]:
+    if key not in kept:
         known = {"experiment", *groups()}
         choices = tuple(override for override in overrides if override.split("=")[0] in known)
         values = [override for override in overrides if override not in choices]
-        composed = OmegaConf.merge(composed_of(choices), OmegaConf.from_dotlist(values))
-        kept["configurations"][key] = plain(composed)  # type: ignore[arg-type]
-        keep(kept)
-    return replaced(kept["configurations"][key], seed, outputs)
+        keep(key, plain(OmegaConf.merge(composed_of(choices), OmegaConf.from_dotlist(values))))  # type: ignore[arg-type]
+    return replaced(kept[key], seed, outputs)
 
 
-def sweep(experiment: str, scale: str) -> dict[str, str]:
+def sweep(experiment: str) -> dict[str, str]:
     """The levels of each factor of an experiment's sweep, as its configuration writes them. Raises ConfigError."""
     kept = opened()
-    key = f"{experiment} {scale}"
-    if key not in kept["sweeps"]:
-        composed = compose_unchecked([f"experiment={experiment}", f"scale={scale}"], return_hydra_config=True)
+    key = f"sweep of {experiment}"
+    if key not in kept:
+        composed = compose_unchecked([f"experiment={experiment}"], return_hydra_config=True)
         params: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
-        kept["sweeps"][key] = {name: str(levels) for name, levels in params.items()}
-        keep(kept)
-    return kept["sweeps"][key]
+        keep(key, {name: str(levels) for name, levels in params.items()})
+    return kept[key]
 
 
-def keep(kept: dict[str, Any]) -> None:
-    """Write what is kept; where nothing can be, everything is composed again."""
+def compose_all(wanted: Iterable[tuple[str, ...]]) -> None:
+    """Compose what is not kept of all these, on all processor cores, those of an experiment in one process."""
+    missing: dict[str, list[tuple[str, ...]]] = {}
+    for overrides in dict.fromkeys(wanted):
+        if " ".join(overrides) not in opened():
+            missing.setdefault(overrides[0], []).append(overrides)
+    for group, found in zip(missing.values(), of_all(composed_group, list(missing.values()))):
+        opened().update({" ".join(overrides): one for overrides, one in zip(group, found)})
+
+
+def composed_group(group: list[tuple[str, ...]]) -> list[dict[str, Any]]:
+    """The compositions of a process."""
+    return [composition(overrides, SEED, OUTPUTS) for overrides in group]
+
+
+def keep(key: str, value: dict[str, Any]) -> None:
+    """Keep what was composed, a line of a file; where nothing can be written, it is composed again another time."""
+    opened()[key] = value
     with contextlib.suppress(OSError):
-        write_atomically(FILE, json.dumps(kept).encode())
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with open(file(), "ab", buffering=0) as lines:  # of which every one is written at once, by any process
+            lines.write(json.dumps({key: value}).encode() + b"\n")
 
 
 @cache
 def composed_of(choices: tuple[str, ...]) -> DictConfig:
-    """What Hydra composes of the choices; values are merged into it afterwards, as Hydra does."""
+    """What Hydra composes of the choices; values are merged into it afterwards, as Hydra does.
+
+    Of several choices beside the first, the experiment, each is composed alone: where no two of them change the same
+    part of the configuration, what they change is put together.
+    """
+    first, *others = choices
+    if len(others) > 1:
+        changes = [(name, other) for other in others for name in changed((first,), (first, other))]
+        if len(changes) == len({name for name, _ in changes}):
+            found = copy.deepcopy(composed_of((first,)))
+            for name, other in changes:
+                found[name] = composed_of((first, other))._get_node(name)  # as it is written: a value would be resolved
+            return found
     return compose_unchecked([*choices, f"seed={SEED}", f"outputs='{OUTPUTS}'"])
 
 
+def changed(base: tuple[str, ...], choices: tuple[str, ...]) -> list[str]:
+    """The parts of the configuration that are composed otherwise of these choices than of those."""
+    one, other = as_written(base), as_written(choices)
+    return [name for name in one | other if one.get(name) != other.get(name)]
+
+
 @cache
-def opened() -> dict[str, Any]:
-    """What was kept for the configuration as it is now."""
+def as_written(choices: tuple[str, ...]) -> dict[str, Any]:
+    """What is composed of the choices, with its interpolations."""
+    found: Any = OmegaConf.to_container(composed_of(choices))
+    return found
+
+
+@cache
+def file() -> Path:
+    """Where what is composed of the configuration as it is now is kept."""
     sources = [*sorted(CONF.rglob("*.yaml")), Path(config.__file__), Path(__file__)]
     digest = hashlib.sha256(b"".join(str(source).encode() + source.read_bytes() for source in sources)).hexdigest()
-    try:
-        kept = json.loads(FILE.read_text())
-    except (OSError, ValueError):
-        kept = {}
-    return kept if kept.get("digest") == digest else {"digest": digest, "configurations": {}, "sweeps": {}}
+    return FOLDER / f"{digest[:16]}.jsonl"
+
+
+@cache
+def opened() -> dict[str, dict[str, Any]]:
+    """What was kept for the configuration as it is now."""
+    found: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(OSError):
+        for line in file().read_bytes().splitlines():
+            with contextlib.suppress(ValueError):  # of a line that was cut off
+                found |= json.loads(line)
+    return found
 
 
 def replaced(node: Any, seed: int, outputs: str) -> Any:

@@ -13,13 +13,17 @@ from typing import Any
 
 import hydra
 import pydantic
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+
+from experiments.kept_files import KeptFiles
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 PACKAGES = ("models", "tasks", "experiments", "torch", "transformers")  # what a _target_ may name
@@ -146,18 +150,26 @@ def compose(overrides: Sequence[str], return_hydra_config: bool = False, root: s
 
 def compose_unchecked(overrides: Sequence[str], return_hydra_config: bool = False, root: str = "config") -> DictConfig:
     """The same without looking at the overrides first."""
+    try:
+        composed = hydra_at_conf().compose_config(root, list(overrides), RunMode.RUN, from_shell=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(first_line(error)) from error
+    if not return_hydra_config:
+        with open_dict(composed):
+            del composed["hydra"]
+    return composed
+
+
+@cache
+def hydra_at_conf() -> Hydra:
+    """Hydra over conf/, beside one that already runs."""
     register()
-    with hydra_at_conf():
-        try:
-            return hydra.compose(root, overrides=list(overrides), return_hydra_config=return_hydra_config)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(first_line(error)) from error
-
-
-def hydra_at_conf():
-    """Hydra's compose API over conf/, leaving a Hydra that already runs as it was."""
     GlobalHydra.instance().clear()
-    return hydra.initialize_config_dir(str(CONF), version_base="1.3")
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        found = GlobalHydra.instance().hydra
+    assert found is not None
+    found.config_loader.repository = KeptFiles(found.config_loader.get_search_path())  # type: ignore[attr-defined]
+    return found
 
 
 def first_line(error: BaseException) -> str:

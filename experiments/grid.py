@@ -35,11 +35,14 @@ class Job:
         pairs = [f"{name}={level}" for name, level in self.factors]
         return [f"experiment={self.experiment}", f"scale={self.scale}", f"outputs={self.outputs}", *pairs]
 
+    @property
+    def composed(self) -> tuple[str, ...]:
+        """The overrides that its composition is kept by: all but those that change nothing but themselves."""
+        return tuple(line for line in self.overrides if not line.startswith(("seed=", "outputs=")))
+
     def plan(self, source: Callable[[str], Any] = data_source) -> Plan:
         """The run this job is; `source` finds its data."""
-        apart = ("seed=", "outputs=")
-        rest = tuple(line for line in self.overrides if not line.startswith(apart))
-        return plan_of(composition(rest, self.seed, self.outputs), self.overrides, source)
+        return plan_of(composition(self.composed, self.seed, self.outputs), self.overrides, source)
 
 
 def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0) -> list[Job]:
@@ -49,7 +52,7 @@ def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0) -> list[Job]
     """
     if experiment not in groups()["experiment"]:
         raise ConfigError(f"experiment={experiment}: no such choice; there are {', '.join(groups()['experiment'])}")
-    factors = {name: levels(name, written) for name, written in sweep(experiment, scale).items()}
+    factors = {name: levels(name, written) for name, written in sweep(experiment).items()}
     random = len(factors.setdefault("seed", ["0"])) > 1
     if scale == "smoke":
         compared = {name for claim in claims() for c in claim.comparisons for name in factors_of(c, experiment)}

@@ -3,10 +3,6 @@ plan."""
 
 import contextlib
 import json
-import multiprocessing
-import os
-import sys
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -15,6 +11,7 @@ from torch import nn
 from experiments.config import CONF
 from experiments.execution import Plan, build
 from experiments.measure import Work
+from experiments.pool import of_all
 from experiments.source_code import fingerprint_of, modules_under
 from experiments.stand_in import task_of, without_checkpoint
 from experiments.workload import Workload, workload
@@ -34,10 +31,8 @@ def loads_of(plans: list[Plan]) -> list[Workload]:
         if settings not in known:
             missing.setdefault(json.dumps(json.loads(settings)[:2]), []).append(settings)
     if missing:
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)  # all is imported already
-        with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool:
-            for group, found in zip(missing.values(), pool.map(found_out, missing.values())):
-                known |= dict(zip(group, found))
+        for group, found in zip(missing.values(), of_all(found_out, list(missing.values()))):
+            known |= dict(zip(group, found))
         with contextlib.suppress(OSError):  # where nothing can be kept, everything is found out again
             write_atomically(FILE, json.dumps({"code": code(), "loads": known}).encode())
     return [together([(known[settings], times) for settings, times in own]) for own in parts]
@@ -83,15 +78,13 @@ def settings_of(config: dict[str, Any], precision: str) -> str:
 
 def found_out(group: list[str]) -> list[Workload]:
     """What trainings on the same task ask for."""
-    loads = []
-    for data, settings, config, precision in map(json.loads, group):
-        task = task_of(data, settings)
+    data, settings, *_ = json.loads(group[0])
+    task = task_of(data, settings)
 
-        def make(model: dict[str, Any], task: Any = task) -> nn.Module:
-            return build(OmegaConf.create(model), **task.model_arguments)
+    def make(model: dict[str, Any]) -> nn.Module:
+        return build(OmegaConf.create(model), **task.model_arguments)
 
-        loads.append(workload(config, precision, task, make))
-    return loads
+    return [workload(config, precision, task, make) for _, _, config, precision in map(json.loads, group)]
 
 
 def together(parts: list[tuple[Workload, float]]) -> Workload:

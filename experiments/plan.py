@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compositions import composition
+from experiments.compositions import compose_all, composition
 from experiments.config import ConfigError, groups, nearest
 from experiments.execution import USER_ERRORS, Plan, overrides_of_start, plan_of
 from experiments.grid import jobs
@@ -76,6 +76,7 @@ def chosen(only: str, scale: str) -> list[str]:
 
 def rows_of(experiments: list[str], scales: list[str], outputs: str) -> dict[str, list[Row]]:
     """The runs of experiments by scale, and those that they start from, each once."""
+    compose_all(job.composed for scale in scales for name in experiments for job in jobs(name, scale, outputs))
     found = [(scale, name, one) for scale in scales for name in experiments for one in planned_of(name, scale, outputs)]
     rows: dict[str, list[Row]] = {scale: [] for scale in scales}
     for (scale, name, one), load in zip(found, loads_of([one for _, _, one in found])):

@@ -8,7 +8,6 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from rich.console import Console
@@ -47,11 +46,10 @@ def tunes(overrides: Sequence[str], multirun: bool) -> bool:
     parsed = [parse(override) for override in overrides]
     own = [override for override in parsed if override.is_hydra_override()]
     chosen = {override.key_or_group: str(override.value()) for override in own if "/" in override.key_or_group}
-    with hydra_at_conf():
-        for group, choice in chosen.items():
-            known = GlobalHydra.instance().config_loader().get_group_options(group)
-            if known and choice not in known:
-                raise ConfigError(f"{group}={choice}: no such choice; {nearest(choice, known)}")
+    for group, choice in chosen.items():
+        known = hydra_at_conf().config_loader.get_group_options(group)
+        if known and choice not in known:
+            raise ConfigError(f"{group}={choice}: no such choice; {nearest(choice, known)}")
     if own:
         single = [each for each in parsed if each in own or not each.is_sweep_override()]
         compose_unchecked([each.input_line or "" for each in single], return_hydra_config=True)

@@ -1,6 +1,8 @@
 """What a plan says is what a hand would say, and what a run then takes."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +22,7 @@ from experiments.recall import recalled
 from experiments.stand_in import without_checkpoint
 from experiments.workload import Reader, Workload, depths, stream, workload
 from tasks.base import Reading
-from tests.conftest import Program
+from tests.conftest import ROOT, Program
 
 PLAN = "experiments.plan"
 FLAT = Machine(0.0, 0.0, 1e-9, 0.0, 0.0, 1e12, 2, "flat")
@@ -159,6 +161,17 @@ def test_a_search_is_all_that_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert loads_of(planned) == [found]
     small, large = Workload(weights=1, step=3, steps=2), Workload(weights=2, step=2, steps=5)
     assert together([(small, 4), (large, 1)])[:9] == (0, 2, 0, 3, 0, 0, 0, 13, 5)
+
+
+def test_processes_of_a_plan_wait_for_no_thread_of_their_parent() -> None:
+    """A fork has none of the threads that torch has begun to compute with."""
+    code = """import torch
+from experiments.pool import of_all
+def used(size): return torch.ones(size).add(1).sum().item()
+used(2**24)
+print(of_all(used, [2**24, 2**24]))"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.stdout == "[33554432.0, 33554432.0]\n", ended.stderr
 
 
 def test_hours_are_the_work_over_what_a_machine_does() -> None:

@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from experiments.config import compose, hydra_at_conf, register
+from experiments.config import compose, hydra_at_conf
 from experiments.execution import plan
 from experiments.records import Record, records
 from experiments.sweeper import KeptCompositions
@@ -47,9 +46,7 @@ def basic(program: Program, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 )
 def test_a_job_is_composed_as_hydra_does(overrides: list[str]) -> None:
     """By both loaders, and by ours when it has composed the like before."""
-    register()
-    with hydra_at_conf():
-        loader = GlobalHydra.instance().config_loader()
+    loader = hydra_at_conf().config_loader
     master = loader.load_configuration("config", ["experiment=positions", "seed=range(3)"], RunMode.MULTIRUN)
     overrides = ["experiment=positions", "scale=smoke", *overrides]
     kept = KeptCompositions(loader.get_search_path())
