@@ -1,5 +1,6 @@
 """What a plan says is what a hand would say, and what a run then takes."""
 
+import os
 import re
 import subprocess
 import sys
@@ -170,7 +171,8 @@ from experiments.pool import of_all
 def used(size): return torch.ones(size).add(1).sum().item()
 used(2**24)
 print(of_all(used, [2**24, 2**24]))"""
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    command, threads = [sys.executable, "-c", code], os.environ | {"OMP_NUM_THREADS": "2"}
+    ended = subprocess.run(command, cwd=ROOT, env=threads, capture_output=True, text=True, timeout=60)
     assert ended.stdout == "[33554432.0, 33554432.0]\n", ended.stderr
 
 
