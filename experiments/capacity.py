@@ -1,19 +1,19 @@
 """Whether a run fits into memory, found out before it starts."""
 
 import contextlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-import yaml
 from hydra.errors import InstantiationException
 from torch import nn
 
 from experiments.config import ConfigError
 from experiments.parallel import processes, processes_here
-from experiments.recall import recalled
+from experiments.recall import FusedAttention, recalled
 from tasks.base import Batch, device_of
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -38,7 +38,7 @@ def check_fits(model: nn.Module, task: Any, config: dict[str, Any], precision: s
     A model whose code looks at the values of its tensors is measured by its weights alone.
     """
     pieces = processes() * (config["training"].get("accumulation") or 1)
-    kind = yaml.safe_dump([config["model"], config["task"] | {"seed": None}, pieces, precision])
+    kind = json.dumps([config["model"], config["task"] | {"seed": None}, pieces, precision])
     if kind not in known:
         known[kind] = needed_bytes(model, task, pieces, precision)
     (weights, step), free = known[kind], free_bytes()
@@ -56,7 +56,8 @@ def needed_bytes(model: nn.Module, task: Any, pieces: int, precision: str) -> tu
     """Bytes of weights and optimizer, and the most that a step makes at a time; nothing is allocated."""
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     try:
-        _, peak = recalled(step_of(model, task, first_piece(task.batch(0), pieces)))
+        with FusedAttention(torch.cuda.is_available()):
+            _, peak = recalled(step_of(model, task, first_piece(task.batch(0), pieces)))
     except RuntimeError:  # there are none on the meta device
         peak = 0
     return (1 + MOMENTS) * weights, round(in_precision(peak, weights, precision))

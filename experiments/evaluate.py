@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import transformers
-import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 from rich.console import Console
@@ -79,7 +78,7 @@ def assemble(config: dict[str, Any], source: Source) -> tuple[Any, str]:
     known: dict[str, Any] = {"tokenizer": source.tokenizer, "limit": source.limit}
     if config["name"] == SUMMARIES:
         known["encoder"] = source.encoder
-    data = data_source(yaml.safe_dump(config["data"])) if config["data"] else None
+    data = data_source(json.dumps(config["data"])) if config["data"] else None
     needed = NEEDS.get(config["name"], "")
     if (needed and not hasattr(data, needed)) or (data is not None and not needed):
         raise ConfigError(f"task={config['name'].partition('_')[2]} needs {needed or 'no data'}: choose another data=…")

@@ -1,5 +1,6 @@
 """One run: planned, built, trained, evaluated and recorded."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -8,7 +9,6 @@ from typing import Any
 
 import hydra
 import torch
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import nn
@@ -52,8 +52,8 @@ def build(settings: Any, **known: Any) -> Any:
 
 @cache
 def data_source(settings: str) -> Any:
-    """The data source that a configuration names; runs that share it in one process share its contents."""
-    return build(yaml.safe_load(settings))
+    """The data source that a configuration, as JSON, names; runs that share it in one process share its contents."""
+    return build(json.loads(settings))
 
 
 def plan(composed: DictConfig, overrides: Sequence[str] = ()) -> Plan:
@@ -63,7 +63,7 @@ def plan(composed: DictConfig, overrides: Sequence[str] = ()) -> Plan:
 
 def plan_of(config: dict[str, Any], overrides: Sequence[str], source: Callable[[str], Any] = data_source) -> Plan:
     """The same from a configuration that is plain and checked; `source` finds its data."""
-    data = source(yaml.safe_dump(config["data"])) if config["data"] else None
+    data = source(json.dumps(config["data"])) if config["data"] else None
     fingerprint = data.fingerprint if data is not None else "generated"
     precision = environment.resolve_precision(config["training"]["precision"])
     determined = identity(config, fingerprint, precision)
@@ -106,12 +106,13 @@ def execute(planned: Plan, console: Console, wait: bool = False) -> Record:
             return record
         environment.use_threads(config["threads"])
         forget_peak()
+        resident = process_peak()
         task, model = assemble(planned)  # what cannot be built is refused before anything is recorded
         warm_up(config)
         if start:
             checkpoint.load_weights(start.checkpoint_file, model)
         console.print(f"run {record.folder}", soft_wrap=True)
-        asked = {"overrides": list(planned.overrides), "start": start and start.id}
+        asked = {"overrides": list(planned.overrides), "start": start and start.id, "resident_bytes": resident}
         record.begin(config, environment.describe(record.identity) | asked)
         if hasattr(task, "tokenizer") and is_first():  # for whoever takes the model elsewhere
             write_atomically(record.folder / "tokenizer.json", task.tokenizer.to_str().encode())

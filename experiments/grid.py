@@ -12,6 +12,8 @@ from experiments.compositions import composition, sweep
 from experiments.config import ConfigError, groups
 from experiments.execution import Plan, data_source, plan_of
 
+ON_GPUS = ("gpu", "paper")  # scales
+
 
 @dataclass(frozen=True)
 class Job:

@@ -10,8 +10,10 @@ from torch import nn
 
 from experiments.config import CONF
 from experiments.execution import Plan, build
+from experiments.grid import ON_GPUS
 from experiments.measure import Work
 from experiments.pool import of_all
+from experiments.recall import FusedAttention
 from experiments.source_code import fingerprint_of, modules_under
 from experiments.stand_in import task_of, without_checkpoint
 from experiments.workload import Workload, workload
@@ -73,7 +75,7 @@ def settings_of(config: dict[str, Any], precision: str) -> str:
     model = config["model"] | ({"activation": activation} if "activation" in config["model"] else {})
     task = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
     training = {name: config["training"].get(name) for name in ("steps", "evaluate_at", "accumulation")}
-    return json.dumps([config["data"], task, {"model": model, "training": training}, precision])
+    return json.dumps([config["data"], task, {"model": model, "training": training}, precision, config["scale"]])
 
 
 def found_out(group: list[str]) -> list[Workload]:
@@ -84,7 +86,11 @@ def found_out(group: list[str]) -> list[Workload]:
     def make(model: dict[str, Any]) -> nn.Module:
         return build(OmegaConf.create(model), **task.model_arguments)
 
-    return [workload(config, precision, task, make) for _, _, config, precision in map(json.loads, group)]
+    loads = []
+    for _, _, config, precision, scale in map(json.loads, group):
+        with FusedAttention(scale in ON_GPUS):
+            loads.append(workload(config, precision, task, make))
+    return loads
 
 
 def together(parts: list[tuple[Workload, float]]) -> Workload:

@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -23,7 +22,7 @@ from experiments.capacity import free_bytes, step_of
 from experiments.compositions import composition
 from experiments.config import ConfigError, nearest
 from experiments.measure import Work
-from experiments.recall import recalled
+from experiments.recall import FusedAttention, recalled
 from experiments.records import Record
 from experiments.training import parameter_groups, train
 from experiments.workload import PASSES, Workload
@@ -177,7 +176,8 @@ def measured(overrides: tuple[str, ...], shape: tuple[int, ...], precision: str,
     training = config["training"] | {"evaluate_at": [], "log_every": TIMED}
     with torch.device("meta"):
         sketch = make()
-    work, _ = recalled(step_of(sketch, task, task.batch(0)))
+    with FusedAttention(device == "cuda"):
+        work, _ = recalled(step_of(sketch, task, task.batch(0)))
     weights = sum(parameter.numel() * parameter.element_size() for parameter in sketch.parameters())
 
     def seconds(steps: int) -> float:
@@ -204,7 +204,8 @@ def reading(overrides: tuple[str, ...], device: str) -> Row:
     with torch.device("meta"):
         sketch, tokens = make(), torch.zeros(shape, dtype=torch.long)
     with torch.no_grad():
-        work, _ = recalled(lambda: sketch(tokens))
+        with FusedAttention(device == "cuda"):
+            work, _ = recalled(lambda: sketch(tokens))
         model = make().to(device)
         initialize(model, 0)
         text = torch.zeros(shape, dtype=torch.long, device=device)
@@ -236,8 +237,3 @@ def clock() -> float:
         torch.cuda.synchronize()
         return time.perf_counter()
     return time.process_time()
-
-
-def resident() -> int:
-    """Bytes of this process as it is, before any model: what a run has besides."""
-    return psutil.Process().memory_info().rss

@@ -14,7 +14,7 @@ from experiments.config import ConfigError, groups, nearest
 from experiments.execution import USER_ERRORS, Plan, overrides_of_start, plan_of
 from experiments.grid import jobs
 from experiments.loads import loads_of
-from experiments.machine import Machine, accelerator, resident, this_machine
+from experiments.machine import Machine, accelerator, this_machine
 from experiments.stand_in import source_of
 from experiments.sweep import fail
 from experiments.workload import Workload
@@ -33,6 +33,11 @@ class Row(NamedTuple):
     @property
     def finished(self) -> bool:
         return self.planned.record.finished
+
+    @property
+    def resident(self) -> int:
+        """Bytes that the process of a finished run took up before it."""
+        return self.planned.record.environment["resident_bytes"]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -148,7 +153,10 @@ def table(rows: list[Row], machine: Machine, scale: str) -> Table:
 
 
 def checked(rows: list[Row], machine: Machine, scale: str) -> Table:
-    """A line for every experiment with finished runs: what was planned and what it was, of all of them together."""
+    """A line for every experiment with finished runs: what was planned and what it was, of all of them together.
+
+    Of memory: what the process held before the run, and what the run was planned to add to it.
+    """
     found = Table(
         "experiment",
         "runs",
@@ -163,7 +171,6 @@ def checked(rows: list[Row], machine: Machine, scale: str) -> Table:
     )
     for column in found.columns[1:]:
         column.justify = "right"
-    base = resident()
     for experiment in dict.fromkeys(row.experiment for row in rows):
         done = [row for row in rows if row.experiment == experiment and row.finished and row.load.work.operations]
         if not done:
@@ -171,12 +178,8 @@ def checked(rows: list[Row], machine: Machine, scale: str) -> Table:
         pairs = [(machine.seconds(row.load), row.planned.record.summary["seconds"]) for row in done]
         planned, real = (sum(values) for values in zip(*pairs))
         ratios = sorted(one / other for one, other in pairs if other)
-        memory = [
-            (base + row.load.memory, row.planned.record.summary["peak_bytes"])
-            for row in done
-            if "peak_bytes" in row.planned.record.summary
-        ]
-        asked, taken = (statistics.fmean(values) for values in zip(*memory)) if memory else (0.0, 0.0)
+        memory = [(row.load.memory + row.resident, row.planned.record.summary["peak_bytes"]) for row in done]
+        asked, taken = (statistics.fmean(values) for values in zip(*memory))
         found.add_row(
             experiment,
             str(len(done)),
@@ -184,9 +187,9 @@ def checked(rows: list[Row], machine: Machine, scale: str) -> Table:
             f"{real:,.0f}",
             f"{planned / real:.2f}",
             f"{ratios[0]:.2f} to {ratios[-1]:.2f}",
-            short(asked, "B") if memory else "",
-            short(taken, "B") if memory else "",
-            f"{asked / taken:.2f}" if memory else "",
+            short(asked, "B"),
+            short(taken, "B"),
+            f"{asked / taken:.2f}",
         )
     return found
 

@@ -7,14 +7,39 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import flop_registry
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import flop_registry, register_flop_formula, sdpa_backward_flop, sdpa_flop
 
 from experiments.measure import ANSWERS, Trace, Work, touched
+from models.attention.base import SHORT
 
 # Shape, strides, offset, type, bytes of the storage, and whether there is none in fact.
 Layout = tuple[Any, ...]
 NEW = -1
 FILLS = {torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default}  # torch's import its compiler, for a second
+FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+FUSED_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+register_flop_formula(FUSED, get_raw=True)(sdpa_flop)
+register_flop_formula(FUSED_BACKWARD, get_raw=True)(sdpa_backward_flop)
+
+
+class FusedAttention(TorchFunctionMode):
+    """Attention as devices work it out, without a weight for every query and key in memory: on the meta device torch
+    makes them all. On a processor models/attention/base.py makes them, too, where keys are few."""
+
+    def __init__(self, on_gpu: bool):
+        super().__init__()
+        self.short = 0 if on_gpu else SHORT
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func is not F.scaled_dot_product_attention or not args[0].is_meta or args[1].shape[-2] <= self.short:
+            return func(*args, **given)
+        mask = given.get("attn_mask")
+        if mask is not None and mask.requires_grad:
+            return func(*args, **given)
+        return FUSED(*args[:3], 0.0, given.get("is_causal", False), attn_mask=mask, scale=given.get("scale"))[0]
 
 
 class Known(NamedTuple):

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import optuna
 import torch
-import yaml
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -203,7 +202,7 @@ def child(
     own["model"] |= {"activation": activation, **(size or {})}
     own["task"] |= {"seed": own["seed"], "held_out": 0.0 if final else config["task"]["held_out"]}
     own["training"]["steps"] = steps or config["training"]["steps"]
-    data = data_source(yaml.safe_dump(config["data"]))
+    data = data_source(json.dumps(config["data"]))
     with TemporaryDirectory(dir=Path(folder) / "children") as own_folder:
         planned = Plan(own, data, Record(Path(own_folder), {"precision": precision}))
         task, model = assemble(planned)

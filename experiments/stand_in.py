@@ -1,11 +1,11 @@
 """Stand-ins of the hub's data sets: as much of them as a task needs to be built, so that a plan downloads nothing."""
 
+import json
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -93,13 +93,13 @@ class FewTexts(Summarization):
 @cache
 def source_of(settings: str) -> Any:
     """The data source that a configuration names, or a stand-in where it lies on the hub."""
-    config = yaml.safe_load(settings)
+    config = json.loads(settings)
     return StandIn(config) if config.get("identifier") and not config.get("path") else data_source(settings)
 
 
 def task_of(data: dict[str, Any] | None, settings: dict[str, Any]) -> Any:
     """The task with its data, or with as much of it as a stand-in has."""
-    source = source_of(yaml.safe_dump(data)) if data else None
+    source = source_of(json.dumps(data)) if data else None
     known = {} if source is None else {"data": source}
     if not isinstance(source, StandIn):
         return build(OmegaConf.create(settings), **known)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from experiments.config import ConfigError, nearest
 from experiments.execution import execute
-from experiments.grid import Job
+from experiments.grid import ON_GPUS, Job
 from experiments.records import HeldError
 from experiments.sweep import HELD, end_with
 from experiments.training import Interrupted
@@ -61,7 +61,7 @@ def on_cluster(todo: list[Job], launcher: str, folder: Path) -> Ended:
     if launcher not in LAUNCHERS:
         raise ConfigError(f"LAUNCHER={launcher}: no such launcher; {nearest(launcher, LAUNCHERS)}")
     executor = submitit.AutoExecutor(folder, cluster=launcher)
-    gpus = 1 if todo[0].scale in ("gpu", "paper") else 0
+    gpus = 1 if todo[0].scale in ON_GPUS else 0
     executor.update_parameters(timeout_min=LONGEST, cpus_per_task=4 if gpus else 1, gpus_per_node=gpus)
     with executor.batch():
         waiting = [(job, executor.submit(work, job)) for job in todo]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tasks.base import Batch, random_generator
 from tasks.data.source import DataError
 from tasks.data.tokens import Corpus, TokenizedCorpus, TokenStream
-from tasks.scoring import Scoring, long_documents
+from tasks.scoring import AT_ONCE, Scoring, long_documents
 
 
 class LanguageModeling(Scoring):
@@ -41,7 +41,7 @@ class LanguageModeling(Scoring):
         self.window, self.stride, self.multiples = window or length, stride, multiples
         self.check_windows()
         self.seed, self.length, self.batch_size = seed, length, batch_size
-        self.evaluation_tokens, self.tokens_per_batch = evaluation_tokens, batch_size * length
+        self.evaluation_tokens, self.tokens_per_batch = evaluation_tokens, min(batch_size * length, AT_ONCE)
         self.carry_state = carry_state
         self.corpus = TokenizedCorpus(data, vocabulary_size, cache)
         self.tokenizer = self.corpus.tokenizer

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.passkey_prompt import ANSWERED, DIGITS, HELD_OUT, KEYS, WORDINGS, Prompts, words
+from tasks.scoring import AT_ONCE
 
 __all__ = ["ANSWERED", "DIGITS", "Passkey", "words"]
 
@@ -200,7 +201,7 @@ class Passkey(Prompts):
         if self.evaluation_tokens is not None:
             count = max(1, min(count, self.evaluation_tokens // length))
             held = min(length, READ_AT_ONCE)
-        return count, max(1, 4 * self.tokens_per_batch // held)
+        return count, max(1, 4 * min(self.tokens_per_batch, AT_ONCE) // held)
 
     def rows(self, model: nn.Module, lengths: list[int], memory: str) -> list[dict[str, Any]]:
         """What is retrieved at these lengths, at every depth."""

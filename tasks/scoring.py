@@ -15,6 +15,7 @@ from tasks.data.source import DataError
 from tasks.data.tokens import TokenStream
 
 IGNORED = -100
+AT_ONCE = 2**14  # tokens read at a time in an evaluation, one window at least: their logits are larger than the model
 
 
 class Scored(NamedTuple):

@@ -187,7 +187,9 @@ def test_hours_are_the_work_over_what_a_machine_does() -> None:
 
 
 def row(experiment: str, finished: bool, flops: float, seconds: float = 1.0) -> Row:
-    record = SimpleNamespace(finished=finished, summary={"seconds": seconds, "peak_bytes": 10**9})
+    record = SimpleNamespace(
+        finished=finished, summary={"seconds": seconds, "peak_bytes": 10**9}, environment={"resident_bytes": 6 * 10**8}
+    )
     config = {"task": {"_target_": "tasks.language_modeling.LanguageModeling"}}
     return Row(experiment, SimpleNamespace(record=record, config=config), Workload(training=Work(1, flops, 0)))
 
@@ -209,7 +211,8 @@ def test_what_does_not_fit_is_marked() -> None:
 
 def test_plan_stands_beside_fact() -> None:
     columns = checked([row("a", True, 2e9, 4.0), row("a", False, 1e9)], FLAT, "laptop").columns
-    assert [next(iter(column.cells)) for column in columns][:5] == ["a", "1", "2", "4", "0.50"]
+    cells = [next(iter(column.cells)) for column in columns]
+    assert cells[:5] == ["a", "1", "2", "4", "0.50"] and cells[6:] == ["600 MB", "1 GB", "0.60"]
 
 
 def test_memory_that_was_given_back_is_no_peak_of_what_comes_after() -> None:
