@@ -19,9 +19,10 @@ from experiments.loads import loads_of, together
 from experiments.machine import ACCELERATORS, Machine, accelerator, this_machine
 from experiments.measure import Work, process_peak, traced
 from experiments.plan import Row, checked, planned_of, table
-from experiments.recall import recalled
+from experiments.recall import FusedAttention, recalled
 from experiments.stand_in import without_checkpoint
-from experiments.workload import Reader, Workload, depths, stream, workload
+from experiments.workload import Reader, Workload, depths, nats, stream, workload
+from models.attention.base import SHORT
 from tasks.base import Reading
 from tests.conftest import ROOT, Program
 
@@ -127,6 +128,36 @@ def test_memory_is_that_of_a_real_step() -> None:
     halved = decoder(2) | {"training": config["training"] | {"accumulation": 2}}
     assert planned(halved).step < 0.8 * planned(config).step
     assert planned(halved).training.flops == pytest.approx(planned(config).training.flops)
+
+
+def test_memory_of_evaluation_is_that_of_a_real_reading() -> None:
+    """Of a batch far larger than that of training, which it then decides on."""
+
+    class Evaluated(Tokens):
+        def readings(self, model) -> list[Reading]:
+            return [Reading(16, 64)]
+
+    config = decoder(2)
+    model, tokens = build(config["model"], **Tokens.model_arguments), torch.zeros(16, 64, dtype=torch.long)
+    with torch.no_grad():
+        _, real = traced(lambda: nats(model(tokens)[0], tokens))
+    found = workload(config, "fp32", Evaluated(), lambda model: build(model, **Tokens.model_arguments))
+    assert found.reading == pytest.approx(real, rel=0.2)  # few keys have weights, made otherwise on processors
+    assert found.memory == found.weights + found.optimizer + found.reading > planned(config).memory
+
+
+def test_attention_over_many_keys_is_what_a_processor_makes_of_it() -> None:
+    """Work and storage, forwards and backwards; without the mode all weights are counted."""
+
+    def step(device: str) -> None:
+        x = torch.zeros(1, 2, 2 * SHORT, 16, device=device, requires_grad=True)
+        F.scaled_dot_product_attention(x, x, x, is_causal=True).sum().backward()
+
+    step("cpu")
+    with FusedAttention(on_gpu=False):
+        found = recalled(lambda: step("meta"))
+    assert found == traced(lambda: step("cpu"))
+    assert recalled(lambda: step("meta"))[1] > 10 * found[1]
 
 
 def test_a_long_text_is_as_many_pieces_as_it_has() -> None:
