@@ -61,7 +61,10 @@ def keep(key: str, value: dict[str, Any]) -> None:
     """Keep what was composed, a line of a file; where nothing can be written, it is composed again another time."""
     opened()[key] = value
     with contextlib.suppress(OSError):
-        FOLDER.mkdir(parents=True, exist_ok=True)
+        if not file().exists():
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            for earlier in FOLDER.iterdir():
+                earlier.unlink()
         with open(file(), "ab", buffering=0) as lines:  # of which every one is written at once, by any process
             lines.write(json.dumps({key: value}).encode() + b"\n")
 

@@ -21,6 +21,7 @@ from rich.console import Console
 from experiments import environment
 from experiments.config import ConfigError, Tracking, compose, plain
 from experiments.execution import USER_ERRORS, build, data_source, tags_of
+from experiments.parallel import check_alone
 from experiments.records import Record, identity, run_id
 from experiments.reproduce import gather, publish
 from experiments.sweep import fail, print_result
@@ -138,6 +139,7 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(stderr=True)
     transformers.logging.disable_progress_bar()
     try:
+        check_alone("an evaluation")
         config = composed(arguments)
         record = execute(config, arguments, console)
         print_result(console, record)

@@ -63,6 +63,9 @@ def main(arguments: Sequence[str]) -> int:
     except USER_ERRORS as error:
         fail(errors, error)
         return 1
+    except KeyboardInterrupt:
+        errors.print("stopped", style="yellow")
+        return 130
     console.print(machine.source, soft_wrap=True, highlight=False)
     return 0
 

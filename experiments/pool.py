@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,10 +17,11 @@ def of_all(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     if processes < 2:
         return [call(item) for item in items]
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)  # all is imported already
-    with ProcessPoolExecutor(
-        processes,
-        mp_context=context,
-        initializer=torch.set_num_threads,
-        initargs=(1,),  # more are not forked along
-    ) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=begin) as pool:
         return list(pool.map(call, items))
+
+
+def begin() -> None:
+    """Compute on one thread, for a fork has no others and would wait for them, and leave Ctrl-C to the parent."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

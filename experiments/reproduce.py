@@ -21,6 +21,7 @@ from experiments.execution import USER_ERRORS
 from experiments.grid import Job, in_order, jobs
 from experiments.ledger import Evidence, judge_all
 from experiments.left_out import in_words, left_out
+from experiments.parallel import check_alone
 from experiments.report import terminal_table, write_report
 from experiments.seeds import next_seeds
 from experiments.summary_runs import log_summaries
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     started = time.monotonic()
     try:
+        check_alone("a ledger")
         with console.status("looking up which runs there are"):
             evidence = gather(options.scale, options.outputs, options.seeds)
         wanted = chosen(options.only, evidence)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from experiments import evaluate, reproduce
 from experiments.config import ConfigError
 from experiments.parallel import check_alone, check_shares, own_rows
 from experiments.records import Record, records
@@ -73,6 +74,15 @@ def test_a_checkpoint_goes_from_two_processes_to_one_and_back(alone: Record, tmp
     assert not record.finished
     whole = finish(start(tmp_path, TWO), tmp_path)
     assert losses(whole) == pytest.approx(losses(alone), rel=1e-3)
+
+
+@pytest.mark.parametrize("program", [evaluate.main, reproduce.main])
+def test_what_is_for_one_process_is_refused(program, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert program([]) == 1
+    said = "".join(capsys.readouterr())
+    assert "is the work of one process and not of 2: start it without torchrun" in " ".join(said.split())
 
 
 def test_what_cannot_be_shared_out_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
