@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -158,8 +159,10 @@ def table(rows: list[Row], machine: Machine, scale: str) -> Table:
 def checked(rows: list[Row], machine: Machine, scale: str) -> Table:
     """A line for every experiment with finished runs: what was planned and what it was, of all of them together.
 
-    Of memory: what the process held before the run, and what the run was planned to add to it.
+    Of memory: what the run was planned to add to what its process held before, or to what this one holds once it has
+    trained, as a run's does whose process is new.
     """
+    trained = psutil.Process().memory_info().rss
     found = Table(
         "experiment",
         "runs",
@@ -181,8 +184,8 @@ def checked(rows: list[Row], machine: Machine, scale: str) -> Table:
         pairs = [(machine.seconds(row.load), row.planned.record.summary["seconds"]) for row in done]
         planned, real = (sum(values) for values in zip(*pairs))
         ratios = sorted(one / other for one, other in pairs if other)
-        memory = [(row.load.memory + row.resident, row.planned.record.summary["peak_bytes"]) for row in done]
-        asked, taken = (statistics.fmean(values) for values in zip(*memory))
+        asked = statistics.fmean(max(row.resident, trained) + row.load.memory for row in done)
+        taken = statistics.fmean(row.planned.record.summary["peak_bytes"] for row in done)
         found.add_row(
             experiment,
             str(len(done)),

@@ -240,7 +240,8 @@ def test_what_does_not_fit_is_marked() -> None:
     assert not table([row("a", False, 1e9)], FLAT, "laptop").caption
 
 
-def test_plan_stands_beside_fact() -> None:
+def test_plan_stands_beside_fact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.Process.memory_info", lambda self: SimpleNamespace(rss=5 * 10**8))
     columns = checked([row("a", True, 2e9, 4.0), row("a", False, 1e9)], FLAT, "laptop").columns
     cells = [next(iter(column.cells)) for column in columns]
     assert cells[:5] == ["a", "1", "2", "4", "0.50"] and cells[6:] == ["600 MB", "1 GB", "0.60"]
