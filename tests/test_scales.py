@@ -1,5 +1,6 @@
 """The greater scales: every experiment is composed, built without weights, and makes a step at reduced width."""
 
+import json
 from pathlib import Path
 
 import datasets
@@ -97,7 +98,7 @@ def test_a_step_is_made_at_reduced_width(experiment: str, scale: str, hub: dict[
     overrides = [f"experiment={experiment}", f"scale={scale}", f"cache={tmp_path}", *REDUCED[experiment]]
     config = without_checkpoint(plain(compose_unchecked(overrides)))
     name = config["data"].get("identifier", "").split("/")[-1]
-    data = data_source(OmegaConf.to_yaml(OmegaConf.create(config["data"] | {"path": str(hub[name])}))) if name else None
+    data = data_source(json.dumps(config["data"] | {"path": str(hub[name])})) if name else None
     settings = OmegaConf.create(config)
     task = build(settings.task, **({} if data is None else {"data": data}))
     model = build(settings.model, **task.model_arguments)
