@@ -54,7 +54,7 @@ def check_fits(model: nn.Module, task: Any, config: dict[str, Any], precision: s
 
 def needed_bytes(model: nn.Module, task: Any, pieces: int, precision: str) -> tuple[int, int]:
     """Bytes of weights and optimizer, and the most that a step makes at a time; nothing is allocated."""
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    weights = sum(parameter.nbytes for parameter in model.parameters())
     try:
         with FusedAttention(torch.cuda.is_available()):
             _, peak = recalled(step_of(model, task, first_piece(task.batch(0), pieces)))

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,21 @@ SEED, OUTPUTS = -987_654_321, "<outputs>"  # stand for what changes nothing in a
 FOLDER = CONF.parent / "outputs" / "cache" / "compositions"
 
 
-def composition(overrides: tuple[str, ...], seed: int, outputs: str) -> dict[str, Any]:
+def composition(overrides: Sequence[str], seed: int, outputs: str) -> dict[str, Any]:
     """The plain configuration for these overrides, this seed and these outputs. Raises ConfigError."""
-    kept = opened()
-    key = " ".join(overrides)
+    own = shared(overrides)
+    kept, key = opened(), " ".join(own)
     if key not in kept:
         known = {"experiment", *groups()}
-        choices = tuple(override for override in overrides if override.split("=")[0] in known)
-        values = [override for override in overrides if override not in choices]
+        choices = tuple(override for override in own if override.split("=")[0] in known)
+        values = [override for override in own if override not in choices]
         keep(key, plain(OmegaConf.merge(composed_of(choices), OmegaConf.from_dotlist(values))))  # type: ignore[arg-type]
     return replaced(kept[key], seed, outputs)
+
+
+def shared(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Those that one composition stands for: without seed and outputs, which change nothing in it but themselves."""
+    return tuple(override for override in overrides if not override.startswith(("seed=", "outputs=")))
 
 
 def sweep(experiment: str) -> dict[str, str]:
@@ -42,19 +47,19 @@ def sweep(experiment: str) -> dict[str, str]:
     return kept[key]
 
 
-def compose_all(wanted: Iterable[tuple[str, ...]]) -> None:
+def compose_all(wanted: Iterable[Sequence[str]]) -> None:
     """Compose what is not kept of all these, on all processor cores, those of an experiment in one process."""
     missing: dict[str, list[tuple[str, ...]]] = {}
-    for overrides in dict.fromkeys(wanted):
-        if " ".join(overrides) not in opened():
-            missing.setdefault(overrides[0], []).append(overrides)
-    for group, found in zip(missing.values(), of_all(composed_group, list(missing.values()))):
-        opened().update({" ".join(overrides): one for overrides, one in zip(group, found)})
+    for own in dict.fromkeys(map(shared, wanted)):
+        if " ".join(own) not in opened():
+            missing.setdefault(own[0], []).append(own)
+    for found in of_all(composed_group, list(missing.values())):
+        opened().update(found)
 
 
-def composed_group(group: list[tuple[str, ...]]) -> list[dict[str, Any]]:
-    """The compositions of a process."""
-    return [composition(overrides, SEED, OUTPUTS) for overrides in group]
+def composed_group(group: list[tuple[str, ...]]) -> dict[str, dict[str, Any]]:
+    """What a process composes, as it is kept."""
+    return {" ".join(own): composition(own, SEED, OUTPUTS) for own in group}
 
 
 def keep(key: str, value: dict[str, Any]) -> None:
@@ -63,8 +68,8 @@ def keep(key: str, value: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):
         if not file().exists():
             FOLDER.mkdir(parents=True, exist_ok=True)
-            for earlier in FOLDER.iterdir():
-                earlier.unlink()
+            for earlier in {*FOLDER.iterdir()} - {file()}:  # which another process may just have begun
+                earlier.unlink(missing_ok=True)
         with open(file(), "ab", buffering=0) as lines:  # of which every one is written at once, by any process
             lines.write(json.dumps({key: value}).encode() + b"\n")
 

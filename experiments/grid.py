@@ -37,14 +37,9 @@ class Job:
         pairs = [f"{name}={level}" for name, level in self.factors]
         return [f"experiment={self.experiment}", f"scale={self.scale}", f"outputs={self.outputs}", *pairs]
 
-    @property
-    def composed(self) -> tuple[str, ...]:
-        """The overrides that its composition is kept by: all but those that change nothing but themselves."""
-        return tuple(line for line in self.overrides if not line.startswith(("seed=", "outputs=")))
-
     def plan(self, source: Callable[[str], Any] = data_source) -> Plan:
         """The run this job is; `source` finds its data."""
-        return plan_of(composition(self.composed, self.seed, self.outputs), self.overrides, source)
+        return plan_of(composition(self.overrides, self.seed, self.outputs), self.overrides, source)
 
 
 def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0) -> list[Job]:

@@ -75,7 +75,9 @@ def settings_of(config: dict[str, Any], precision: str) -> str:
     model = config["model"] | ({"activation": activation} if "activation" in config["model"] else {})
     task = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
     training = {name: config["training"].get(name) for name in ("steps", "evaluate_at", "accumulation")}
-    return json.dumps([config["data"], task, {"model": model, "training": training}, precision, config["scale"]])
+    return json.dumps(
+        [config["data"], task, {"model": model, "training": training}, precision, config["scale"] in ON_GPUS]
+    )
 
 
 def found_out(group: list[str]) -> list[Workload]:
@@ -87,8 +89,8 @@ def found_out(group: list[str]) -> list[Workload]:
         return build(OmegaConf.create(model), **task.model_arguments)
 
     loads = []
-    for _, _, config, precision, scale in map(json.loads, group):
-        with FusedAttention(scale in ON_GPUS):
+    for _, _, config, precision, on_gpu in map(json.loads, group):
+        with FusedAttention(on_gpu):
             loads.append(workload(config, precision, task, make))
     return loads
 

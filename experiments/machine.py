@@ -178,7 +178,7 @@ def measured(overrides: tuple[str, ...], shape: tuple[int, ...], precision: str,
         sketch = make()
     with FusedAttention(device == "cuda"):
         work, _ = recalled(step_of(sketch, task, task.batch(0)))
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in sketch.parameters())
+    weights = sum(parameter.nbytes for parameter in sketch.parameters())
 
     def seconds(steps: int) -> float:
         started = clock()
@@ -217,7 +217,7 @@ def product(precision: str, device: str) -> Row:
     """A product of matrices that fill the machine."""
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     square = torch.randn(PRODUCT, PRODUCT, device=device, dtype=kind)
-    work = Work(1, 2.0 * PRODUCT**3, 3.0 * PRODUCT**2 * square.element_size())
+    work = Work(1, 2.0 * PRODUCT**3, 3.0 * square.nbytes)
     return (0, *work), fastest(lambda: square @ square)
 
 

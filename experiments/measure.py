@@ -113,7 +113,7 @@ class Trace(Tally):
 
 def touched(tensor: torch.Tensor) -> int:
     """The bytes of a tensor's elements; of one that is expanded, of those that there are."""
-    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
+    return min(tensor.nbytes, tensor.untyped_storage().nbytes())
 
 
 def traced(call: Callable[[], object]) -> tuple[Work, int]:

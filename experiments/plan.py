@@ -85,7 +85,7 @@ def chosen(only: str, scale: str) -> list[str]:
 
 def rows_of(experiments: list[str], scales: list[str], outputs: str) -> dict[str, list[Row]]:
     """The runs of experiments by scale, and those that they start from, each once."""
-    compose_all(job.composed for scale in scales for name in experiments for job in jobs(name, scale, outputs))
+    compose_all(job.overrides for scale in scales for name in experiments for job in jobs(name, scale, outputs))
     found = [(scale, name, one) for scale in scales for name in experiments for one in planned_of(name, scale, outputs)]
     rows: dict[str, list[Row]] = {scale: [] for scale in scales}
     for (scale, name, one), load in zip(found, loads_of([one for _, _, one in found])):
@@ -97,13 +97,7 @@ def planned_of(experiment: str, scale: str, outputs: str) -> list[Plan]:
     """The runs of an experiment, and those that they start from."""
     planned = [job.plan(source_of) for job in jobs(experiment, scale, outputs)]
     starts = {tuple(overrides_of_start(one)): one.config["seed"] for one in planned if one.config["start"]}
-    return planned + [start_of(overrides, seed, outputs) for overrides, seed in starts.items()]
-
-
-def start_of(overrides: tuple[str, ...], seed: int, outputs: str) -> Plan:
-    """The run that others start from."""
-    apart = tuple(line for line in overrides if not line.startswith(("seed=", "outputs=")))
-    return plan_of(composition(apart, seed, outputs), overrides, source_of)
+    return planned + [plan_of(composition(own, seed, outputs), own, source_of) for own, seed in starts.items()]
 
 
 def table(rows: list[Row], machine: Machine, scale: str) -> Table:

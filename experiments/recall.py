@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import flop_registry, register_flop_formula, sdpa_backward_flop, sdpa_flop
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
 from experiments.measure import ANSWERS, Trace, Work, touched
 from models.attention.base import SHORT
@@ -20,8 +20,8 @@ NEW = -1
 FILLS = {torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default}  # torch's import its compiler, for a second
 FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 FUSED_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-register_flop_formula(FUSED, get_raw=True)(sdpa_flop)
-register_flop_formula(FUSED_BACKWARD, get_raw=True)(sdpa_backward_flop)
+flop_registry.setdefault(FUSED, sdpa_flop)
+flop_registry.setdefault(FUSED_BACKWARD, sdpa_backward_flop)
 
 
 class FusedAttention(TorchFunctionMode):

@@ -80,7 +80,7 @@ def gather(scale: str, outputs: str, seeds: int = 0) -> Evidence:
         raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
     experiments = list(dict.fromkeys(c.experiment for claim in claims() for c in claim.comparisons))
     wanted = [job for experiment in experiments for job in jobs(experiment, scale, outputs, seeds)]
-    compose_all(job.composed for job in wanted)
+    compose_all(job.overrides for job in wanted)
     plans = {job: job.plan() for job in wanted}
     for experiment in experiments:
         count = 1 + max(job.seed for job in plans if job.experiment == experiment)

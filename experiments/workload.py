@@ -91,7 +91,7 @@ def sampled(task: Any, steps: int) -> list[Batch]:
 
 def of_model(model: nn.Module, task: Any, training: dict[str, Any], batches: list[Batch]) -> Workload:
     """What training and evaluating one model asks for."""
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    weights = sum(parameter.nbytes for parameter in model.parameters())
     steps, accumulation = training["steps"], training.get("accumulation") or 1
     known: dict[Any, tuple[Work, int]] = {}
     work, peak, seen, state = Work(), 0, 0.0, 0
@@ -110,7 +110,7 @@ def of_model(model: nn.Module, task: Any, training: dict[str, Any], batches: lis
         carried: list[Any] = []
         with torch.no_grad():
             recalled(lambda: carried.extend(model(source)))
-        state = -(-len(first) // accumulation) * sum(x.numel() * x.element_size() for x in leaves(carried[1]))
+        state = -(-len(first) // accumulation) * sum(x.nbytes for x in leaves(carried[1]))
     work = work.and_also(Work(1, 0, PASSES * weights), steps)
     model.train(False)
     times = len({*training["evaluate_at"], steps})
@@ -158,7 +158,7 @@ class Reader:
         works = []
         for _ in range(pieces):
             made: list[Any] = []
-            given = sum(x.numel() * x.element_size() for x in leaves(state))
+            given = sum(x.nbytes for x in leaves(state))
             works.append(self.noted(partial(self.piece, made, source, state, scored), given))
             state = made[0]
         return works, recalled(lambda: self.model(source[:, :1], state))[0]

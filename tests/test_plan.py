@@ -240,11 +240,13 @@ def test_what_does_not_fit_is_marked() -> None:
     assert not table([row("a", False, 1e9)], FLAT, "laptop").caption
 
 
-def test_plan_stands_beside_fact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("psutil.Process.memory_info", lambda self: SimpleNamespace(rss=5 * 10**8))
+@pytest.mark.parametrize(("trained", "memory", "ratio"), [(5 * 10**8, "600 MB", "0.60"), (8 * 10**8, "800 MB", "0.80")])
+def test_plan_stands_beside_fact(trained: int, memory: str, ratio: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of memory what the run's process held before it, 600 MB, or what this one holds if that is more."""
+    monkeypatch.setattr("psutil.Process.memory_info", lambda self: SimpleNamespace(rss=trained))
     columns = checked([row("a", True, 2e9, 4.0), row("a", False, 1e9)], FLAT, "laptop").columns
     cells = [next(iter(column.cells)) for column in columns]
-    assert cells[:5] == ["a", "1", "2", "4", "0.50"] and cells[6:] == ["600 MB", "1 GB", "0.60"]
+    assert cells[:5] == ["a", "1", "2", "4", "0.50"] and cells[6:] == [memory, "1 GB", ratio]
 
 
 def test_memory_that_was_given_back_is_no_peak_of_what_comes_after() -> None:
