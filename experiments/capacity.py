@@ -13,7 +13,7 @@ from torch import nn
 
 from experiments.config import ConfigError
 from experiments.parallel import processes, processes_here
-from experiments.recall import FusedAttention, recalled
+from experiments.recall import fused_attention, recalled
 from tasks.base import Batch, device_of
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -56,7 +56,7 @@ def needed_bytes(model: nn.Module, task: Any, pieces: int, precision: str) -> tu
     """Bytes of weights and optimizer, and the most that a step makes at a time; nothing is allocated."""
     weights = sum(parameter.nbytes for parameter in model.parameters())
     try:
-        with FusedAttention(torch.cuda.is_available()):
+        with fused_attention(torch.cuda.is_available()):
             _, peak = recalled(step_of(model, task, first_piece(task.batch(0), pieces)))
     except RuntimeError:  # there are none on the meta device
         peak = 0

@@ -4,8 +4,8 @@ import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +38,38 @@ def shared(overrides: Sequence[str]) -> tuple[str, ...]:
 
 def sweep(experiment: str) -> dict[str, str]:
     """The levels of each factor of an experiment's sweep, as its configuration writes them. Raises ConfigError."""
-    kept = opened()
-    key = f"sweep of {experiment}"
-    if key not in kept:
+    key = sweep_key(experiment)
+    if key not in opened():
         composed = compose_unchecked([f"experiment={experiment}"], return_hydra_config=True)
         params: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
         keep(key, {name: str(levels) for name, levels in params.items()})
-    return kept[key]
+    return opened()[key]
 
 
-def compose_all(wanted: Iterable[Sequence[str]]) -> None:
-    """Compose what is not kept of all these, on all processor cores, those of an experiment in one process."""
-    missing: dict[str, list[tuple[str, ...]]] = {}
-    for own in dict.fromkeys(map(shared, wanted)):
-        if " ".join(own) not in opened():
-            missing.setdefault(own[0], []).append(own)
-    for found in of_all(composed_group, list(missing.values())):
+def sweep_key(experiment: str) -> str:
+    """What an experiment's sweep is kept by."""
+    return f"sweep of {experiment}"
+
+
+def compose_all(experiments: Iterable[str], wanted: Callable[[str], Iterable[Sequence[str]]]) -> None:
+    """Compose what is not kept of all that is wanted of experiments, one of them to a process."""
+
+    def kept(experiment: str) -> bool:
+        return sweep_key(experiment) in opened() and all(
+            " ".join(shared(own)) in opened() for own in wanted(experiment)
+        )
+
+    missing = [experiment for experiment in experiments if not kept(experiment)]
+    for found in of_all(partial(composed_anew, wanted), missing):
         opened().update(found)
 
 
-def composed_group(group: list[tuple[str, ...]]) -> dict[str, dict[str, Any]]:
-    """What a process composes, as it is kept."""
-    return {" ".join(own): composition(own, SEED, OUTPUTS) for own in group}
+def composed_anew(wanted: Callable[[str], Iterable[Sequence[str]]], experiment: str) -> dict[str, dict[str, Any]]:
+    """What was not kept of an experiment, as it is kept."""
+    before = set(opened())
+    for own in wanted(experiment):
+        composition(own, SEED, OUTPUTS)
+    return {key: value for key, value in opened().items() if key not in before}
 
 
 def keep(key: str, value: dict[str, Any]) -> None:

@@ -1,14 +1,15 @@
 """The runs that an experiment consists of: its own sweep, as written in its configuration."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments.claims import Comparison, claims
-from experiments.compositions import composition, sweep
+from experiments.compositions import compose_all, composition, sweep
 from experiments.config import ConfigError, groups
 from experiments.execution import Plan, data_source, plan_of
 
@@ -61,6 +62,17 @@ def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0) -> list[Job]
     pairs = [tuple(zip(factors, combination)) for combination in combinations]
     found = [Job(experiment, scale, outputs, levels, dict(levels)["seed"] not in own) for levels in pairs]
     return sorted(found, key=lambda job: job.seed)
+
+
+def jobs_of_all(experiments: list[str], scales: list[str], outputs: str, seeds: int = 0) -> dict[str, list[Job]]:
+    """The runs of all these experiments by scale, composed on all processor cores."""
+    compose_all(experiments, partial(overrides_of, scales, outputs, seeds))
+    return {scale: [job for name in experiments for job in jobs(name, scale, outputs, seeds)] for scale in scales}
+
+
+def overrides_of(scales: list[str], outputs: str, seeds: int, experiment: str) -> Iterator[list[str]]:
+    """Those of an experiment's runs at some scales."""
+    return (job.overrides for scale in scales for job in jobs(experiment, scale, outputs, seeds))
 
 
 def factors_of(comparison: Comparison, experiment: str) -> list[str]:

@@ -1,11 +1,15 @@
-"""Hydra's view of conf/, each file of which is read once: Hydra itself reads and parses all of them for every
-composition, which takes up half of its time."""
+"""Hydra's view of conf/, each file and each interpolation of which is parsed once: Hydra itself reads and parses all of
+them for every composition, which takes up two thirds of its time."""
 
 import copy
+from functools import cache
 
+import omegaconf.base
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.config_source import ConfigResult
+
+omegaconf.base.parse = cache(omegaconf.base.parse)
 
 
 class KeptFiles(ConfigRepository):

@@ -3,6 +3,7 @@ plan."""
 
 import contextlib
 import json
+from functools import partial
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -13,7 +14,7 @@ from experiments.execution import Plan, build
 from experiments.grid import ON_GPUS
 from experiments.measure import Work
 from experiments.pool import of_all
-from experiments.recall import FusedAttention
+from experiments.recall import fused_attention
 from experiments.source_code import fingerprint_of, modules_under
 from experiments.stand_in import task_of, without_checkpoint
 from experiments.workload import Workload, workload
@@ -28,12 +29,14 @@ def loads_of(plans: list[Plan]) -> list[Workload]:
     """What each of the runs asks for."""
     parts = [parts_of(planned) for planned in plans]
     known = kept()
-    missing: dict[str, list[str]] = {}  # by their task, so that one process builds it
+    missing: dict[str, list[str]] = {}  # by the kind of their task, so that one process learns its operations
     for settings in dict.fromkeys(settings for own in parts for settings, _ in own):
         if settings not in known:
-            missing.setdefault(json.dumps(json.loads(settings)[:2]), []).append(settings)
+            missing.setdefault(json.loads(settings)[1]["_target_"], []).append(settings)
     if missing:
-        for group, found in zip(missing.values(), of_all(found_out, list(missing.values()))):
+        slow = "EncoderDecoder"  # which reads a text in hundreds of windows, each of them looked at: it is begun first
+        groups = sorted(missing.values(), key=lambda group: (slow in group[-1], len(group)), reverse=True)
+        for group, found in zip(groups, of_all(found_out, groups)):
             known |= dict(zip(group, found))
         with contextlib.suppress(OSError):  # where nothing can be kept, everything is found out again
             write_atomically(FILE, json.dumps({"code": code(), "loads": known}).encode())
@@ -81,18 +84,19 @@ def settings_of(config: dict[str, Any], precision: str) -> str:
 
 
 def found_out(group: list[str]) -> list[Workload]:
-    """What trainings on the same task ask for."""
-    data, settings, *_ = json.loads(group[0])
-    task = task_of(data, settings)
-
-    def make(model: dict[str, Any]) -> nn.Module:
-        return build(OmegaConf.create(model), **task.model_arguments)
-
+    """What trainings on tasks of a kind ask for."""
     loads = []
-    for _, _, config, precision, on_gpu in map(json.loads, group):
-        with FusedAttention(on_gpu):
-            loads.append(workload(config, precision, task, make))
+    for settings in group:
+        data, asked, config, precision, on_gpu = json.loads(settings)
+        task = task_of(json.dumps(data), json.dumps(asked))
+        with fused_attention(on_gpu):
+            loads.append(workload(config, precision, task, partial(model_of, task)))
     return loads
+
+
+def model_of(task: Any, settings: dict[str, Any]) -> nn.Module:
+    """A model for a task."""
+    return build(OmegaConf.create(settings), **task.model_arguments)
 
 
 def together(parts: list[tuple[Workload, float]]) -> Workload:

@@ -22,7 +22,7 @@ from experiments.capacity import free_bytes, step_of
 from experiments.compositions import composition
 from experiments.config import ConfigError, nearest
 from experiments.measure import Work
-from experiments.recall import FusedAttention, recalled
+from experiments.recall import fused_attention, recalled
 from experiments.records import Record
 from experiments.training import parameter_groups, train
 from experiments.workload import PASSES, Workload
@@ -176,7 +176,7 @@ def measured(overrides: tuple[str, ...], shape: tuple[int, ...], precision: str,
     training = config["training"] | {"evaluate_at": [], "log_every": TIMED}
     with torch.device("meta"):
         sketch = make()
-    with FusedAttention(device == "cuda"):
+    with fused_attention(device == "cuda"):
         work, _ = recalled(step_of(sketch, task, task.batch(0)))
     weights = sum(parameter.nbytes for parameter in sketch.parameters())
 
@@ -204,7 +204,7 @@ def reading(overrides: tuple[str, ...], device: str) -> Row:
     with torch.device("meta"):
         sketch, tokens = make(), torch.zeros(shape, dtype=torch.long)
     with torch.no_grad():
-        with FusedAttention(device == "cuda"):
+        with fused_attention(device == "cuda"):
             work, _ = recalled(lambda: sketch(tokens))
         model = make().to(device)
         initialize(model, 0)

@@ -45,23 +45,28 @@ class Tally(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self.known: set[int] = set()
+        self.known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = {storage._cdata for storage in storages((args, kwargs))}  # made before, or counted already
         made = func(*args, **(kwargs or {}))
         for storage in storages(made):
-            if storage._cdata not in given | self.known:
-                self.known.add(storage._cdata)
-                self.live += storage.nbytes()
-                weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
-        self.peak = max(self.peak, self.live)
+            if storage._cdata not in given:
+                self.hold(storage)
         return made
 
-    def forget(self, storage: int, size: int) -> None:
-        """A storage is gone."""
-        self.known.discard(storage)
-        self.live -= size
+    def hold(self, storage: torch.UntypedStorage) -> None:
+        """Count a storage for as long as it lives."""
+        place, size = storage._cdata, storage.nbytes()
+
+        def forget(_: object) -> None:
+            del self.known[place]
+            self.live -= size
+
+        if place not in self.known:
+            self.known[place] = weakref.ref(storage, forget)
+            self.live += size
+            self.peak = max(self.peak, self.live)
 
 
 class Work(NamedTuple):

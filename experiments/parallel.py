@@ -17,9 +17,6 @@ import torch.distributed
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from experiments.config import ConfigError
 from experiments.records import Record
@@ -92,6 +89,9 @@ def shard(model: nn.Module) -> None:
 
     Accelerate shards on GPUs only; this is what it does there.
     """
+    from torch.distributed.device_mesh import init_device_mesh  # half a second, which no other run need wait for
+    from torch.distributed.fsdp import fully_shard
+
     device = PartialState(cpu=on_processors()).device
     model.to(device)
     mesh = init_device_mesh(device.type, (processes(),))
@@ -101,15 +101,22 @@ def shard(model: nn.Module) -> None:
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def is_sharded(held: Any) -> bool:
+    """Whether this process holds a part of a model or tensor, and other processes hold the others."""
+    return hasattr(held, "reshard") or hasattr(held, "full_tensor")
+
+
+def whole(tensor: Any) -> Tensor:
     """All of a tensor of which this process may hold a part."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def parted(tensor: Tensor, like: Any) -> Tensor:
     """A whole tensor, held as another one is: in parts, or whole."""
-    if not isinstance(like, DTensor) or not tensor.ndim:
+    if not is_sharded(like) or not tensor.ndim:
         return tensor
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
 
 

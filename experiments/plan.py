@@ -10,10 +10,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compositions import compose_all, composition
+from experiments.compositions import composition
 from experiments.config import ConfigError, groups, nearest
 from experiments.execution import USER_ERRORS, Plan, overrides_of_start, plan_of
-from experiments.grid import jobs
+from experiments.grid import Job, jobs_of_all
 from experiments.loads import loads_of
 from experiments.machine import Machine, accelerator, this_machine
 from experiments.stand_in import source_of
@@ -57,8 +57,9 @@ def main(arguments: Sequence[str]) -> int:
         scales = options.scale.split(",")
         experiments = [chosen(options.only, scale) for scale in scales].pop()
         named = accelerator(options.accelerator) if options.accelerator else None
-        found = rows_of(experiments, scales, options.outputs)
+        wanted = jobs_of_all(experiments, scales, options.outputs)
         machine = named or this_machine()  # measured while nothing else is done
+        found = rows_of(wanted, options.outputs)
         for scale, rows in found.items():
             console.print(checked(rows, machine, scale) if options.check else table(rows, machine, scale))
     except USER_ERRORS as error:
@@ -83,21 +84,24 @@ def chosen(only: str, scale: str) -> list[str]:
     return names or known
 
 
-def rows_of(experiments: list[str], scales: list[str], outputs: str) -> dict[str, list[Row]]:
-    """The runs of experiments by scale, and those that they start from, each once."""
-    compose_all(job.overrides for scale in scales for name in experiments for job in jobs(name, scale, outputs))
-    found = [(scale, name, one) for scale in scales for name in experiments for one in planned_of(name, scale, outputs)]
-    rows: dict[str, list[Row]] = {scale: [] for scale in scales}
+def rows_of(wanted: dict[str, list[Job]], outputs: str) -> dict[str, list[Row]]:
+    """These runs by scale, and those that they start from, each once."""
+    found = [(scale, name, one) for scale, jobs in wanted.items() for name, one in planned_of(jobs, outputs)]
+    rows: dict[str, list[Row]] = {scale: [] for scale in wanted}
     for (scale, name, one), load in zip(found, loads_of([one for _, _, one in found])):
         rows[scale].append(Row(name, one, load))
     return rows
 
 
-def planned_of(experiment: str, scale: str, outputs: str) -> list[Plan]:
-    """The runs of an experiment, and those that they start from."""
-    planned = [job.plan(source_of) for job in jobs(experiment, scale, outputs)]
-    starts = {tuple(overrides_of_start(one)): one.config["seed"] for one in planned if one.config["start"]}
-    return planned + [plan_of(composition(own, seed, outputs), own, source_of) for own, seed in starts.items()]
+def planned_of(wanted: list[Job], outputs: str) -> list[tuple[str, Plan]]:
+    """The experiment and the plan of each run, and of those that they start from."""
+    planned = [(job.experiment, job.plan(source_of)) for job in wanted]
+    starts = {
+        tuple(overrides_of_start(one)): (name, one.config["seed"]) for name, one in planned if one.config["start"]
+    }
+    return planned + [
+        (name, plan_of(composition(own, seed, outputs), own, source_of)) for own, (name, seed) in starts.items()
+    ]
 
 
 def table(rows: list[Row], machine: Machine, scale: str) -> Table:

@@ -1,17 +1,17 @@
 """A trace that works an operation out once and knows it when the like comes again: a plan asks for the same ones
 thousands of times, and on the meta device torch takes a tenth of a millisecond for each."""
 
-import weakref
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
-from experiments.measure import ANSWERS, Trace, Work, touched
+from experiments.measure import ANSWERS, Tally, Work, touched
 from models.attention.base import SHORT
 
 # Shape, strides, offset, type, bytes of the storage, and whether there is none in fact.
@@ -24,22 +24,21 @@ flop_registry.setdefault(FUSED, sdpa_flop)
 flop_registry.setdefault(FUSED_BACKWARD, sdpa_backward_flop)
 
 
-class FusedAttention(TorchFunctionMode):
+@contextlib.contextmanager
+def fused_attention(on_gpu: bool) -> Iterator[None]:
     """Attention as devices work it out, without a weight for every query and key in memory: on the meta device torch
     makes them all. On a processor models/attention/base.py makes them, too, where keys are few."""
+    short, in_torch = 0 if on_gpu else SHORT, F.scaled_dot_product_attention
 
-    def __init__(self, on_gpu: bool):
-        super().__init__()
-        self.short = 0 if on_gpu else SHORT
+    def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **given: Any) -> Tensor:
+        made = attn_mask is not None and attn_mask.requires_grad
+        if made or not query.is_meta or key.shape[-2] <= short:
+            return in_torch(query, key, value, attn_mask, **given)
+        causal, scale = given.get("is_causal", False), given.get("scale")
+        return FUSED(query, key, value, 0.0, causal, attn_mask=attn_mask, scale=scale)[0]
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = kwargs or {}
-        if func is not F.scaled_dot_product_attention or not args[0].is_meta or args[1].shape[-2] <= self.short:
-            return func(*args, **given)
-        mask = given.get("attn_mask")
-        if mask is not None and mask.requires_grad:
-            return func(*args, **given)
-        return FUSED(*args[:3], 0.0, given.get("is_causal", False), attn_mask=mask, scale=given.get("scale"))[0]
+    with mock.patch.object(F, "scaled_dot_product_attention", attention):
+        yield
 
 
 class Known(NamedTuple):
@@ -61,8 +60,17 @@ class Known(NamedTuple):
 known: dict[Any, Known] = {}
 
 
-class Recall(Trace):
+class Recall(Tally):
     """The work and the storage of calls on the meta device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.works: list[Work] = []
+
+    @property
+    def work(self) -> Work:
+        """Of all operations so far."""
+        return Work(*map(sum, zip(*self.works)))
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -72,7 +80,7 @@ class Recall(Trace):
         if func in ANSWERS and args[0].is_meta:
             return ANSWERS[func](args[0])
         given: list[Tensor] = []
-        key = (func, signature(args, given), signature((kwargs or {}).items(), given))
+        key = (func, signature(args, given), signature(kwargs.items(), given) if kwargs else ())
         found = known.get(key)
         if found:
             parts = found.again(given)
@@ -84,19 +92,11 @@ class Recall(Trace):
             found = learned(func, args, kwargs or {}, made, parts, given)
             if layouts == list(map(layout_of, given)) and predictable(parts, found.made, given):
                 known[key] = found
-        self.work = self.work.and_also(found.work)
+        self.works.append(found.work)
         for one, part in zip(found.made, parts):
             if one and one[1] == NEW:
                 self.hold(part.untyped_storage())
-        self.peak = max(self.peak, self.live)
         return made
-
-    def hold(self, storage: torch.UntypedStorage) -> None:
-        """Count a storage for as long as it lives."""
-        if storage._cdata not in self.known:
-            self.known.add(storage._cdata)
-            self.live += storage.nbytes()
-            weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
 
 
 def signature(values: Iterable[Any], given: list[Tensor]) -> tuple[Any, ...]:

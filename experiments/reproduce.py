@@ -15,10 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments import environment
 from experiments.claims import check_levels, claims
-from experiments.compositions import compose_all
 from experiments.config import ConfigError, groups, nearest
 from experiments.execution import USER_ERRORS
-from experiments.grid import Job, in_order, jobs
+from experiments.grid import Job, in_order, jobs, jobs_of_all
 from experiments.ledger import Evidence, judge_all
 from experiments.left_out import in_words, left_out
 from experiments.parallel import check_alone
@@ -79,9 +78,7 @@ def gather(scale: str, outputs: str, seeds: int = 0) -> Evidence:
     if scale not in groups()["scale"]:
         raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
     experiments = list(dict.fromkeys(c.experiment for claim in claims() for c in claim.comparisons))
-    wanted = [job for experiment in experiments for job in jobs(experiment, scale, outputs, seeds)]
-    compose_all(job.overrides for job in wanted)
-    plans = {job: job.plan() for job in wanted}
+    plans = {job: job.plan() for job in jobs_of_all(experiments, [scale], outputs, seeds)[scale]}
     for experiment in experiments:
         count = 1 + max(job.seed for job in plans if job.experiment == experiment)
         added = {job: job.plan() for job in jobs(experiment, scale, outputs, count + 1) if job.seed == count}

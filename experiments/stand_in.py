@@ -1,70 +1,83 @@
-"""Stand-ins of the hub's data sets: as much of them as a task needs to be built, so that a plan downloads nothing."""
+"""Stand-ins of data sets: as much of them as a task needs to be built, so that a plan downloads and draws nothing."""
 
+import itertools
 import json
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from omegaconf import OmegaConf
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
 from experiments.execution import build, data_source
-from tasks.base import Reading, random_generator
+from tasks.base import Reading
 from tasks.context_extension import ContextExtension
-from tasks.data.hub import fingerprint_of
+from tasks.data import glyphs, hub
 from tasks.data.images import Images
 from tasks.data.pairs import Pair
+from tasks.data.source import fingerprint, write_atomically
 from tasks.data.text import Document
-from tasks.data.tokens import TokenStream
+from tasks.data.tokens import SPECIAL, TokenizedCorpus, TokenStream
 from tasks.masked_language_modeling import MaskedLanguageModeling
 from tasks.perplexity import Perplexity
 from tasks.scoring import Scoring
 from tasks.summarization import Summarization, padded
 
 BOOK = 95_000  # tokens of a book of PG-19, whose 100 test books hold 6.97 million words
-WORDS = {"chapters": 5_000, "books": 112_000}  # of a BookSum document, on average
+LENGTHS = {"chapters": 6_600, "books": 148_000}  # tokens of a BookSum document: 5,000 and 112,000 words on average
+SUMMARY = 700  # tokens of a summary
 TEST_DOCUMENTS = 1000  # with summaries, at most so many of which are written
 TRAINED, BUILT = 16, 4  # documents with summaries that a task is built with: those of a batch, and some to be written
-SUMMARY = 4_000  # letters
-FREQUENT = 200  # words that texts are made of
-TEST_IMAGES, TRAIN_IMAGES = 10_000, 1_000  # the training images are 50,000, and only their number is counted
-LETTERS = list("abcdefghijklmnopqrstuvwxyz")
+GENERATED = 600  # chronicles of all lengths that stand for all of them
+FREQUENT = range(200, 400)  # the tokens that texts are made of
+IMAGES = {"train": 1_000, "test": 10_000}  # of CIFAR; of its 50,000 training images little depends on the number
+CLASSES = {"cifar10": 10, "cifar100": 100}
 CHECKPOINT_VOCABULARY = 50_265  # tokens of BART, which PRIMERA shares
 
 
+class Named(NamedTuple):
+    """A data set of the hub as a plan of a run knows it: by what tells its contents."""
+
+    fingerprint: str
+
+
 class StandIn:
-    """A data set of the hub in its shapes, by the names that a configuration gives it."""
+    """A data set in its shapes, by the settings that a configuration gives it.
+
+    Its texts are its own, and so are its tokens: they are not to be found where those of the data are kept.
+    """
+
+    name = "stand-in"
+    fingerprint = fingerprint([Path(__file__).read_text()])
 
     def __init__(self, settings: dict[str, Any]):
-        self.name, self.configuration = settings["identifier"], settings.get("configuration")
-        self.fingerprint = fingerprint_of(self.name, self.configuration, settings.get("revision"))
-        self.classes = 100 if self.name.endswith("100") else 10
+        self.settings = settings
 
-    @cache  # noqa: B019, of the few that live as long as the program
-    def vocabulary(self) -> list[str]:
-        """More words than any vocabulary here has tokens."""
-        return ["".join(letters) for letters in random_generator(0).choice(LETTERS, (40_000, 6)).tolist()]
-
-    def text(self, count: int) -> str:
-        """A text of so many words, few of them different, which are quick to encode."""
-        words = self.vocabulary()[:FREQUENT]
-        return " ".join(words * -(-count // FREQUENT))[: 7 * count]
+    def text(self, tokens: int) -> str:
+        return " ".join(map(str, itertools.islice(itertools.cycle(FREQUENT), tokens)))
 
     def documents(self, split: str) -> list[Document]:
-        everything = [Document("train/words", " ".join(self.vocabulary()))] if split == "train" else []
-        return [*everything, *(Document(f"{split}/{index}", self.text(BOOK)) for index in range(2))]
+        return [Document(f"{split}/{index}", self.text(BOOK)) for index in range(2)]
 
     def pairs(self, split: str) -> list[Pair]:
-        text = self.text(WORDS.get(self.configuration or "", WORDS["chapters"]))
-        words = " ".join(self.vocabulary())
-        everything = [Pair("train/words", words, text[:SUMMARY])] if split == "train" else []
-        count = TRAINED if split == "train" else BUILT
-        return [*everything, *(Pair(f"{split}/{index}", text, text[:SUMMARY]) for index in range(count))]
+        text, summary = self.text(LENGTHS.get(self.settings["configuration"], BOOK)), self.text(SUMMARY)
+        return [Pair(f"{split}/{index}", text, summary) for index in range(TRAINED if split == "train" else BUILT)]
 
     def images(self, split: str) -> Images:
-        count = TEST_IMAGES if split == "test" else TRAIN_IMAGES
-        return Images(np.zeros((count, 3, 32, 32), np.uint8), np.arange(count) % self.classes)
+        count = self.settings.get(f"{split}_size", IMAGES[split])
+        classes = CLASSES.get(self.settings.get("identifier", "").rpartition("/")[2], len(glyphs.CLASSES))
+        pixels = np.broadcast_to(np.uint8(0), (count, 3, glyphs.SIDE, glyphs.SIDE))
+        return Images(pixels, np.arange(count) % classes)
+
+    def keep_tokenizer(self, size: int, cache: str) -> None:
+        """Lay a vocabulary of so many numbers where a task looks for the one of its texts."""
+        tokens = SPECIAL + [str(number) for number in range(len(SPECIAL), size)]
+        tokenizer = Tokenizer(models.WordLevel({token: place for place, token in enumerate(tokens)}, tokens[-1]))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        write_atomically(TokenizedCorpus(self, size, cache).folder / "tokenizer.json", tokenizer.to_str().encode())
 
 
 class FewTexts(Summarization):
@@ -92,19 +105,35 @@ class FewTexts(Summarization):
 
 @cache
 def source_of(settings: str) -> Any:
-    """The data source that a configuration names, or a stand-in where it lies on the hub."""
+    """The data source that a configuration names, of one that lies on the hub its fingerprint alone."""
     config = json.loads(settings)
-    return StandIn(config) if config.get("identifier") and not config.get("path") else data_source(settings)
+    if not on_hub(config):
+        return data_source(settings)
+    return Named(hub.fingerprint_of(config["identifier"], config.get("configuration"), config.get("revision")))
 
 
-def task_of(data: dict[str, Any] | None, settings: dict[str, Any]) -> Any:
-    """The task with its data, or with as much of it as a stand-in has."""
-    source = source_of(json.dumps(data)) if data else None
-    known = {} if source is None else {"data": source}
-    if not isinstance(source, StandIn):
-        return build(OmegaConf.create(settings), **known)
+def on_hub(settings: dict[str, Any]) -> bool:
+    """Whether a data source would be downloaded."""
+    return bool(settings.get("identifier") and not settings.get("path"))
+
+
+@lru_cache(maxsize=1)  # of the models of a task one after the other
+def task_of(data_settings: str, task_settings: str) -> Any:
+    """The task, as JSON, with its data, or with as much as its shapes ask for of what is downloaded or made slowly."""
+    data, settings = json.loads(data_settings), json.loads(task_settings)
+    if not data:
+        return build(OmegaConf.create(settings))
+    kind = data["_target_"].rpartition(".")[2]
+    if on_hub(data) or kind == "Glyphs":
+        source: Any = StandIn(data)
+        if "vocabulary_size" in settings:
+            source.keep_tokenizer(settings["vocabulary_size"], settings["cache"])
+    elif kind == "Chronicles":
+        source = data_source(json.dumps(data | {"documents": min(data["documents"], GENERATED)}))
+    else:
+        return build(OmegaConf.create(settings), data=data_source(data_settings))
     few = {"_target_": f"{__name__}.FewTexts"} if settings["_target_"].endswith(".Summarization") else {}
-    task = build(OmegaConf.create(settings | few), **known)
+    task = build(OmegaConf.create(settings | few), data=source)
     fill(task, settings)
     return task
 

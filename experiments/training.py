@@ -16,12 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 
 from experiments import checkpoint
 from experiments.checkpoint import Progress
 from experiments.learned import gates
-from experiments.parallel import is_first, of_all, on_processors, own_part, own_rows, processes, whole
+from experiments.parallel import is_first, is_sharded, of_all, on_processors, own_part, own_rows, processes, whole
 from experiments.records import Record
 from experiments.tracking import Tracker
 from models.state import detach, leaves, rebuild
@@ -110,7 +109,7 @@ def train(
     accelerator = Accelerator(cpu=on_processors(), mixed_precision="bf16" if precision == "bf16" else "no")
     if settings.get("compile"):
         model.compile()
-    sharded = isinstance(model, FSDPModule)
+    sharded = is_sharded(model)
     model = accelerator.prepare_model(model, evaluation_mode=sharded)  # DistributedDataParallel where it is not sharded
     optimizer = accelerator.prepare_optimizer(optimizer)
     bare = accelerator.unwrap_model(model)

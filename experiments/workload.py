@@ -94,7 +94,9 @@ def of_model(model: nn.Module, task: Any, training: dict[str, Any], batches: lis
     weights = sum(parameter.nbytes for parameter in model.parameters())
     steps, accumulation = training["steps"], training.get("accumulation") or 1
     known: dict[Any, tuple[Work, int]] = {}
-    work, peak, seen, state = Work(), 0, 0.0, 0
+    work, peak, seen, states = Work(), 0, 0.0, [0]
+    if hasattr(model, "initial_state"):
+        model.register_forward_hook(lambda *call: states.append(sum(x.nbytes for x in leaves(call[-1][1]))))
     for batch in batches if weights else ():
         first = next(iter(batch.values()))
         pieces = min(accumulation, len(first))
@@ -104,13 +106,7 @@ def of_model(model: nn.Module, task: Any, training: dict[str, Any], batches: lis
         work = work.and_also(known[kind][0], pieces * steps / len(batches))
         peak = max(peak, known[kind][1])
         seen += (first.numel() if first.ndim == 2 else len(first)) * steps / len(batches)
-    if batches and hasattr(model, "initial_state"):
-        first = next(iter(batches[-1].values()))
-        source = torch.zeros(1, first.shape[1], dtype=torch.long, device=device_of(model))
-        carried: list[Any] = []
-        with torch.no_grad():
-            recalled(lambda: carried.extend(model(source)))
-        state = -(-len(first) // accumulation) * sum(x.nbytes for x in leaves(carried[1]))
+    state = max(states)
     work = work.and_also(Work(1, 0, PASSES * weights), steps)
     model.train(False)
     times = len({*training["evaluate_at"], steps})
@@ -154,14 +150,15 @@ class Reader:
         if hasattr(self.model, "encode"):
             return self.encode(source)
         source = self.model.beginning(source) if hasattr(self.model, "beginning") else source
-        state: Any = None
-        works = []
+        state, before, works, work = None, None, [], Work()
         for _ in range(pieces):
-            made: list[Any] = []
-            given = sum(x.nbytes for x in leaves(state))
-            works.append(self.noted(partial(self.piece, made, source, state, scored), given))
-            state = made[0]
-        return works, recalled(lambda: self.model(source[:, :1], state))[0]
+            size = [x.nbytes for x in leaves(state)]
+            if size != before:  # the work is the same again where the state has not grown
+                made: list[Any] = []
+                work = self.noted(partial(self.piece, made, source, state, scored), sum(size))
+                state, before = made[0], size
+            works.append(work)
+        return works, Work() if scored else recalled(lambda: self.model(source[:, :1], state))[0]
 
     def piece(self, made: list[Any], source: torch.Tensor, state: Any, scored: bool) -> None:
         """Read a piece and score it; the state after it is added to what is made."""

@@ -1,5 +1,6 @@
 """What a plan says is what a hand would say, and what a run then takes."""
 
+import json
 import os
 import re
 import subprocess
@@ -15,15 +16,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from experiments.compositions import composition
 from experiments.config import ConfigError
 from experiments.execution import build
+from experiments.grid import jobs
 from experiments.loads import loads_of, together
 from experiments.machine import ACCELERATORS, Machine, accelerator, this_machine
 from experiments.measure import Work, process_peak, traced
 from experiments.plan import Row, checked, planned_of, table
-from experiments.recall import FusedAttention, recalled
-from experiments.stand_in import without_checkpoint
+from experiments.recall import fused_attention, recalled
+from experiments.stand_in import source_of, task_of, without_checkpoint
 from experiments.workload import Reader, Workload, depths, nats, stream, workload
 from models.attention.base import SHORT
 from tasks.base import Reading
+from tasks.data.tokens import TokenizedCorpus
 from tests.conftest import ROOT, Program
 
 PLAN = "experiments.plan"
@@ -154,7 +157,7 @@ def test_attention_over_many_keys_is_what_a_processor_makes_of_it() -> None:
         F.scaled_dot_product_attention(x, x, x, is_causal=True).sum().backward()
 
     step("cpu")
-    with FusedAttention(on_gpu=False):
+    with fused_attention(on_gpu=False):
         found = recalled(lambda: step("meta"))
     assert found == traced(lambda: step("cpu"))
     assert recalled(lambda: step("meta"))[1] > 10 * found[1]
@@ -184,7 +187,7 @@ def test_a_long_text_is_as_many_pieces_as_it_has() -> None:
 def test_a_search_is_all_that_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its work is that of its trainings, its memory that of the largest; and what is known is found out by no one."""
     monkeypatch.setattr("experiments.loads.FILE", tmp_path / "workloads.json")
-    planned = planned_of("activation_search", "smoke", str(tmp_path))
+    planned = [one for _, one in planned_of(jobs("activation_search", "smoke", str(tmp_path)), str(tmp_path))]
     (found,) = loads_of(planned)
     search = planned[0].config["search"]
     trained = search["trials"] + 2 + (2 + search["keep"]) * search["repeats"] * len(search["larger"])
@@ -287,3 +290,13 @@ def test_this_machine_is_measured() -> None:
     machine = this_machine()
     assert min(machine[:5]) >= 0 and 0 < machine.flop < 1e-9 and machine.memory > 0
     assert re.search("measured in .* small pieces of work", machine.source)
+
+
+def test_a_plan_leaves_the_tokens_of_the_hubs_texts_alone(tmp_path: Path) -> None:
+    """A run after it would take a stand-in's for them."""
+    config = composition(("experiment=positions", "scale=gpu", "position=none"), 0, "")
+    settings = config["task"] | {"cache": str(tmp_path)}
+    task = task_of(json.dumps(config["data"]), json.dumps(settings))
+    kept = {folder.name for folder in (tmp_path / "tokens").iterdir()}
+    real = TokenizedCorpus(source_of(json.dumps(config["data"])), settings["vocabulary_size"], str(tmp_path))
+    assert kept == {task.corpus.folder.name} != {real.folder.name}

@@ -83,7 +83,7 @@ def test_a_model_is_built_without_weights(experiment: str, scale: str, tmp_path:
     for job in (found[0], found[-1]):
         config = without_checkpoint(job.plan(source_of).config)
         settings = config["task"] | ({"cache": str(CACHE)} if "cache" in config["task"] else {})
-        task = task_of(config["data"], settings)
+        task = task_of(json.dumps(config["data"]), json.dumps(settings))
         with torch.device("meta"):
             model = build(OmegaConf.create(config["model"]), **task.model_arguments)
         assert sum(parameter.numel() for parameter in model.parameters()) > 100_000
