@@ -1,6 +1,7 @@
 """Corpora of documents."""
 
 import hashlib
+import os
 import sys
 import sysconfig
 import warnings
@@ -32,13 +33,16 @@ class StandardLibrary:
 
     @cached_property
     def all_documents(self) -> list[Document]:
+        files = []
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = set(folders) - self.excluded  # are walked into: other packages may be many
+            files += [Path(folder, name) for name in names if name.endswith(".py")]
         documents = []
-        for file in sorted(self.root.rglob("*.py")):
-            name = file.relative_to(self.root)
-            if not self.excluded.intersection(name.parts) and not name.name.startswith("_sysconfigdata"):
+        for file in sorted(files):
+            if not file.name.startswith("_sysconfigdata"):
                 text = file.read_bytes().decode("utf-8", errors="ignore")
                 if text.strip():
-                    documents.append(Document(name.as_posix(), text))
+                    documents.append(Document(file.relative_to(self.root).as_posix(), text))
         if not documents:
             raise DataError(f"no source of the standard library of Python {sys.version.split()[0]} in {self.root}")
         return documents
