@@ -21,7 +21,10 @@ from experiments.workload import Workload, workload
 from tasks.data.source import write_atomically
 
 FILE = CONF.parent / "outputs" / "cache" / "workloads.json"
-SILU, SWISH = (OmegaConf.to_container(OmegaConf.load(CONF / "activation" / f"{x}.yaml")) for x in ("silu", "swish"))
+SILU, SWISH, SEARCHED = (
+    OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(CONF / "activation" / f"{name}.yaml"), more))
+    for name, more in (("silu", {}), ("swish", {}), ("expression", {"text": "tanh(x) * sigmoid(x ** 2)"}))
+)  # the last is of the kind that a search tries
 Part = tuple[str, float]  # all that a training's work depends on, as JSON, and how often a run does it
 
 
@@ -74,7 +77,9 @@ def parts_of(planned: Plan) -> list[Part]:
 def settings_of(config: dict[str, Any], precision: str) -> str:
     """All that a training's work depends on. One activation stands for all, as one seed does: of image networks, which
     are trained with many that torch has no single operation for, one that is made of several."""
-    activation = SWISH if "ImageClassification" in config["task"]["_target_"] else SILU
+    activation = (
+        SEARCHED if config["search"] else SWISH if "ImageClassification" in config["task"]["_target_"] else SILU
+    )
     model = config["model"] | ({"activation": activation} if "activation" in config["model"] else {})
     task = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
     training = {name: config["training"].get(name) for name in ("steps", "evaluate_at", "accumulation")}

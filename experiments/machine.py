@@ -66,16 +66,19 @@ while time.time() < end:
     square @ square
 """  # stands for the runs on the other cores, which share the memory with the one that is measured
 PRODUCT = 1024  # width of the matrices whose product is timed
+HEADS, HEAD_WIDTH, ATTENDED = 4, 32, 4096  # of the attention that is timed, as in the laptop's models
 
 
 class Machine(NamedTuple):
     """Seconds of a step beside its operations, of starting an operation, of a floating-point operation, of moving a
-    byte and of beginning a training; bytes of memory; runs at a time; and in words where that is from."""
+    byte, of a score of attention that is not kept beside its products, and of beginning a training; bytes of memory;
+    runs at a time; and in words where that is from."""
 
     step: float
     operation: float
     flop: float
     byte: float
+    score: float
     begin: float
     memory: float
     at_once: int
@@ -84,7 +87,7 @@ class Machine(NamedTuple):
     def seconds(self, load: Workload) -> float:
         """How long a run takes."""
         asked = (load.steps, *load.work, load.begun)
-        return sum(seconds * count for seconds, count in zip(self[:5], asked))
+        return sum(seconds * count for seconds, count in zip(self[:6], asked))
 
 
 def accelerator(name: str) -> Machine:
@@ -97,12 +100,12 @@ def accelerator(name: str) -> Machine:
         f"{bandwidth / 1e12:.2g} TB/s are assumed, one after the other, and {LAUNCH * 1e6:.0f} µs a kernel"
     )
     flop, byte = 1 / (FLOPS_SHARE * peak), HALF / (BYTES_SHARE * bandwidth)
-    return Machine(STEP, LAUNCH, flop, byte, BEGIN, memory, 1, source)
+    return Machine(STEP, LAUNCH, flop, byte, 0.0, BEGIN, memory, 1, source)
 
 
 def this_machine() -> Machine:
-    """This machine, from a few steps of small models, two readings and a matrix product, on one thread and beside
-    others as runs are."""
+    """This machine, from a few steps of small models, two readings, a matrix product and attention, on one thread and
+    beside others as runs are."""
     begun = time.perf_counter()
     threads, device = torch.get_num_threads(), "cuda" if torch.cuda.is_available() else "cpu"
     at_once = 1 if device == "cuda" else len(os.sched_getaffinity(0))
@@ -112,7 +115,8 @@ def this_machine() -> Machine:
     try:
         trained = [measured(overrides, shape, precision, device) for overrides, shape in MEASURED]
         rows = [row for row, _ in trained]
-        rows += [product(precision, device), *(reading(overrides, device) for overrides, _ in MEASURED[:2])]
+        rows += [product(precision, device), attention(precision, device)]
+        rows += [reading(overrides, device) for overrides, _ in MEASURED[:2]]
     finally:
         for neighbour in neighbours:
             neighbour.kill()
@@ -126,11 +130,11 @@ def this_machine() -> Machine:
         f"work with {at_once} at a time, which it explains to {off:.0%}"
     )
     begin = statistics.median(seconds for _, seconds in trained)
-    step, operation, flop, byte = map(float, found)
-    return Machine(step, operation, flop, byte, begin, free_bytes(), at_once, source)
+    step, operation, flop, byte, score = map(float, found)
+    return Machine(step, operation, flop, byte, score, begin, free_bytes(), at_once, source)
 
 
-Row = tuple[tuple[float, float, float, float], float]  # steps, operations, flops and bytes, and their seconds
+Row = tuple[tuple[float, ...], float]  # steps and what Work counts, and their seconds
 
 
 class Sample(Measurement):
@@ -193,7 +197,7 @@ def measured(overrides: tuple[str, ...], shape: tuple[int, ...], precision: str,
 
     first = min(seconds(WARM) for _ in range(2))  # the very first steps of a process are slow
     spent = max((seconds(WARM + TIMED) - first) / TIMED, 1e-6)
-    row = (1, work.operations + 1, work.flops, work.bytes + PASSES * weights), spent
+    row = (1, *work.and_also(Work(1, 0, PASSES * weights))), spent
     return row, max(first - WARM * spent, 0.0)
 
 
@@ -219,6 +223,16 @@ def product(precision: str, device: str) -> Row:
     square = torch.randn(PRODUCT, PRODUCT, device=device, dtype=kind)
     work = Work(1, 2.0 * PRODUCT**3, 3.0 * square.nbytes)
     return (0, *work), fastest(lambda: square @ square)
+
+
+def attention(precision: str, device: str) -> Row:
+    """Attention over keys so many that devices keep no score."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    query = torch.randn(1, HEADS, ATTENDED, HEAD_WIDTH, device=device, dtype=kind)
+    sketch = query.to("meta")
+    with fused_attention(device == "cuda"):
+        work, _ = recalled(lambda: F.scaled_dot_product_attention(sketch, sketch, sketch))
+    return (0, *work), fastest(lambda: F.scaled_dot_product_attention(query, query, query))
 
 
 def fastest(call: Callable[[], object]) -> float:

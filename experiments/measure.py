@@ -74,12 +74,13 @@ class Work(NamedTuple):
 
     operations: kernels that are started. flops: floating-point operations of matrix products, convolutions and
     attention, a multiplication and an addition being two, as torch counts them. bytes: of the tensors that operations
-    read and write.
+    read and write. scores: of a query and a key each, that attention works out without keeping them.
     """
 
     operations: float = 0.0
     flops: float = 0.0
     bytes: float = 0.0
+    scores: float = 0.0
 
     def and_also(self, other: "Work", times: float = 1.0) -> "Work":
         """This work and so many times the other."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import psutil
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +22,7 @@ from experiments.sweep import fail
 from experiments.workload import Workload
 
 WIDTH = 120  # where there is no terminal to tell
-UNITS = {1e18: "E", 1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k"}
+UNITS = {1e21: "Z", 1e18: "E", 1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k"}
 
 
 class Row(NamedTuple):
@@ -106,21 +107,8 @@ def planned_of(wanted: list[Job], outputs: str) -> list[tuple[str, Plan]]:
 
 def table(rows: list[Row], machine: Machine, scale: str) -> Table:
     """A line for every experiment, and their sum. Sizes are those of the largest run."""
-    names = (
-        "experiment",
-        "runs",
-        "finished",
-        "parameters",
-        "trained on",
-        "FLOP",
-        "weights",
-        "optimizer",
-        "step",
-        "state",
-    )
-    found = Table(*names, "hours", title=f"plan, scale={scale}: sizes of the largest run, the rest of all runs to go")
-    for column in found.columns[1:]:
-        column.justify = "right"
+    names = ("runs", "done", "params", "trained on", "FLOP", "weights", "optimizer", "activations", "state", "hours")
+    found = empty_table(f"plan, scale={scale}: sizes of the largest run, the rest of all runs to go", *names)
     total, beyond = [0, 0, 0.0, 0.0], list[str]()
     for experiment in dict.fromkeys(row.experiment for row in rows):
         own = [row for row in rows if row.experiment == experiment]
@@ -128,9 +116,10 @@ def table(rows: list[Row], machine: Machine, scale: str) -> Table:
         loads = [row.load for row in own]
         flops = sum(row.load.work.flops for row in to_go)
         hours = sum(machine.seconds(row.load) for row in to_go) / machine.at_once / 3600
-        unit = "images" if "ImageClassification" in own[0].planned.config["task"]["_target_"] else "tokens"
+        unit = "img" if "ImageClassification" in own[0].planned.config["task"]["_target_"] else "tok"
         sizes = [
-            short(max(getattr(load, name) for load in loads), "B") for name in ("weights", "optimizer", "step", "state")
+            short(max(getattr(load, name) for load in loads), "B")
+            for name in ("weights", "optimizer", "activations", "state")
         ]
         largest = max(load.memory for load in loads)
         fits = largest <= machine.memory
@@ -144,12 +133,12 @@ def table(rows: list[Row], machine: Machine, scale: str) -> Table:
             f"{short(sum(row.load.seen for row in to_go))} {unit}",
             short(flops),
             *sizes,
-            f"{hours:,.2f}{'' if fits else ' *'}" if any(load.work.operations for load in loads) else "measured",
+            f"{hours_of(hours)}{'' if fits else ' *'}" if any(load.work.operations for load in loads) else "measured",
         )
         total = [a + b for a, b in zip(total, (len(own), len(own) - len(to_go), flops, hours))]
     found.add_section()
     runs, finished, flops, hours = total
-    found.add_row("sum", str(runs), str(finished), "", "", short(flops), "", "", "", "", f"{hours:,.2f}")
+    found.add_row("sum", str(runs), str(finished), "", "", short(flops), "", "", "", "", hours_of(hours))
     found.caption, found.caption_justify = "\n".join(beyond), "left"
     return found
 
@@ -161,20 +150,8 @@ def checked(rows: list[Row], machine: Machine, scale: str) -> Table:
     trained, as a run's does whose process is new.
     """
     trained = psutil.Process().memory_info().rss
-    found = Table(
-        "experiment",
-        "runs",
-        "planned s",
-        "real s",
-        "ratio",
-        "of single runs",
-        "planned memory",
-        "real memory",
-        "ratio",
-        title=f"plan and fact, scale={scale}",
-    )
-    for column in found.columns[1:]:
-        column.justify = "right"
+    names = ("runs", "planned s", "real s", "ratio", "of single runs", "planned memory", "real memory", "ratio")
+    found = empty_table(f"plan and fact, scale={scale}", *names)
     for experiment in dict.fromkeys(row.experiment for row in rows):
         done = [row for row in rows if row.experiment == experiment and row.finished and row.load.work.operations]
         if not done:
@@ -196,6 +173,20 @@ def checked(rows: list[Row], machine: Machine, scale: str) -> Table:
             f"{asked / taken:.2f}",
         )
     return found
+
+
+def empty_table(title: str, *columns: str) -> Table:
+    """A table of experiments, whose names are never cut."""
+    found = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    found.add_column("experiment", no_wrap=True)
+    for column in columns:
+        found.add_column(column, justify="right")
+    return found
+
+
+def hours_of(number: float) -> str:
+    """Hours, to a hundredth where they are few."""
+    return f"{number:.2f}" if number < 100 else short(number)
 
 
 def short(number: float, unit: str = "") -> str:

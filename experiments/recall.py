@@ -22,6 +22,9 @@ FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 FUSED_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 flop_registry.setdefault(FUSED, sdpa_flop)
 flop_registry.setdefault(FUSED_BACKWARD, sdpa_backward_flop)
+# Of these two, where the query stands among the arguments and where whether it is causal, and how often they work out
+# each score.
+SCORES = {FUSED.default: (0, 4, 1), FUSED_BACKWARD.default: (1, 7, 2)}
 
 
 @contextlib.contextmanager
@@ -131,9 +134,13 @@ def like(layout: Layout | None, place: int, given: list[Tensor]) -> Tensor:
 def learned(func: Any, args: Any, kwargs: Any, made: Any, parts: list[Any], given: list[Tensor]) -> Known:
     """What an operation came to that returned these parts."""
     formula = flop_registry.get(func._overloadpacket)
-    flops = formula(*args, **kwargs, out_val=made) if formula else 0
+    flops, scores = formula(*args, **kwargs, out_val=made) if formula else 0, 0.0
+    if func in SCORES:
+        query, causal, times = SCORES[func]
+        share = 0.5 if any(args[causal : causal + 1]) else 1.0  # of the scores are needed
+        flops, scores = share * flops, share * times * args[query][..., 0].numel() * args[query + 1].shape[-2]
     tensors = [part for part in parts if isinstance(part, Tensor)]
-    work = Work() if func.is_view else Work(1, flops, sum(map(touched, given + tensors)))
+    work = Work() if func.is_view else Work(1, flops, sum(map(touched, given + tensors)), scores)
     return Known(work, [source(part, given) for part in parts], type(made) if isinstance(made, tuple | list) else None)
 
 

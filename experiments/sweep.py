@@ -27,6 +27,7 @@ from tasks.data.source import write_atomically
 CALL = "EXPERIMENTS_CALL"  # the folder of this call, for its jobs in other processes
 STOPPED = "stopped"
 HELD = "held by another process"
+TUNING = "OptunaSweeper"  # which chooses the next values by how the last ones did, and so waits for a run that is held
 ROOM = 2**15  # bytes that a call writes for itself
 CUT_OFF = "cut off"  # what stands for a job whose process was killed, or that could write no more
 
@@ -59,6 +60,8 @@ def job(composed: DictConfig) -> dict[str, float] | None:
     note(file, overrides, CUT_OFF)
     stopped = (folder / STOPPED).exists()
     status, metrics = ("not started", None) if stopped else attempt(composed, overrides, console)
+    if status == HELD and HydraConfig.get().sweeper._target_.endswith(TUNING):
+        status, metrics = attempt(composed, overrides, console, wait=True)
     with contextlib.suppress(OSError):  # of a full disk, which has been told
         if status == "interrupted":
             write_atomically(folder / STOPPED, b"")

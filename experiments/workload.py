@@ -1,6 +1,6 @@
 """What a run asks of a machine, found out on the meta device, where nothing is computed and nothing is allocated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -12,13 +12,16 @@ from torch.nn import functional as F
 from experiments.capacity import MOMENTS, first_piece, in_precision, step_of
 from experiments.measure import Work
 from experiments.recall import Recall, recalled
+from models.attention.base import SHORT
 from models.state import leaves
 from tasks.base import Batch, Reading, device_of
 
 SAMPLED = 6  # steps of a training that stand for all of them
 DEPTHS = ("layers", "encoder_layers", "decoder_layers")  # settings of models whose layers are all alike, but for one
-PIECES = 3  # of a stream that are looked at
+PIECES = 3  # of a stream that are looked at, and as many more as bring it to where a processor keeps no scores
 PASSES = 10  # over the weights in a step: norm and clipping of the gradient 3, the optimizer 7
+
+Piece = tuple[Work, int]  # the work of reading it, and the most bytes that it makes, with the state that it is given
 
 
 class Workload(NamedTuple):
@@ -40,9 +43,14 @@ class Workload(NamedTuple):
     evaluation: Work = Work()
 
     @property
+    def activations(self) -> float:
+        """Bytes that a step or a reading makes, whichever makes more; what a step hands on is among them."""
+        return max(self.step, self.reading)
+
+    @property
     def memory(self) -> float:
-        """Bytes at the most crowded moment; what a step hands on is among what it makes."""
-        return self.weights + self.optimizer + max(self.step, self.reading)
+        """Bytes at the most crowded moment."""
+        return self.weights + self.optimizer + self.activations
 
     @property
     def work(self) -> Work:
@@ -124,41 +132,47 @@ def of_model(model: nn.Module, task: Any, training: dict[str, Any], batches: lis
 class Reader:
     """A model on the meta device that reads; what was read once is known.
 
-    peak: the most bytes that a piece of all readings so far makes at a time, with the state that it is given.
+    peak: the most bytes that a piece of all readings so far makes, with the state that it is given.
     """
 
     def __init__(self, model: Any, batches: list[Batch]):
-        self.model, self.batches, self.peak = model, batches, 0
-        self.known: dict[tuple[int, int, bool], tuple[list[Work], Work]] = {}
+        self.model, self.batches, self.peak = model, batches, 0.0
+        self.known: dict[tuple[int, int, bool], tuple[list[Piece], Work]] = {}
 
     def work(self, reading: Reading) -> Work:
         """The work of a reading, once."""
         kind = (reading.rows, reading.tokens, not reading.written)
+        looked_at = min(reading.pieces, PIECES + SHORT // reading.tokens)
         pieces, written = self.known.get(kind, ([], Work()))
-        if len(pieces) < min(reading.pieces, PIECES):
-            pieces, written = self.known[kind] = self.read(*kind, min(reading.pieces, PIECES))
-        return stream(pieces[: reading.pieces], reading.pieces).and_also(written, reading.written)
+        if len(pieces) < looked_at:
+            pieces, written = self.known[kind] = self.read(*kind, looked_at)
+        works, peaks = zip(*pieces[: reading.pieces])
+        later = reading.pieces - len(works)
+        self.peak = max(self.peak, *peaks, peaks[-1] + later * (peaks[-1] - peaks[-2]) if later else 0)
+        return stream(works, reading.pieces).and_also(written, reading.written)
 
-    def read(self, rows: int, tokens: int, scored: bool, pieces: int) -> tuple[list[Work], Work]:
-        """The work of reading the first pieces, each of them, and of writing one token afterwards. Where none is
-        written, what is read is scored."""
+    def read(self, rows: int, tokens: int, scored: bool, pieces: int) -> tuple[list[Piece], Work]:
+        """What reading comes to of the first pieces, each of them, and the work of writing one token afterwards. Where
+        none is written, what is read is scored."""
         device = device_of(self.model)
         if self.batches and "images" in self.batches[0]:
             images = torch.zeros(rows, *self.batches[0]["images"].shape[1:], device=device)
-            return [self.noted(lambda: self.model(images))], Work()
+            return [recalled(lambda: self.model(images))], Work()
         source = torch.zeros(rows, tokens, dtype=torch.long, device=device)
         if hasattr(self.model, "encode"):
             return self.encode(source)
         source = self.model.beginning(source) if hasattr(self.model, "beginning") else source
-        state, before, works, work = None, None, [], Work()
+        state, before, found = None, None, list[Piece]()
         for _ in range(pieces):
             size = [x.nbytes for x in leaves(state)]
-            if size != before:  # the work is the same again where the state has not grown
-                made: list[Any] = []
-                work = self.noted(partial(self.piece, made, source, state, scored), sum(size))
-                state, before = made[0], size
-            works.append(work)
-        return works, Work() if scored else recalled(lambda: self.model(source[:, :1], state))[0]
+            if size == before:  # a state that does not grow: the same again
+                found.append(found[-1])
+                continue
+            made: list[Any] = []
+            work, peak = recalled(partial(self.piece, made, source, state, scored))
+            found.append((work, sum(size) + peak))
+            state, before = made[0], size
+        return found, Work() if scored else recalled(lambda: self.model(source[:, :1], state))[0]
 
     def piece(self, made: list[Any], source: torch.Tensor, state: Any, scored: bool) -> None:
         """Read a piece and score it; the state after it is added to what is made."""
@@ -167,16 +181,10 @@ class Reader:
         if scored:
             nats(logits, source)
 
-    def noted(self, call: Callable[[], object], given: int = 0) -> Work:
-        """The work of a call that is given so many bytes; the most that it makes counts for the peak."""
-        work, peak = recalled(call)
-        self.peak = max(self.peak, given + peak)
-        return work
-
-    def encode(self, source: torch.Tensor) -> tuple[list[Work], Work]:
+    def encode(self, source: torch.Tensor) -> tuple[list[Piece], Work]:
         """The same of an encoder-decoder, which reads in one piece."""
         made: list[Any] = []
-        reading = self.noted(lambda: made.extend(self.model.read(source)))
+        reading = recalled(lambda: made.extend(self.model.read(source)))
         seen = {"encoder_outputs": (made[0],), "attention_mask": made[1].long()}
         writing, _ = recalled(lambda: self.model.model(decoder_input_ids=source[:, :1], use_cache=False, **seen))
         return [reading], writing
@@ -187,20 +195,20 @@ def nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
 
 
-def stream(works: list[Work], pieces: int) -> Work:
-    """The work of reading so many pieces from that of the first three, or of all if there are fewer.
+def stream(works: Sequence[Work], pieces: int) -> Work:
+    """The work of reading so many pieces from that of the first ones, or of all if there are no more.
 
-    Where the third asks for more products than the second, as with a state that grows, each one after it asks for as
-    much more again.
+    Where the last of them asks for more products than the one before, as with a state that grows, each one after it
+    asks for as much more again.
     """
     total = Work()
     for work in works:
         total = total.and_also(work)
-    if pieces > 3:
-        second, third = works[1:]
-        growth = Work(0, third.flops - second.flops, third.bytes - second.bytes)
-        later = pieces - 3
-        total = total.and_also(third, later)
+    later = pieces - len(works)
+    if later > 0:
+        before, last = works[-2:]
+        growth = Work(0, *(more - less for less, more in zip(before[1:], last[1:])))
+        total = total.and_also(last, later)
         if growth.flops > 0:
             total = total.and_also(growth, later * (later + 1) / 2)
     return total

@@ -73,6 +73,21 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on_two_at_a_time(program: 
     assert len(trials) == 4
 
 
+def test_a_trial_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
+    """Its result is told, not that it failed."""
+    first = tiny(tmp_path, "tracking=none", "training.steps=2", "optimizer.lr=0.003")
+    held = plan(compose(first), first).record
+    command = [sys.executable, "-m", "experiments.run", *searched(tmp_path, 1, "optimizer.lr=choice(0.003)")]
+    with held.locked():
+        study = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        assert study.stderr is not None
+        assert f"put off: {held.folder} is being run by another process" in study.stderr.readline()
+    _, told = study.communicate(timeout=60)
+    assert study.returncode == 0, told
+    (trial,) = study_of(tmp_path).trials
+    assert trial.state == TrialState.COMPLETE and trial.value == held.summary["metrics"][METRIC]
+
+
 def test_a_metric_that_the_runs_lack_is_named_with_the_nearest(program: Program, tmp_path: Path) -> None:
     ended = program(*searched(tmp_path, 2, *SPACE, "hydra.sweeper.metric=perplexity"))
     assert "the runs have no such metric; the nearest is 'sliding/perplexity'" in one_line(ended)
