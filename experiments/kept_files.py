@@ -9,7 +9,7 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.config_source import ConfigResult
 
-omegaconf.base.parse = cache(omegaconf.base.parse)
+omegaconf.base.parse = cache(omegaconf.base.parse)  # wherever a configuration is resolved
 
 
 class KeptFiles(ConfigRepository):

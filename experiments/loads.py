@@ -3,7 +3,7 @@ plan."""
 
 import contextlib
 import json
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -21,10 +21,7 @@ from experiments.workload import Workload, workload
 from tasks.data.source import write_atomically
 
 FILE = CONF.parent / "outputs" / "cache" / "workloads.json"
-SILU, SWISH, SEARCHED = (
-    OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(CONF / "activation" / f"{name}.yaml"), more))
-    for name, more in (("silu", {}), ("swish", {}), ("expression", {"text": "tanh(x) * sigmoid(x ** 2)"}))
-)  # the last is of the kind that a search tries
+SEARCHED = "tanh(x) * sigmoid(x ** 2)"  # a function of the kind that a search tries
 Part = tuple[str, float]  # all that a training's work depends on, as JSON, and how often a run does it
 
 
@@ -76,16 +73,25 @@ def parts_of(planned: Plan) -> list[Part]:
 
 def settings_of(config: dict[str, Any], precision: str) -> str:
     """All that a training's work depends on. One activation stands for all, as one seed does: of image networks, which
-    are trained with many that torch has no single operation for, one that is made of several."""
-    activation = (
-        SEARCHED if config["search"] else SWISH if "ImageClassification" in config["task"]["_target_"] else SILU
-    )
+    are trained with many that torch has no single operation for, one that is made of several, and of a search one
+    that is made of as many as those it tries."""
+    if config["search"]:
+        activation = chosen("expression", text=SEARCHED)
+    else:
+        activation = chosen("swish" if "ImageClassification" in config["task"]["_target_"] else "silu")
     model = config["model"] | ({"activation": activation} if "activation" in config["model"] else {})
     task = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
     training = {name: config["training"].get(name) for name in ("steps", "evaluate_at", "accumulation")}
     return json.dumps(
         [config["data"], task, {"model": model, "training": training}, precision, config["scale"] in ON_GPUS]
     )
+
+
+@cache
+def chosen(activation: str, **settings: str) -> Any:
+    """An activation as conf/ has it, but for these settings."""
+    written = OmegaConf.load(CONF / "activation" / f"{activation}.yaml")
+    return OmegaConf.to_container(OmegaConf.merge(written, settings))
 
 
 def found_out(group: list[str]) -> list[Workload]:

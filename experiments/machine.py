@@ -115,7 +115,8 @@ def this_machine() -> Machine:
     try:
         trained = [measured(overrides, shape, precision, device) for overrides, shape in MEASURED]
         rows = [row for row, _ in trained]
-        rows += [product(precision, device), attention(precision, device)]
+        kind = torch.bfloat16 if precision == "bf16" else torch.float32
+        rows += [product(kind, device), attention(kind, device)]
         rows += [reading(overrides, device) for overrides, _ in MEASURED[:2]]
     finally:
         for neighbour in neighbours:
@@ -217,17 +218,15 @@ def reading(overrides: tuple[str, ...], device: str) -> Row:
             return (0, *work), fastest(lambda: model(text))
 
 
-def product(precision: str, device: str) -> Row:
+def product(kind: torch.dtype, device: str) -> Row:
     """A product of matrices that fill the machine."""
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
     square = torch.randn(PRODUCT, PRODUCT, device=device, dtype=kind)
     work = Work(1, 2.0 * PRODUCT**3, 3.0 * square.nbytes)
     return (0, *work), fastest(lambda: square @ square)
 
 
-def attention(precision: str, device: str) -> Row:
+def attention(kind: torch.dtype, device: str) -> Row:
     """Attention over keys so many that devices keep no score."""
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
     query = torch.randn(1, HEADS, ATTENDED, HEAD_WIDTH, device=device, dtype=kind)
     sketch = query.to("meta")
     with fused_attention(device == "cuda"):

@@ -147,8 +147,10 @@ class Reader:
         if len(pieces) < looked_at:
             pieces, written = self.known[kind] = self.read(*kind, looked_at)
         works, peaks = zip(*pieces[: reading.pieces])
+        self.peak = max(self.peak, *peaks)
         later = reading.pieces - len(works)
-        self.peak = max(self.peak, *peaks, peaks[-1] + later * (peaks[-1] - peaks[-2]) if later else 0)
+        if later:  # each of which makes as much more as the last one looked at
+            self.peak = max(self.peak, peaks[-1] + later * (peaks[-1] - peaks[-2]))
         return stream(works, reading.pieces).and_also(written, reading.written)
 
     def read(self, rows: int, tokens: int, scored: bool, pieces: int) -> tuple[list[Piece], Work]:

@@ -25,6 +25,7 @@ from experiments.recall import fused_attention, recalled
 from experiments.stand_in import source_of, task_of, without_checkpoint
 from experiments.workload import Reader, Workload, depths, nats, stream, workload
 from models.attention.base import SHORT
+from models.state import leaves
 from tasks.base import Reading
 from tasks.data.tokens import TokenizedCorpus
 from tests.conftest import ROOT, Program
@@ -165,25 +166,32 @@ def test_attention_over_many_keys_is_what_a_processor_makes_of_it() -> None:
     assert recalled(lambda: step("meta"))[1] > 10 * found[1]
 
 
-def test_a_long_text_is_as_many_pieces_as_it_has() -> None:
+def test_pieces_that_are_not_looked_at_go_on_as_the_last_ones_do() -> None:
     """A state that grows makes every piece dearer than the last by the same; one that does not, none."""
     pieces = [Work(1, 10.0 + 5 * index, 0) for index in range(10)]
     assert stream(pieces[:3], 10).flops == sum(work.flops for work in pieces)
     assert stream([Work(1, 7, 0), Work(1, 9, 0), Work(1, 9, 0)], 10).flops == 7 + 9 * 9
+
+
+@pytest.mark.parametrize(("tokens", "pieces"), [(64, 40), (1024, 8)])
+def test_a_long_text_is_as_many_pieces_as_it_has(tokens: int, pieces: int) -> None:
+    """Before the keys are too many to keep all scores, where that is so, and long after it."""
     config = composition(("experiment=memory_lm", "scale=smoke", "attention=full"), 0, "")
     with torch.device("meta"):
         model = build(config["model"], vocabulary_size=64)
-    with torch.no_grad():
+        source = torch.zeros(1, tokens, dtype=torch.long)
+    state, by_hand, peak = None, Work(), 0
+    with torch.no_grad(), fused_attention(on_gpu=False):
+        for _ in range(pieces):
+            made: list = []
+            given = sum(x.nbytes for x in leaves(state))
+            work, most = recalled(lambda before=state, made=made: made.append(model(source, before)[1]))
+            by_hand, peak, state = by_hand.and_also(work), max(peak, given + most), made[0]
         reader = Reader(model, [])
-        state, by_hand = [None], Work()
-        for _ in range(6):
-            tokens = torch.zeros(1, 64, dtype=torch.long, device="meta")
-
-            def read(tokens=tokens) -> None:
-                state[0] = model(tokens, state[0])[1]
-
-            by_hand = by_hand.and_also(traced(read)[0])
-        assert reader.work(Reading(1, 64, pieces=6)).flops == pytest.approx(by_hand.flops)
+        found = reader.work(Reading(1, tokens, pieces=pieces, written=1))
+        found = found.and_also(reader.known[1, tokens, False][1], -1)  # the token
+    assert found == pytest.approx(by_hand, rel=1e-3)
+    assert by_hand.scores > 0 and reader.peak == pytest.approx(peak, rel=1e-3)
 
 
 def test_a_search_is_all_that_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 from support import composed
 
 from experiments.execution import plan
@@ -190,7 +191,9 @@ def test_digits_are_split_once_and_for_all() -> None:
     train, test = (Digits().images(split) for split in ("train", "test"))
     assert (len(train.labels), len(test.labels)) == (1438, 359)
     assert train.pixels.shape == (1438, 1, 8, 8) and train.pixels.dtype == np.uint8
-    everything = Digits().everything
+    everything, bunch = Digits().everything, load_digits()
+    assert np.array_equal(everything.pixels[:, 0], (bunch.images * (255 / 16)).round())
+    assert np.array_equal(everything.labels, bunch.target)
     joined = np.concatenate([train.pixels, test.pixels]).reshape(1797, -1)
     assert sorted(map(bytes, joined)) == sorted(map(bytes, everything.pixels.reshape(1797, -1)))
     assert np.array_equal(test.pixels, Digits().images("test").pixels)
