@@ -47,12 +47,17 @@ def processor() -> str:
 
 
 def resolve_precision(precision: str) -> str:
-    """bf16 or fp32: the one asked for, or with `auto` bf16 where the processor computes in it."""
+    """bf16 or fp32: the one asked for, or with `auto` bf16 where the processor computes in it.
+
+    ATEN_CPU_CAPABILITY=avx2 hides such instructions, as it does from torch's own kernels.
+    """
     if precision != "auto":
         return precision
     if processor_is_gpu():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+    instructions = torch.cpu.get_capabilities()
+    in_bf16 = instructions.get("avx512_bf16", False) or instructions.get("amx_bf16", False)
+    return "bf16" if in_bf16 and torch.backends.cpu.get_cpu_capability().startswith("AVX512") else "fp32"
 
 
 def use_threads(threads: int | None) -> int:

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from experiments.claims import claims
 from experiments.config import ConfigError, compose, groups, plain, register
+from experiments.environment import resolve_precision
 from experiments.execution import plan
 from experiments.grid import jobs
 
@@ -111,8 +112,11 @@ def test_the_id_changes_with_what_determines_the_numbers_and_with_nothing_else(t
 
     same = identifier()
     assert identifier(f"outputs={tmp_path}", "threads=2", "tracking=none", "training.checkpoint_every=3") == same
-    for changed in ("seed=1", "position=none", "training.steps=9", "optimizer.lr=0.1", "training.precision=fp32"):
+    for changed in ("seed=1", "position=none", "training.steps=9", "optimizer.lr=0.1"):
         assert identifier(changed) != same
+    by_precision = {name: identifier(f"training.precision={name}") for name in ("bf16", "fp32")}
+    assert by_precision["bf16"] != by_precision["fp32"]
+    assert by_precision[resolve_precision("auto")] == same
 
 
 @pytest.mark.parametrize("experiment", groups()["experiment"])
