@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.tracking import run_files
+from experiments.tracking.offline import run_files
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -12,20 +12,15 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from rich.console import Console
 
-from experiments.config import (
-    CONF,
-    ConfigError,
-    check_overrides,
-    compose_unchecked,
-    hydra_at_conf,
-    nearest,
-    parse,
-    quote_text,
-)
-from experiments.execution import USER_ERRORS
-from experiments.parallel import is_first, leave
-from experiments.sweep import begin, end, fail, job, wait_for_held
-from experiments.sweeper import EverySweeper
+from experiments.config.choices import CONF, nearest
+from experiments.config.compose import check_overrides
+from experiments.config.composition import compose_unchecked, hydra_at_conf
+from experiments.config.errors import USER_ERRORS, ConfigError, print_error
+from experiments.config.overrides import parse, quote_text
+from experiments.records.processes import is_first
+from experiments.sweeps.call import begin, end, job, wait_for_held
+from experiments.sweeps.grid_sweeper import GridSweeper
+from experiments.training.distributed import leave
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
 
@@ -47,7 +42,8 @@ def tunes(overrides: Sequence[str], multirun: bool) -> bool:
     own = [override for override in parsed if override.is_hydra_override()]
     chosen = {override.key_or_group: str(override.value()) for override in own if "/" in override.key_or_group}
     for group, choice in chosen.items():
-        known = hydra_at_conf().config_loader.get_group_options(group)
+        with hydra_at_conf() as loader:
+            known = loader.get_group_options(group)
         if known and choice not in known:
             raise ConfigError(f"{group}={choice}: no such choice; {nearest(choice, known)}")
     if own:
@@ -69,15 +65,15 @@ def main(arguments: Sequence[str]) -> int:
     try:
         multirun = bool({"-m", "--multirun"} & set(flags))
         check_overrides(overrides, multirun)
-        Plugins.instance().register(EverySweeper)
+        Plugins.instance().register(GridSweeper)
         if tunes(overrides, multirun):
-            from experiments.tuning import OptunaSweeper
+            from experiments.sweeps.optuna_sweeper import OptunaSweeper
 
             Plugins.instance().register(OptunaSweeper)
         given = [parse(override) for override in overrides if override.startswith("outputs=")]
         folder = begin(Path(str(given[-1].value()) if given else "outputs"))
     except USER_ERRORS as error:
-        fail(console, error)
+        print_error(console, error)
         return 1
     sys.argv[1:] = [*flags, *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong instead of printing it
@@ -89,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
         console.print("stopped; the same command goes on from here", style="yellow")
         return 130
     except (*USER_ERRORS, HydraException, BrokenExecutor) as error:
-        fail(console, error)
+        print_error(console, error)
         return 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from experiments.records import Record, records, to_json
-from experiments.tracking import run_files
-from experiments.verify import TAKEN
+from experiments.evaluation.repeat import TAKEN
+from experiments.records.record import Record, records, to_json
+from experiments.tracking.offline import run_files
 from tests.conftest import ROOT, Ended, Program, tiny
 from tests.test_run import one_line
 

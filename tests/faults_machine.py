@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records import records
-from experiments.tracking import run_files
+from experiments.records.record import records
+from experiments.tracking.offline import run_files
 from tests.conftest import ROOT, Program, tiny
 from tests.faults import bytes_of, contents, finished, rows, tell
 from tests.loopback import Server

@@ -6,11 +6,15 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.claims import claims
-from experiments.config import ConfigError, compose, groups, plain, register
-from experiments.environment import resolve_precision
-from experiments.execution import plan
-from experiments.grid import jobs
+from experiments.config.checks import plain
+from experiments.config.choices import groups
+from experiments.config.compose import compose
+from experiments.config.errors import ConfigError
+from experiments.config.schema import register
+from experiments.ledger.claims import claims
+from experiments.records.environment import resolve_precision
+from experiments.sweeps.grid import jobs
+from experiments.training.run_spec import resolve
 
 PARTS = ("attention", "position", "feedforward", "activation")
 
@@ -83,7 +87,7 @@ def test_every_schedule_warms_up_and_stays_within_one(choice: str) -> None:
 @pytest.mark.parametrize("scale", ["smoke", "laptop"])
 @pytest.mark.parametrize("experiment", groups()["experiment"])
 def test_every_run_of_every_experiment_can_be_planned(experiment: str, scale: str, tmp_path) -> None:
-    planned = [job.plan() for job in jobs(experiment, scale, str(tmp_path))]
+    planned = [job.spec() for job in jobs(experiment, scale, str(tmp_path))]
     identifiers = [one.record.id for one in planned]
     assert len(set(identifiers)) == len(identifiers)
 
@@ -98,7 +102,7 @@ def test_every_claim_rests_on_runs_that_exist(tmp_path) -> None:
 
 
 def test_an_experiment_opens_with_its_own_command() -> None:
-    from experiments.config import CONF
+    from experiments.config.choices import CONF
 
     for choice in groups()["experiment"]:
         package, command, *_ = (CONF / "experiment" / f"{choice}.yaml").read_text().splitlines()
@@ -108,7 +112,7 @@ def test_an_experiment_opens_with_its_own_command() -> None:
 
 def test_the_id_changes_with_what_determines_the_numbers_and_with_nothing_else(tmp_path) -> None:
     def identifier(*overrides: str) -> str:
-        return plan(compose(["experiment=positions", "scale=smoke", *overrides])).record.id
+        return resolve(compose(["experiment=positions", "scale=smoke", *overrides])).record.id
 
     same = identifier()
     assert identifier(f"outputs={tmp_path}", "threads=2", "tracking=none", "training.checkpoint_every=3") == same
@@ -123,5 +127,5 @@ def test_the_id_changes_with_what_determines_the_numbers_and_with_nothing_else(t
 def test_a_kept_composition_is_hydras_own(experiment: str, tmp_path) -> None:
     """Of the last run of every experiment, whose levels are all other ones than the first."""
     job = jobs(experiment, "laptop", str(tmp_path))[-1]
-    assert job.plan().config == plan(compose(job.overrides)).config
-    assert job.plan().record == plan(compose(job.overrides)).record
+    assert job.spec().config == resolve(compose(job.overrides)).config
+    assert job.spec().record == resolve(compose(job.overrides)).record

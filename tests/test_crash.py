@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records import Record, records
+from experiments.records.record import Record, records
 from tests.conftest import ROOT, tiny
 
 LONG = ("training.steps=60", "training.checkpoint_every=7", "training.log_every=2", "training.evaluate_at=[20]")

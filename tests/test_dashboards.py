@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.claims import claims
-from experiments.ledger import Evidence, judge
-from experiments.records import to_json
+from experiments.ledger.claims import claims
+from experiments.ledger.evidence import Evidence, gather
+from experiments.ledger.verdicts import judge
+from experiments.records.record import to_json
 from experiments.report import dashboards
 from experiments.report.dashboards import specification, workspace
 from experiments.report.data import finished_runs
 from experiments.report.figures import title
 from experiments.report.wandb_report import escaped, report
-from experiments.reproduce import gather
-from experiments.tracking import Tracker
+from experiments.tracking.wandb_run import Tracker
 from tasks.data.source import write_atomically
 from tests.conftest import ROOT
 from tests.loopback import ENTITY, Server

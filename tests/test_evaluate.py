@@ -24,9 +24,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from experiments.config import CONF, groups
-from experiments.evaluate import composed, execute
-from experiments.records import Record, records
+from experiments.config.choices import CONF, groups
+from experiments.evaluation.pretrained import composed, execute
+from experiments.records.record import Record, records
 from models.foreign import Tokenizer, find
 from models.pretrained import export
 from tasks.foreign.passkey import ANSWER, ForeignPasskey, scores_of

@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.claims import Claim, ClaimError, Comparison, claims, read_claim
-from experiments.grid import Job, jobs
-from experiments.ledger import Evidence, as_json, judge
-from experiments.records import Record, to_json
-from experiments.statistics import (
+from experiments.ledger.claims import Claim, ClaimError, Comparison, claims, read_claim
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.statistics import (
     bootstrap,
     estimate,
     estimate_ratio,
@@ -24,6 +22,9 @@ from experiments.statistics import (
     steps_to_equal,
     values_needed,
 )
+from experiments.ledger.verdicts import as_json, judge
+from experiments.records.record import Record, to_json
+from experiments.sweeps.grid import Job, jobs
 from tasks.data.source import write_atomically
 
 

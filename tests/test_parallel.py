@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from experiments import evaluate, reproduce
-from experiments.config import ConfigError
-from experiments.parallel import check_alone, check_shares, own_rows
-from experiments.records import Record, records
-from experiments.training import check_carried
+from experiments.config.errors import ConfigError
+from experiments.records.record import Record, records
+from experiments.training.distributed import check_alone, check_shares, own_rows
+from experiments.training.loop import check_carried
 from tests.conftest import ROOT, tiny
 from tests.test_crash import wait_for_rows
 

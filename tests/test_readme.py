@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.claims import claims
-from experiments.ledger import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, judge
+from experiments.ledger.claims import claims
+from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, judge
 from experiments.report.readme import END, PICTURE, START, markdown_table
 from tests.conftest import CACHE, ROOT, Program
 from tests.test_evaluate import save_llama, write_texts

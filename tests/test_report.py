@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from experiments.claims import claims
-from experiments.grid import Job
-from experiments.ledger import Evidence, judge
-from experiments.records import Record, to_json
+from experiments.ledger.claims import claims
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.verdicts import judge
+from experiments.records.record import Record, to_json
 from experiments.report import write_report
 from experiments.report.comparison import comparable
 from experiments.report.data import smooth
+from experiments.sweeps.grid import Job
 from tasks.data.source import write_atomically
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"

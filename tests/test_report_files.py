@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments.grid import Job
-from experiments.ledger import judge
-from experiments.records import Record
+from experiments.ledger.verdicts import judge
+from experiments.records.record import Record
 from experiments.report import charts
 from experiments.report.palette import theme
 from experiments.report.pictures import pictures
 from experiments.report.rendering import ideas
 from experiments.report.spreadsheet import harmless, records_csv
+from experiments.sweeps.grid import Job
 from tests.test_report import CLAIMS, made_up, write
 
 

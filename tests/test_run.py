@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records import Record, records, to_json
+from experiments.records.record import Record, records, to_json
 from tests.conftest import CACHE, ROOT, Program, tiny
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.claims import claims
-from experiments.grid import Job
-from experiments.ledger import Evidence, judge
-from experiments.records import Record, records
-from experiments.summary_runs import log_summaries
-from experiments.tracking import FOLDERS, better, marker, run_files
+from experiments.ledger.claims import claims
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.verdicts import judge
+from experiments.records.record import Record, records
+from experiments.report.summary_runs import log_summaries
+from experiments.sweeps.grid import Job
+from experiments.tracking.offline import FOLDERS, marker, run_files
+from experiments.tracking.wandb_run import better
 from tests.conftest import ROOT, Ended, tiny
 from tests.loopback import KEY, Server
 

@@ -12,11 +12,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 from rich.console import Console
 
-from experiments.config import ConfigError, compose, parse
-from experiments.execution import plan
-from experiments.records import records
+from experiments.config.compose import compose
+from experiments.config.errors import ConfigError
+from experiments.config.overrides import parse
+from experiments.records.record import records
 from experiments.run import tunes
-from experiments.tuning import OptunaSweeper, direction_of, distribution
+from experiments.sweeps.optuna_sweeper import OptunaSweeper, direction_of, distribution
+from experiments.training.run_spec import resolve
 from tests.conftest import ROOT, Program, tiny
 from tests.test_run import one_line
 
@@ -59,7 +61,7 @@ def test_a_study_goes_on_until_enough_trials_are_finished(program: Program, tmp_
     (best,) = [line for line in ended.stderr.splitlines() if line.startswith("best ")]
     assert best.startswith(f"best {METRIC}: {min(found):.6g}, by python -m experiments.run ")
     overrides = shlex.split(best.split("experiments.run ")[1])
-    record = plan(compose(overrides), overrides).record
+    record = resolve(compose(overrides), overrides).record
     assert record.finished and record.summary["metrics"][METRIC] == min(found)
 
 
@@ -76,7 +78,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on_two_at_a_time(program: 
 def test_a_trial_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
     """Its result is told, not that it failed."""
     first = tiny(tmp_path, "tracking=none", "training.steps=2", "optimizer.lr=0.003")
-    held = plan(compose(first), first).record
+    held = resolve(compose(first), first).record
     command = [sys.executable, "-m", "experiments.run", *searched(tmp_path, 1, "optimizer.lr=choice(0.003)")]
     with held.locked():
         study = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)

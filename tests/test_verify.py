@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.config import compose
-from experiments.execution import execute, plan
-from experiments.records import Record, to_json
-from experiments.verify import TOLERANCE, main
+from experiments.config.compose import compose
+from experiments.evaluation.repeat import TOLERANCE
+from experiments.records.record import Record, to_json
+from experiments.training.execute import execute
+from experiments.training.run_spec import resolve
+from experiments.verify import main
 from tasks.data.source import write_atomically
 from tests.conftest import CACHE, tiny
 
@@ -17,7 +19,7 @@ from tests.conftest import CACHE, tiny
 def record(tmp_path: Path) -> Record:
     """A finished run of a few steps."""
     overrides = tiny(tmp_path, "tracking=none")
-    return execute(plan(compose(overrides), overrides), Console(quiet=True))
+    return execute(resolve(compose(overrides), overrides), Console(quiet=True))
 
 
 def rewrite(record: Record, name: str, **changes: object) -> None:
@@ -62,5 +64,5 @@ def test_what_cannot_be_repeated_is_one_line(record: Record, capsys: pytest.Capt
 def test_a_run_that_starts_from_another_is_repeated_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["experiment=context_extension", "scale=smoke", "model.width=32", "extension=2", "tracking=none"]
     overrides += ["position=rope", "threads=1", f"outputs={tmp_path}", f"cache={CACHE}"]
-    code, told = verify(execute(plan(compose(overrides), overrides), Console(quiet=True)), capsys)
+    code, told = verify(execute(resolve(compose(overrides), overrides), Console(quiet=True)), capsys)
     assert code == 0 and "repeated byte for byte" in told

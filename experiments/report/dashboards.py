@@ -16,16 +16,15 @@ from wandb.sdk.lib.wbauth import read_netrc_auth
 from wandb_workspaces import expr
 from wandb_workspaces.reports.v2.interface import PanelTypes
 
-from experiments.execution import USER_ERRORS
-from experiments.ledger import Verdict, judge_all
-from experiments.records import to_json
+from experiments.config.errors import USER_ERRORS, print_error
+from experiments.ledger.evidence import gather
+from experiments.ledger.verdicts import Verdict, judge_all
+from experiments.records.record import to_json
 from experiments.report.data import Run, finished_runs
 from experiments.report.figures import title
 from experiments.report.wandb_panels import MOST, panels
 from experiments.report.wandb_report import about, experiments_of, metrics_of, overview, report
-from experiments.reproduce import gather
-from experiments.sweep import fail
-from experiments.tracking import check_reachable, use_folder
+from experiments.tracking.offline import check_reachable, use_folder
 from tasks.data.source import write_atomically
 
 PUBLISHED = "published.json"  # beside the specifications: where they were saved
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError(f"no finished runs of {place}; `make reproduce SCALE={options.scale}` makes them")
         tracking = next(run for found in runs.values() for run in found).record.config["tracking"]
     except USER_ERRORS as error:
-        fail(console, error)
+        print_error(console, error)
         return 1
     project = tracking["project"]  # where the runs go
     folder = Path(options.outputs) / "report" / "wandb"
@@ -76,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:  # whatever W&B's client raises: a network, a key, a right that is missing
         said = f"not published to {server} ({error}); the files above are written"
         again = f"; if what was published was deleted there, remove {folder / PUBLISHED}"
-        fail(console, ValueError(said + again * (folder / PUBLISHED).exists()))
+        print_error(console, ValueError(said + again * (folder / PUBLISHED).exists()))
         return 1 if "WANDB_API_KEY" in os.environ else 0
     return 0
 

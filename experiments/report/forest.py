@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from experiments.ledger import Finding, Verdict
+from experiments.ledger.verdicts import Finding, Verdict
 
 WIDTH, HEIGHT, MARGIN = 132, 20, 8
 

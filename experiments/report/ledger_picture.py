@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import jinja2
 
-from experiments.ledger import NOT_REPRODUCED, REPRODUCED, Finding, Verdict
+from experiments.ledger.verdicts import NOT_REPRODUCED, REPRODUCED, Finding, Verdict
 from experiments.report.marks import MARKS, WORDS
 from experiments.report.palette import theme
 

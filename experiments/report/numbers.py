@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from experiments.claims import Comparison
+from experiments.ledger.claims import Comparison
 from experiments.report.terminal import number as plain
 
 

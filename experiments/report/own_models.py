@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.grid import Job
-from experiments.ledger import Evidence
-from experiments.records import records
+from experiments.ledger.evidence import Evidence
+from experiments.records.record import records
 from experiments.report import charts
 from experiments.report.builders import Built
 from experiments.report.charts import Table
 from experiments.report.data import Row, Run, factors_of, summarize
 from experiments.report.figure import Figure
 from experiments.report.summary_builders import samples, scores
+from experiments.sweeps.grid import Job
 
 SECTION = "Models of your own"
 PREFIX = "evaluate_"

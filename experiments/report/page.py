@@ -4,8 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.ledger import Evidence, Verdict, as_json
-from experiments.left_out import LeftOut
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.excluded_records import LeftOut
+from experiments.ledger.verdicts import Verdict, as_json
 from tasks.data.source import write_atomically
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from statistics import fmean
 
+from experiments.ledger.statistics import estimate
 from experiments.report import charts
 from experiments.report.builders import Built, retrieval
 from experiments.report.charts import Table
 from experiments.report.data import Row, Run
 from experiments.report.figure import Figure
 from experiments.report.position_builders import banded, name_of
-from experiments.statistics import estimate
 
 DEPTHS = ("start", "middle", "end")
 STAGES = {"before tuning": "first", "after tuning": "last"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import vl_convert
 
-from experiments.ledger import judge_all
+from experiments.ledger.verdicts import judge_all
 from experiments.report.own_models import evaluations
 from experiments.report.palette import CONFIG, concrete
 from experiments.report.rendering import evaluated, ideas
@@ -28,7 +28,7 @@ def pictures(spec: dict[str, Any]) -> dict[str, bytes]:
 
 def main(arguments: Sequence[str]) -> None:
     """Write report/figures/<experiment>-<title>.svg and .png from the records of a scale under a folder of outputs."""
-    from experiments.reproduce import gather
+    from experiments.ledger.evidence import gather
 
     scale, outputs = arguments
     evidence = gather(scale, outputs)

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from experiments.environment import ROOT
-from experiments.ledger import Verdict, judge_all
+from experiments.ledger.verdicts import Verdict, judge_all
+from experiments.records.environment import ROOT
 from experiments.report.ledger_picture import ledger_picture
 from experiments.report.terminal import count, interval
 
@@ -34,7 +34,7 @@ def replace_table(text: str, table: str) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Rewrite README.md and docs/ledger.svg from the records of a scale under a folder of outputs."""
-    from experiments.reproduce import gather
+    from experiments.ledger.evidence import gather
 
     scale, outputs = arguments
     evidence = gather(scale, outputs)

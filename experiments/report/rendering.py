@@ -16,8 +16,9 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from experiments.ledger import Evidence, Verdict
-from experiments.left_out import LeftOut
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.excluded_records import LeftOut
+from experiments.ledger.verdicts import Verdict
 from experiments.report import forest, numbers, own_models
 from experiments.report.charts import Chart, Table
 from experiments.report.comparison import POINTS, comparable, compared_curves

@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from support import composed
 
-from experiments.execution import plan
+from experiments.training.run_spec import resolve
 from tasks.data.images import Digits
 from tasks.data.pairs import Docstrings
 from tasks.data.source import SPLITS, DataError, split_of
@@ -288,7 +288,7 @@ def test_what_a_folder_lacks_is_named(data: str, make: Callable[[str], Any], tmp
 
 def test_a_run_on_data_that_is_not_there_ends_with_that_error_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere is not a folder"):
-        plan(composed("data=pg19", f"data.path={tmp_path}/nowhere", f"cache={tmp_path}", f"outputs={tmp_path}"))
+        resolve(composed("data=pg19", f"data.path={tmp_path}/nowhere", f"cache={tmp_path}", f"outputs={tmp_path}"))
 
 
 def test_a_hub_set_without_a_network_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,11 @@ import pytest
 import torch
 from support import composed
 
-from experiments.config import ConfigError, compose, plain, quote_text
-from experiments.search_space import BINARY, UNARY, candidate, everything, options, takes_x_itself, text_of
+from experiments.activation_search.space import BINARY, UNARY, candidate, everything, options, takes_x_itself, text_of
+from experiments.config.checks import plain
+from experiments.config.compose import compose
+from experiments.config.errors import ConfigError
+from experiments.config.overrides import quote_text
 from models.activations import Activation
 from models.expressions import Expression, ExpressionError, Tree, check, identity, parse
 

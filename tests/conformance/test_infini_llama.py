@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from experiments.records import Record
-from experiments.training import parameter_groups, train
+from experiments.records.record import Record
+from experiments.training.loop import parameter_groups, train
 from models.attention.infini import Infini
 from models.infini_llama import InfiniLlamaAttention, InfiniLlamaForCausalLM, LlamaDecoder
 from models.pretrained import add_infini

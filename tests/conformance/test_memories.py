@@ -21,7 +21,7 @@ from support import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.training import parameter_groups
+from experiments.training.loop import parameter_groups
 from models.attention.compressive import Compressive
 from models.attention.memorizing import Memorizing
 from models.attention.reformer import Reformer, rotations

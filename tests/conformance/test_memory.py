@@ -26,8 +26,8 @@ from support import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments.config import CONF
-from experiments.training import parameter_groups
+from experiments.config.choices import CONF
+from experiments.training.loop import parameter_groups
 from models.attention.infini import Infini
 from models.generation import read_prompt
 from models.positions import Position

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 import models.pretrained
-from experiments.records import records
+from experiments.records.record import records
 from models.generation import generate
 from models.pretrained import DecoderConfig, DecoderForCausalLM
 from models.state import leaves

@@ -9,8 +9,9 @@ import torch
 from support import VOCABULARY, assert_close, composed, noise, random_tokens, shake
 from torch import Tensor
 
-from experiments.config import compose
-from experiments.execution import assemble, plan
+from experiments.config.compose import compose
+from experiments.training.execute import assemble
+from experiments.training.run_spec import resolve
 from models.initialization import initialize
 from models.retrieval import Retrieval
 from models.seq2seq import EncoderDecoder
@@ -173,7 +174,7 @@ def test_a_run_begins_with_a_checkpoints_weights(checkpoint: Any, tmp_path: Path
     family, folder, saved = checkpoint
     overrides = [f"model={family}", f"model.checkpoint={folder}", "model.window=64", f"task.tokenizer={folder}"]
     settings = ["experiment=summarization", "data=docstrings", "scale=smoke", f"cache={tmp_path}", *overrides]
-    _, model = assemble(plan(compose(settings)))
+    _, model = assemble(resolve(compose(settings)))
     weights = saved.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 

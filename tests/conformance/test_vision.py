@@ -7,7 +7,7 @@ import torch
 from support import choices, composed, noise, settings
 from torch import nn
 
-from experiments.execution import build
+from experiments.config.build import build
 from models.initialization import initialize
 from models.vision.efficientnet import REDUCTIONS
 

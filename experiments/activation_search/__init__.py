@@ -1,0 +1,1 @@
+"""The search for activation functions that found Swish."""

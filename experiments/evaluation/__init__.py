@@ -1,0 +1,1 @@
+"""Finished runs and models from elsewhere: judged, asked, repeated."""

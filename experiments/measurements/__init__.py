@@ -1,0 +1,1 @@
+"""What is measured without training: costs and exact properties."""

@@ -1,0 +1,195 @@
+"""The fingerprint of the code that a run's numbers depend on.
+
+What counts are definitions: functions, classes and constants that the run reaches by name, from the one that executes
+it and from the classes that its configuration names, as far as they lie in `FOLDERS`. Comments and docstrings do not
+count, nor does a definition that the run never reaches, in a file of its own or beside others.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = (
+    "models",
+    "tasks",
+    "experiments.training",
+    "experiments.measurements",
+    "experiments.activation_search",
+    "experiments.evaluation",
+)
+TRAINING = "experiments.training.execute.execute"
+MEASUREMENTS = "experiments.measurements."
+
+Name = tuple[str, str]  # a module and a definition in it; "" for the statements that define nothing
+
+
+@dataclass
+class Module:
+    """A parsed module: the statement that defines each name, those that define none, and what each import binds."""
+
+    definitions: dict[str, ast.stmt] = field(default_factory=dict)
+    other: list[ast.stmt] = field(default_factory=list)
+    imports: dict[str, tuple[str, str]] = field(default_factory=dict)  # local name → module, name in it ("" for itself)
+
+
+def code_fingerprint(config: dict[str, Any], entry: str = TRAINING) -> str:
+    """The SHA-256 of the definitions that a run reaches, as 16 hexadecimal digits.
+
+    config: plain; the classes that its `_target_` entries name are reached. entry: the function that executes the run.
+    A measurement without a model of its own composes what it measures: it reaches all of models/ and conf/.
+    """
+    targets = [target for target in targets_of(config) if in_folders(target)]
+    composes = any(target.startswith(MEASUREMENTS) for target in targets) and not has_own_model(config)
+    return fingerprint(frozenset([entry, *targets]), composes)
+
+
+def targets_of(node: Any) -> list[str]:
+    """Every class or function that a configuration names."""
+    if isinstance(node, list):
+        return [target for item in node for target in targets_of(item)]
+    if not isinstance(node, dict):
+        return []
+    own = [node["_target_"]] if "_target_" in node else []
+    return own + [target for value in node.values() for target in targets_of(value)]
+
+
+def has_own_model(config: dict[str, Any]) -> bool:
+    """Whether a configuration names a model of ours."""
+    return any(target.startswith("models.") for target in targets_of(config.get("model")))
+
+
+@cache
+def fingerprint(targets: frozenset[str], composes: bool = False) -> str:
+    """The same of what these functions and classes reach, and of all that could be composed where `composes` is set."""
+    waiting = [split(target) for target in targets]
+    digest = hashlib.sha256()
+    if composes:
+        waiting += [(module, name) for module in modules_under("models") for name in ("", *parsed(module).definitions)]
+        for file in sorted((ROOT / "conf").rglob("*.yaml")):
+            digest.update(file.read_bytes())
+    found = reached(waiting)
+    for module, name in sorted(found):
+        digest.update(f"{module}\n{name}\n{found[module, name]}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def reached(waiting: list[Name]) -> dict[Name, str]:
+    """The source of every definition that these reach by name, themselves among them."""
+    found: dict[Name, str] = {}
+    while waiting:
+        module, name = waiting.pop()
+        if (module, name) in found or not in_folders(module):
+            continue
+        here = parsed(module)
+        if name in here.imports:  # handed on from another module, as by a package's __init__.py
+            waiting.append(here.imports[name])
+            continue
+        nodes = here.other if name == "" else [here.definitions[name]] if name in here.definitions else []
+        found[module, name] = "\n".join(map(source_of, nodes))
+        waiting.append((module, ""))  # is executed when the module is imported
+        waiting += [used for node in nodes for used in names_used(node, module)]
+    return found
+
+
+def names_used(node: ast.AST, module: str) -> Iterator[Name]:
+    """The definitions of ours that a statement of a module names."""
+    here = parsed(module)
+    for part in ast.walk(node):
+        if not isinstance(part, ast.Name):
+            continue
+        if part.id in here.definitions:
+            yield module, part.id
+        elif part.id in here.imports:
+            origin, name = here.imports[part.id]
+            whole = is_module(f"{origin}.{name}") if name else True
+            if not whole:
+                yield origin, name
+            elif in_folders(imported := f"{origin}.{name}".rstrip(".")) and is_module(imported):
+                attributes = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute) and is_of(n, part.id)}
+                yield from ((imported, attribute) for attribute in attributes)
+
+
+def is_of(node: ast.Attribute, name: str) -> bool:
+    """Whether a node is `name.attribute`."""
+    return isinstance(node.value, ast.Name) and node.value.id == name
+
+
+def source_of(node: ast.stmt) -> str:
+    """A statement's source without comments and docstrings."""
+    for part in ast.walk(node):
+        documented = isinstance(part, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(part) is not None:  # type: ignore[arg-type]
+            part.body[0] = ast.Pass()  # type: ignore[attr-defined]
+    return ast.unparse(node)
+
+
+@cache
+def parsed(module: str) -> Module:
+    """What a module of ours defines and imports."""
+    file = file_of(module)
+    if file is None:
+        raise ValueError(f"{module} is no module of ours")
+    tree, found = ast.parse(file.read_bytes()), Module()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.imports |= {(name.asname or name.name.split(".")[0]): (name.name, "") for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.imports |= {(name.asname or name.name): (node.module, name.name) for name in node.names}
+    for statement in tree.body:
+        if isinstance(statement, ast.Import | ast.ImportFrom) or is_docstring(statement, tree):
+            continue
+        names = list(names_bound(statement))
+        found.definitions |= dict.fromkeys(names, statement)
+        if not names:
+            found.other.append(statement)
+    return found
+
+
+def names_bound(statement: ast.stmt) -> Iterator[str]:
+    """The names that a statement of a module defines there."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+    else:
+        stored = (n for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+        yield from (name.id for name in stored)
+
+
+def is_docstring(statement: ast.stmt, tree: ast.Module) -> bool:
+    """Whether a statement is the module's docstring."""
+    return statement is tree.body[0] and ast.get_docstring(tree) is not None
+
+
+def in_folders(name: str) -> bool:
+    """Whether a module or definition lies in one of `FOLDERS`."""
+    return any(name == folder or name.startswith(f"{folder}.") for folder in FOLDERS)
+
+
+def split(target: str) -> Name:
+    """A dotted path as its module and the definition in it."""
+    module, _, name = target.rpartition(".")
+    return module, name
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted path is a module of ours."""
+    return file_of(name) is not None
+
+
+@cache
+def file_of(module: str) -> Path | None:
+    """Where a module of ours lies; None if it is none."""
+    base = ROOT.joinpath(*module.split("."))
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+
+
+def modules_under(*packages: str) -> Iterable[str]:
+    """All modules of some packages."""
+    for package in packages:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            path = file.relative_to(ROOT).with_suffix("")
+            yield ".".join(path.parts[:-1] if path.name == "__init__" else path.parts)
