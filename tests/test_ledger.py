@@ -36,7 +36,7 @@ def write_record(folder: Path, metrics: dict[str, float], identity: Mapping[str,
         for step in range(10, 110, 10):
             row = {name: 200 + (value - 200) * step / 100 for name, value in metrics.items()}
             rows.write(json.dumps({"step": step, **row}) + "\n")
-    record.begin({"name": "made up", "scale": "laptop", "data": {}}, {"processor": "p", **identity})
+    record.begin({"name": "made up", "scale": "laptop", "data": {}}, {"processor": "p", "python": "3.11.7", **identity})
     evaluations = {"1": metrics, "2": metrics}
     record.finish({"metrics": metrics, "evaluations": evaluations, "parameters": 1, "seconds": 1.0} | metrics, {})
     return record

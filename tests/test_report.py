@@ -189,7 +189,7 @@ def write(record: Record, job: Job) -> None:
             "part": {"kind": kind},
             "model": model,
         },
-        {"code": "c", "data": "d", "processor": "p", "libraries": {"torch": "t"}},
+        {"code": "c", "data": "d", "processor": "p", "python": "3.11.7", "libraries": {"torch": "t"}},
     )
     if job.experiment not in ("properties", "summarization"):
         losses = [

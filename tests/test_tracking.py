@@ -217,7 +217,7 @@ def evidence_of(outputs: Path, loss: float) -> Evidence:
             record = Record(outputs / "runs" / "masked_lm" / f"{place}{seed}")
             config = {"name": "masked_lm", "scale": "smoke", "outputs": str(outputs)}
             tracking = {"mode": "offline", "project": "experiment-reproduction", "entity": None}
-            versions = {"code": "1", "processor": "one", "libraries": {"torch": "1"}, "data": "none"}
+            versions = {"code": "1", "processor": "one", "python": "3", "libraries": {"torch": "1"}, "data": "none"}
             record.begin(config | {"tracking": tracking}, versions)
             metrics = dict.fromkeys(compared, loss + place + seed / 10)
             summary = {"metrics": metrics, "evaluations": {"8": metrics}, "parameters": 9, "seconds": 1.0, "steps": 8}

@@ -1,7 +1,9 @@
 """The records that claims rest on, and the numbers that comparisons take from them."""
 
+import re
 import statistics
 from collections.abc import Iterable
+from typing import Any
 
 from experiments.config.choices import groups, nearest
 from experiments.config.errors import ConfigError
@@ -95,6 +97,17 @@ def levels_of(experiment: str, known: Iterable[Job]) -> dict[str, set[str]]:
         for name, level in job.factors if job.experiment == experiment else ():
             found.setdefault(name, set()).add(level)
     return found
+
+
+def environments_of(evidence: Evidence) -> list[dict[str, Any]]:
+    """The environments of the finished records."""
+    return [record.environment for record in evidence.values() if record.finished]
+
+
+def pythons(environments: Iterable[dict[str, Any]]) -> list[str]:
+    """The versions of Python among these environments, oldest first."""
+    found = {environment["python"] for environment in environments}
+    return sorted(found, key=lambda version: [int(part) for part in re.findall(r"\d+", version)])
 
 
 def lacking(evidence: Evidence, experiments: list[str]) -> list[Job]:

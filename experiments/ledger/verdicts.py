@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from experiments.ledger.claims import Claim, Comparison, claims
-from experiments.ledger.evidence import Evidence, pool, side
+from experiments.ledger.evidence import Evidence, pool, pythons, side
 from experiments.ledger.statistics import (
     CONFIDENCE,
     Estimate,
@@ -162,8 +162,11 @@ def verdict_on(comparison: Comparison, effect: Estimate) -> str:
 def notes_on(findings: list[Finding], evidence: Evidence) -> list[str]:
     """What a reader must know of the records behind the findings."""
     used = {folder for finding in findings for folder in finding.records}
-    processors = {record.environment["processor"] for record in evidence.values() if str(record.folder) in used}
+    environments = [record.environment for record in evidence.values() if str(record.folder) in used]
+    processors = {environment["processor"] for environment in environments}
     notes = [f"the records come from {len(processors)} kinds of processor"] if len(processors) > 1 else []
+    if len(found := pythons(environments)) > 1:
+        notes.append(f"the records come from Python {' and '.join(found)}")
     missing = sum(len(finding.missing) for finding in findings)
     return [*notes, f"{missing} runs are missing"] if missing else notes
 

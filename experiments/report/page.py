@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.ledger.evidence import Evidence
+from experiments.ledger.evidence import Evidence, environments_of, pythons
 from experiments.ledger.excluded_records import LeftOut
 from experiments.ledger.verdicts import Verdict, as_json
 from tasks.data.source import write_atomically
@@ -23,7 +23,10 @@ def write_report(
 
     folder = Path(outputs) / "report"
     own = evaluations(outputs)
-    ledger = as_json(verdicts, scale) | {"left_out": [vars(group) for group in others]}
+    ledger = as_json(verdicts, scale) | {
+        "left_out": [vars(group) for group in others],
+        "python": pythons(environments_of(evidence)),  # whose standard library is the text corpus
+    }
     write_atomically(folder / "ledger.json", (json.dumps(ledger, indent=2) + "\n").encode())
     write_atomically(folder / "records.csv", records_csv(evidence | own).encode())
     write_atomically(folder / "index.html", render(verdicts, evidence, scale, own, others).encode())

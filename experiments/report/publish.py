@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.ledger.evidence import Evidence
+from experiments.ledger.evidence import Evidence, environments_of, pythons
 from experiments.ledger.excluded_records import in_words, left_out
 from experiments.ledger.verdicts import judge_all
 from experiments.report import terminal_table, write_report
@@ -16,6 +16,8 @@ def publish(evidence: Evidence, scale: str, outputs: str, console: Console | Non
     verdicts, others = judge_all(evidence), left_out(evidence, scale, outputs)
     if console:
         console.print(terminal_table(verdicts, scale))
+        if read := pythons(environments_of(evidence)):
+            console.print(f"text corpus `stdlib`: the library of Python {' and '.join(read)}", highlight=False)
         if not any(record.finished for record in evidence.values()):
             said = f"no finished run of scale {scale} under {outputs}: make reproduce SCALE={scale}"
             console.print(said, style="yellow")
