@@ -1,11 +1,14 @@
 """`python -m experiments.run experiment=… [group=choice] [key=value] [-m]`: one run, or a sweep of them."""
 
+import argparse
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.plugins import Plugins
@@ -58,6 +61,27 @@ def tunes(overrides: Sequence[str], multirun: bool) -> bool:
     return tuned
 
 
+@contextlib.contextmanager
+def help_as_text() -> Iterator[None]:
+    """Have argparse replace help texts that are no strings.
+
+    Python 3.14 checks a help text when it is added, and Hydra 1.3 adds an object that is none for --shell-completion
+    (facebookresearch/hydra, issue 3121).
+    """
+    add = argparse.ArgumentParser.add_argument
+
+    def add_argument(parser: argparse.ArgumentParser, *names: Any, **settings: Any) -> argparse.Action:
+        if not isinstance(settings.get("help", ""), str):
+            settings["help"] = "see Hydra's documentation"
+        return add(parser, *names, **settings)
+
+    argparse.ArgumentParser.add_argument = add_argument  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser.add_argument = add  # type: ignore[method-assign]
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run what the arguments say; returns the exit code."""
     console = Console(stderr=True, quiet=not is_first())
@@ -78,7 +102,8 @@ def main(arguments: Sequence[str]) -> int:
     sys.argv[1:] = [*flags, *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong instead of printing it
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+        with help_as_text():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
         wait_for_held(folder, console)
         return end(folder, console)
     except KeyboardInterrupt:

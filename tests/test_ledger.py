@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from experiments.ledger.claims import Claim, ClaimError, Comparison, claims, read_claim
-from experiments.ledger.evidence import Evidence
+from experiments.ledger.evidence import Evidence, environments_of, pythons
 from experiments.ledger.statistics import (
     bootstrap,
     estimate,
@@ -120,6 +120,22 @@ def test_a_claim_is_only_reproduced_if_all_of_its_comparisons_are(tmp_path: Path
     assert [len(finding.missing) for finding in verdict.findings] == [0, 1, 0, 0, 0, 0, 0]
     assert verdict.findings[1].effect.n == 4
     assert "1 runs are missing" in verdict.notes
+
+
+def test_a_claim_names_the_pythons_that_its_records_come_from_if_there_are_several(tmp_path: Path) -> None:
+    claim = next(claim for claim in claims() if claim.id == "R1")
+    evidence: Evidence = {}
+    for index, job in enumerate(jobs("positions", "laptop", str(tmp_path))):
+        evidence[job] = write_record(tmp_path / str(index), {"nonoverlapping/loss": 1.0 + 0.01 * job.seed})
+    assert judge(claim, evidence).notes == []
+    used = next(job for job in evidence if dict(job.factors) == {"position": "learned", "seed": "0"})
+    other = next(job for job in evidence if dict(job.factors) == {"position": "rope", "seed": "0"})
+    for job, version in ((used, "3.9.18"), (other, "3.12.1")):
+        evidence[job].begin(evidence[job].config, evidence[job].environment | {"python": version})
+        evidence[job].finish(evidence[job].summary, {})
+        evidence[job] = Record(evidence[job].folder)
+    assert judge(claim, evidence).notes == ["the records come from Python 3.9.18 and 3.11.7"]  # R1 has no RoPE
+    assert pythons(environments_of(evidence)) == ["3.9.18", "3.11.7", "3.12.1"]
 
 
 def test_effects_are_paired_by_seed_and_by_every_other_factor(tmp_path: Path) -> None:

@@ -120,12 +120,22 @@ def is_of(node: ast.Attribute, name: str) -> bool:
 
 
 def source_of(node: ast.stmt) -> str:
-    """A statement's source without comments and docstrings."""
+    """A statement without comments and docstrings, as text that is the same on every version of Python."""
     for part in ast.walk(node):
         documented = isinstance(part, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if documented and ast.get_docstring(part) is not None:  # type: ignore[arg-type]
             part.body[0] = ast.Pass()  # type: ignore[attr-defined]
-    return ast.unparse(node)
+    return repr(structure(node))
+
+
+def structure(node: Any) -> Any:
+    """A syntax tree as nested tuples without empty fields. `ast.unparse` and `ast.dump` differ between versions."""
+    if isinstance(node, list):
+        return [structure(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = [(name, structure(value)) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return type(node).__name__, *fields
 
 
 @cache
