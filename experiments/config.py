@@ -97,7 +97,7 @@ class Tracking:
 
 @dataclass
 class Config:
-    """The root. The parts that hold a _target_ have its signature for a schema."""
+    """A run. The parts that hold a _target_ have its signature for a schema."""
 
     name: str = MISSING
     seed: int = MISSING
@@ -123,11 +123,41 @@ class Config:
     tracking: Tracking = field(default_factory=Tracking)
 
 
-def at_scale(values: DictConfig, *, _root_: DictConfig) -> Any:
-    """The value for the run's scale: ${at_scale:{smoke: 8, laptop: 600}}."""
-    if _root_.scale not in values:
-        raise ConfigError(f"scale={_root_.scale} is not planned here; choose one of {', '.join(map(str, values))}")
-    return values[_root_.scale]
+@dataclass
+class Scale:
+    """What settings read of the run's scale by interpolation; the plain configuration has none of it.
+
+    sizes: of what experiments share, from conf/scale/<scale>.yaml. datasets: there too, the data set of each kind.
+    scales: the experiment's own table, a row for each scale. row: whose row is read where there is none for the run's
+    scale. scaled: the row that is read.
+    """
+
+    sizes: Any = MISSING
+    datasets: Any = MISSING
+    scales: Any = None
+    row: str = MISSING
+    scaled: Any = MISSING
+
+
+@dataclass
+class Root(Scale, Config):
+    """What conf/config.yaml is the root of; bases are read from the last to the first."""
+
+
+def dataset(kind: str, *, _root_: DictConfig) -> Any:
+    """The data set of a kind at the run's scale: ${dataset:text} in a defaults list, which cannot read settings."""
+    offered = scale_file(CONF / "scale" / f"{_root_.scale}.yaml").get("datasets", {})
+    if kind not in offered:
+        raise ConfigError(f"conf/scale/{_root_.scale}.yaml has no datasets.{kind}, which the experiment needs")
+    return offered[kind]
+
+
+@cache
+def scale_file(path: Path) -> DictConfig:
+    """A file of conf/scale, with what it takes from the scales that its own defaults name."""
+    file: Any = OmegaConf.load(path)
+    bases = (scale_file(path.with_stem(base)) for base in file.get("defaults", []) if base in groups()["scale"])
+    return OmegaConf.merge(*bases, file)  # type: ignore[return-value]
 
 
 def quotient(dividend: int, divisor: int) -> int:
@@ -137,8 +167,8 @@ def quotient(dividend: int, divisor: int) -> int:
 
 def register() -> None:
     """Make the schema and the resolvers known to Hydra; safe to call again."""
-    ConfigStore.instance().store(name="schema", node=Config)
-    OmegaConf.register_new_resolver("at_scale", at_scale, replace=True)
+    ConfigStore.instance().store(name="schema", node=Root)
+    OmegaConf.register_new_resolver("dataset", dataset, replace=True)
     OmegaConf.register_new_resolver("quotient", quotient, replace=True)
 
 
@@ -173,7 +203,12 @@ def hydra_at_conf() -> Hydra:
 
 
 def first_line(error: BaseException) -> str:
-    """An error of Hydra or OmegaConf as one line, with the key it is about."""
+    """An error of Hydra or OmegaConf as one line, with the key it is about; one of ours that is behind it as it is."""
+    behind = error.__cause__ or error.__context__
+    while behind is not None and not isinstance(behind, ConfigError):
+        behind = behind.__cause__ or behind.__context__
+    if behind is not None:
+        return str(behind)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     line = str(cause).strip().splitlines()[0]
     key = getattr(cause, "full_key", None)
@@ -224,7 +259,7 @@ def check_overrides(overrides: Sequence[str], multirun: bool = False, root: str 
     for override in values:
         key = override.key_or_group
         if not (override.is_add() or override.is_force_add()) and key not in keys:
-            raise ConfigError(f"unknown key '{key}'; {nearest(key, [*known, *keys])}")
+            raise ConfigError(f"unknown key '{key}'; {nearest(key, [*known, *filter(is_setting, keys)])}")
         tried = copy.deepcopy(composed)  # composed once: Hydra takes a tenth of a second for it
         for value in values_of(override):
             plain(put_in(tried, parse(f"{(override.input_line or '').split('=')[0]}={value}")), complete=False)
@@ -275,16 +310,25 @@ def flatten(node: Any, prefix: str = "") -> Iterator[str]:
                 yield from flatten(node[key], f"{path}.")
 
 
+def is_setting(key: str) -> bool:
+    """Whether a key is a part of the plain configuration, and not what settings read of the scale."""
+    return key.split(".")[0] not in Scale.__annotations__
+
+
 def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     """The configuration as plain containers, all interpolations resolved.
 
-    Raises ConfigError where a node with a _target_ does not fit that target's signature, and where a value is missing
-    in what is to be complete.
+    Raises ConfigError where the experiment has no row for the scale, where a node with a _target_ does not fit that
+    target's signature, and where a value is missing in what is to be complete.
     """
     try:
+        if config.get("scales") and config.scaled is None:
+            offered = ", ".join(map(str, config.scales))
+            raise ConfigError(f"scale={config.scale} is not planned here; choose one of {offered}")
         found: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=complete, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error
+    found = {key: node for key, node in found.items() if is_setting(str(key))}
     for key, node in found.items():
         if isinstance(node, dict):
             check_call(node, str(key))

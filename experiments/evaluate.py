@@ -19,7 +19,7 @@ from omegaconf import MISSING, OmegaConf
 from rich.console import Console
 
 from experiments import environment
-from experiments.config import ConfigError, Tracking, compose, plain
+from experiments.config import ConfigError, Scale, Tracking, compose, plain
 from experiments.execution import USER_ERRORS, build, data_source, tags_of
 from experiments.parallel import check_alone
 from experiments.records import Record, identity, run_id
@@ -36,7 +36,7 @@ SUMMARIES = "evaluate_summarization"  # all that a sequence-to-sequence model ca
 
 @dataclass
 class Config:
-    """The root of conf/evaluate.yaml."""
+    """An evaluation."""
 
     name: str = MISSING
     pretrained: str = MISSING
@@ -50,9 +50,14 @@ class Config:
     tracking: Tracking = field(default_factory=Tracking)
 
 
+@dataclass
+class Root(Scale, Config):
+    """What conf/evaluate.yaml is the root of."""
+
+
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
     """The configuration for these overrides. Raises ConfigError."""
-    ConfigStore.instance().store(name="evaluation_schema", node=Config)
+    ConfigStore.instance().store(name="evaluation_schema", node=Root)
     given = {override.split("=")[0] for override in overrides}
     for key, wanted in (("model", "<folder or hub id>"), ("task", "passkey|language_modeling|summarization")):
         if key not in given:

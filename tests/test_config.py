@@ -4,10 +4,9 @@ import inspect
 
 import hydra
 import pytest
-from omegaconf import OmegaConf
 
 from experiments.claims import claims
-from experiments.config import ConfigError, compose, groups, plain, register
+from experiments.config import ConfigError, compose, groups
 from experiments.environment import resolve_precision
 from experiments.execution import plan
 from experiments.grid import jobs
@@ -47,12 +46,6 @@ def test_a_value_outside_of_a_choice_is_refused() -> None:
 def test_a_target_outside_of_our_packages_is_refused(target: str) -> None:
     with pytest.raises(ConfigError, match="outside of"):
         compose([f"activation._target_={target}"])
-
-
-def test_a_scale_that_a_setting_has_no_value_for_is_refused() -> None:
-    register()
-    with pytest.raises(ConfigError, match="scale=paper is not planned here; choose one of smoke, laptop"):
-        plain(OmegaConf.create({"scale": "paper", "steps": "${at_scale:{smoke: 8, laptop: 600}}"}))
 
 
 @pytest.mark.parametrize("group", PARTS)
