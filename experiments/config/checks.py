@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config.choices import nearest
 from experiments.config.errors import ConfigError, first_line
+from experiments.config.schema import Scale
 
 PACKAGES = ("models", "tasks", "experiments", "torch", "transformers")  # what a _target_ may name
 
@@ -27,16 +28,25 @@ def flatten(node: Any, prefix: str = "") -> Iterator[str]:
                 yield from flatten(node[key], f"{path}.")
 
 
+def is_setting(key: str) -> bool:
+    """Whether a key belongs to the plain configuration, and is not what settings read of the scale."""
+    return key.split(".")[0] not in Scale.__annotations__
+
+
 def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     """The configuration as plain containers, all interpolations resolved.
 
-    Raises ConfigError where a node with a _target_ does not fit that target's signature, and where a value is missing
-    in what is to be complete.
+    Raises ConfigError where the experiment has no row for the scale, where a node with a _target_ does not fit that
+    target's signature, and where a value is missing in what is to be complete.
     """
     try:
+        if config.get("scales") and config.scaled is None:
+            offered = ", ".join(map(str, config.scales))
+            raise ConfigError(f"scale={config.scale} is not planned here; choose one of {offered}")
         found: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=complete, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error
+    found = {key: node for key, node in found.items() if is_setting(str(key))}
     for key, node in found.items():
         if isinstance(node, dict):
             check_call(node, str(key))

@@ -20,7 +20,15 @@ USER_ERRORS = (ValueError, RecordError, OSError)  # printed in one line; a run's
 
 
 def first_line(error: BaseException) -> str:
-    """An error as one line, with the key it is about if OmegaConf names one; its type's name if it says nothing."""
+    """An error as one line: that of a ConfigError behind it, or its own with the key that OmegaConf names.
+
+    An error without a message gives its type's name.
+    """
+    behind = error.__cause__ or error.__context__
+    while behind is not None and not isinstance(behind, ConfigError):
+        behind = behind.__cause__ or behind.__context__
+    if behind is not None:
+        return str(behind)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     key = getattr(cause, "full_key", None)
