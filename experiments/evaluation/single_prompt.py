@@ -11,7 +11,7 @@ import pydantic.dataclasses
 import torch
 
 from experiments.config.schema import register
-from experiments.records.memory import forget_peak, process_peak
+from experiments.records.memory import process_peak, reset_peak
 from experiments.records.record import Record
 from experiments.training import checkpoint
 from experiments.training.execute import assemble
@@ -69,7 +69,7 @@ def ask(task: Passkey, model: Any, precision: str, question: Question) -> Answer
     """Read the prompt and answer it. Raises ValueError for a prompt shorter than its own parts."""
     prompt = task.at_depth(question.length, np.array([question.key]), question.depth)
     tokens = torch.from_numpy(prompt).to(device_of(model))
-    forget_peak()
+    reset_peak()
     before, started = process_peak(), time.perf_counter()
     with torch.no_grad(), torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bf16"):
         named = model.answer(tokens, DIGITS)[0].tolist()
