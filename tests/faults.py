@@ -174,7 +174,7 @@ def test_a_worker_that_is_killed_is_told_and_the_rest_goes_on(program: Program, 
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     errors = [line for line in output.splitlines() if "error: " in line]
-    assert len(errors) == 1 and "a process of the runs was killed" in errors[0] and "Traceback" not in output
+    assert len(errors) == 1 and "a worker process was killed" in errors[0] and "Traceback" not in output
     kept = bytes_of(tmp_path)
     ended = program(*arguments, module=REPRODUCE, timeout=600)
     assert ended.returncode == 0, ended.stdout
@@ -192,10 +192,8 @@ def test_two_sweeps_at_once_share_the_runs(tmp_path: Path) -> None:
     assert len(folders) == JOBS
     shares = [sum(f"run {folder}" in lines for folder in folders) for lines in told]
     assert sum(shares) == JOBS
-    waits = sum(line.startswith("put off: ") for lines in told for line in lines)
-    tell(
-        f"two sweeps of the same {JOBS} jobs at once: {shares[0]} and {shares[1]} of them, none twice, {waits} put off"
-    )
+    waits = sum(line.startswith("postponed: ") for lines in told for line in lines)
+    tell(f"two sweeps of the same {JOBS} jobs: {shares[0]} and {shares[1]} of them, none twice; {waits} postponed")
 
 
 def test_a_checkpoint_that_is_damaged_is_named_and_other_jobs_go_on(program: Program, tmp_path: Path) -> None:
@@ -233,7 +231,7 @@ def test_a_record_edited_by_hand_is_left_out_with_the_reason_and_run_again(progr
     (record.folder / "summary.json").write_bytes(to_json(summary))
     shown = program(*arguments, "--no-runs", module=REPRODUCE)
     reason = next(line for line in shown.stdout.splitlines() if line.startswith("left out"))
-    assert "summary.json is not as it was written" in reason
+    assert "summary.json was changed after the run finished" in reason
     again = program(*arguments, module=REPRODUCE)
     assert "1 runs in" in again.stdout and "left out" not in again.stdout
     assert verdicts(again) == true

@@ -66,7 +66,7 @@ def test_a_stopped_run_leaves_a_checkpoint_and_says_how_to_go_on(number: signal.
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from here" in errors
+    assert "run the same command again to resume" in errors
     assert record.status == "interrupted"
     assert record.checkpoint_file.exists()
     again = start(tmp_path, "nothing carried")

@@ -80,7 +80,7 @@ def test_a_record_edited_by_hand_is_damaged(tmp_path: Path) -> None:
     record = written(tmp_path)
     summary = record.read("summary.json")
     write_atomically(record.folder / "summary.json", to_json(summary | {"parameters": 2}))
-    assert record.damage == "summary.json is not as it was written"
+    assert record.damage == "summary.json was changed after the run finished"
     (record.folder / "summary.json").unlink()
     assert record.damage == "summary.json is missing"
 

@@ -264,9 +264,9 @@ def test_plan_stands_beside_fact(trained: int, memory: str, ratio: str, monkeypa
 
 
 def test_memory_that_was_given_back_is_no_peak_of_what_comes_after() -> None:
-    from experiments.records.memory import forget_peak
+    from experiments.records.memory import reset_peak
 
-    forget_peak()
+    reset_peak()
     before = process_peak()
     held = torch.ones(2**26)
     assert process_peak() >= before + 2**27

@@ -79,7 +79,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, progr
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "the same command goes on from here" in output
+    assert "run the same command again to resume" in output
     assert sum(record.finished for record in records(tmp_path, "positions")) < expected
     again = program(*arguments, module=REPRODUCE)
     assert again.returncode == 0, again.stdout

@@ -1,28 +1,28 @@
-"""What goes wrong through a user's input or a machine's limits, told in one line."""
+"""Errors caused by user input or by the machine, printed in one line."""
 
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run; the message is one line with what was wrong and what would be right."""
+    """An invalid configuration. The message is one line: what is wrong and how to fix it."""
 
 
 class RecordError(RuntimeError):
-    """A record that cannot be used; the message says which and what to do."""
+    """A record that cannot be used. The message names it and says what to do."""
 
 
 class HeldError(RecordError):
-    """A run that another process is working on."""
+    """Another process holds the lock of this run."""
 
 
-USER_ERRORS = (ValueError, RecordError, OSError)  # printed in one line; a run's status.json has the traceback
+USER_ERRORS = (ValueError, RecordError, OSError)  # printed in one line; the traceback is in the run's status.json
 
 
 def first_line(error: BaseException) -> str:
-    """An error as one line: that of a ConfigError behind it, or its own with the key that OmegaConf names.
+    """The first line of an error's message, with OmegaConf's key if there is one; its type if the message is empty.
 
-    An error without a message gives its type's name.
+    A ConfigError that caused the error is returned whole.
     """
     behind = error.__cause__ or error.__context__
     while behind is not None and not isinstance(behind, ConfigError):

@@ -13,7 +13,7 @@ from experiments.config.build import build, data_source
 from experiments.config.errors import ConfigError
 from experiments.cost.memory import check_fits, outline
 from experiments.records import environment
-from experiments.records.memory import forget_peak, process_peak
+from experiments.records.memory import process_peak, reset_peak
 from experiments.records.processes import is_first, processes
 from experiments.records.record import Record, check_same_data
 from experiments.tracking.wandb_run import Tracker, tags_of, warm_up
@@ -45,7 +45,7 @@ def execute(spec: RunSpec, console: Console, wait: bool = False) -> Record:
         if agreed(record.finished):  # by the one that was waited for
             return record
         environment.use_threads(config["threads"])
-        forget_peak()
+        reset_peak()
         resident = process_peak()
         task, model = assemble(spec)  # what cannot be built is refused before anything is recorded
         warm_up(config)
