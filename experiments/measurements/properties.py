@@ -164,7 +164,7 @@ def delta_rewrite() -> Evaluation:
         for keys, key in (("orthogonal", orthogonal), ("random", random)):
             states: list[InfiniState] = [infini.initial_state(key[:, 0])]
             for _ in range(2):
-                memories, normalizers = infini.write(key, value, states[-1])
+                memories, normalizers = infini.store(key, value, states[-1])
                 states.append(states[-1]._replace(memory=memories[:, :, -1], normalizer=normalizers[:, :, -1]))
             empty, once, twice = (state.memory for state in states)
             share = float((twice - once).norm() / (once - empty).norm())

@@ -15,7 +15,7 @@ class TextTokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """The tokens of a text without any special ones."""
 
-    def sized(self, text: str) -> tuple[list[int], list[int]]:
+    def encode_with_bytes(self, text: str) -> tuple[list[int], list[int]]:
         """The same, and how many bytes of the text each token stands for."""
 
     def source(self, tokens: list[int]) -> list[int]:

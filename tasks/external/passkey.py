@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tasks.base import Evaluation, Measurement, device_of, random_generator
-from tasks.foreign import TextTokenizer, fitting
+from tasks.external import TextTokenizer, fitting
 from tasks.passkey import DEPTHS
 from tasks.passkey_prompt import DIGITS, FILLER, HELD_OUT, INFINI, KEYS
 
@@ -17,7 +17,7 @@ LONGEST = 8192  # tokens of a prompt, unless others are asked for
 SHORTEST = 512
 
 
-class ForeignPasskey(Measurement):
+class ExternalPasskey(Measurement):
     """The prompts of Passkey in the model's own tokens; the digits are read off the text that it answers.
 
     evaluation_lengths: tokens that a model reads, exactly: the prompt and its own answer but for the last token. None

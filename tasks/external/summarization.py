@@ -8,7 +8,7 @@ import torch
 from tasks.base import Evaluation, Measurement, device_of
 from tasks.data.source import DataError
 from tasks.extracts import extracts
-from tasks.foreign import TextTokenizer, fitting
+from tasks.external import TextTokenizer, fitting
 from tasks.rouge import rouge
 from tasks.summarization import SAMPLES, PairSource
 
@@ -16,7 +16,7 @@ LONGEST_SOURCE = 4096  # tokens, unless more are asked for
 AFTER = "\n\nSummary:"
 
 
-class ForeignSummarization(Measurement):
+class ExternalSummarization(Measurement):
     """Summaries of a split's documents, scored by ROUGE beside simple baselines.
 
     encoder: whether the model reads the document with an encoder; a decoder reads document and summary as one text.

@@ -8,13 +8,13 @@ from tasks.base import Measurement
 from tasks.data.source import SPLITS, DataError
 from tasks.data.text import Document
 from tasks.data.tokens import Corpus, TokenStream
-from tasks.foreign import TextTokenizer, fitting
+from tasks.external import TextTokenizer, fitting
 from tasks.scoring import Scoring, joined
 
 LONGEST_WINDOW = 4096  # tokens, unless another window is asked for
 
 
-class ForeignLanguageModeling(Measurement, Scoring):
+class ExternalLanguageModeling(Measurement, Scoring):
     """Both protocols of Scoring over the documents of a split, in the model's own tokens.
 
     A document begins with the model's opening token; where it has none, its own first token is given and not scored.
@@ -39,7 +39,7 @@ class ForeignLanguageModeling(Measurement, Scoring):
         self.evaluation_tokens, self.tokens_per_batch = evaluation_tokens, batch_size * self.window
         documents, sizes = [], []
         for document in documents_in(data, split):
-            tokens, bytes_of = tokenizer.sized(document.text)
+            tokens, bytes_of = tokenizer.encode_with_bytes(document.text)
             if tokenizer.opening is not None:
                 tokens, bytes_of = [tokenizer.opening, *tokens], [0, *bytes_of]
             if len(tokens) > 1:
