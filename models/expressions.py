@@ -139,8 +139,7 @@ def convert(node: ast.expr, text: str) -> Tree:
         if node.id in ("x", "beta"):
             return Tree(node.id)
         raise error(f"unknown name '{node.id}'; the names are x, beta and eps")
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float) and math.isfinite(node.value):  # type:
-    ignore[arg-type]
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float) and math.isfinite(node.value):  # type: ignore[arg-type]
         return Tree("number", number=float(node.value))  # type: ignore[arg-type]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return Tree("neg", (convert(node.operand, text),))

@@ -125,9 +125,10 @@ class Decoder(Transformer):
         flow through it. This is exact if the update is linear and no lower layer reads a memory, and approximate
         otherwise. Other states and the number of tokens do not change. `state` must be at the end of a segment.
         """
-        mechanisms = [block.attention for block in self.blocks] four = zip(mechanisms, state.layers, *(end.layers for
-        end in period)) layers = [mechanism.repeat(own, before, after, times) for mechanism, own, before, after in four]
-        # type: ignore[union-attr, operator] return state._replace(layers=tuple(layers))
+        mechanisms = [block.attention for block in self.blocks]
+        four = zip(mechanisms, state.layers, *(end.layers for end in period))
+        layers = [mechanism.repeat(own, before, after, times) for mechanism, own, before, after in four]  # type: ignore[union-attr, operator]
+        return state._replace(layers=tuple(layers))
 
     def answer(self, source: Tensor, steps: int, end: int | None = None) -> Tensor:
         """Generate at most `steps` tokens greedily after source (B, T), up to `end`: (B, ≤ steps)."""

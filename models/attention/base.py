@@ -51,7 +51,7 @@ class Attention(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define initial_state")
 
     def repeat(self, state: Any, before: Any, after: Any, times: Tensor) -> Any:
-        """The state (B rows) with the change from `before` to `after`, states of one sequence, added `times` (B,) times.
+        """The state (B rows) plus `times` (B,) times the change from `before` to `after`, states of one sequence.
 
         The state is returned unchanged unless the mechanism keeps sums over past tokens.
         """

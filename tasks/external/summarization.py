@@ -7,8 +7,8 @@ import torch
 
 from tasks.base import Evaluation, Measurement, device_of
 from tasks.data.source import DataError
-from tasks.extracts import extracts
 from tasks.external import TextTokenizer, fitting
+from tasks.extracts import extracts
 from tasks.rouge import rouge
 from tasks.summarization import SAMPLES, PairSource
 

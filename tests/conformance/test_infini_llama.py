@@ -199,9 +199,10 @@ def test_the_loop_trains_it_further_and_goes_on_from_a_checkpoint(kind: str, tmp
     resumed = trained(tmp_path / "cut", 12, kind)
     for (name, parameter), other in zip(resumed.named_parameters(), whole.parameters(), strict=True):
         assert torch.equal(parameter, other), name
-    losses = [row["loss"] for row in Record(tmp_path / "whole").metrics() if "loss" in row] assert losses[-1] <
-    losses[0] - 0.5 gates = torch.stack([layer.self_attn.gate for layer in whole.llama.model.layers])  # type:
-    ignore[union-attr, arg-type] assert (gates.abs() > 0.01).all()
+    losses = [row["loss"] for row in Record(tmp_path / "whole").metrics() if "loss" in row]
+    assert losses[-1] < losses[0] - 0.5
+    gates = torch.stack([layer.self_attn.gate for layer in whole.llama.model.layers])  # type: ignore[union-attr, arg-type]
+    assert (gates.abs() > 0.01).all()
 
 
 def test_behind_the_calls_of_a_decoder_it_is_the_same_model(tmp_path: Path) -> None:

@@ -161,8 +161,7 @@ def test_what_is_no_decoder_is_refused() -> None:
         DecoderForCausalLM(DecoderConfig())
     settings = OmegaConf.to_container(decoder_config("full", "none").model, resolve=True)
     with pytest.raises(ValueError, match="not divisible by the number of heads, 3"):
-        DecoderForCausalLM(DecoderConfig(model={**settings, "heads": 3}, vocab_size=VOCABULARY))  # type:
-        ignore[dict-item]
+        DecoderForCausalLM(DecoderConfig(model={**settings, "heads": 3}, vocab_size=VOCABULARY))  # type: ignore[dict-item]
 
 
 SCRIPT = """
