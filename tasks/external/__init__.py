@@ -1,30 +1,30 @@
-"""The tasks put to a model that was trained elsewhere, with its own tokens: evaluations alone, nothing is trained."""
+"""Evaluation of external models on the same tasks, with the models' own tokenizers; nothing is trained."""
 
 from typing import Protocol
 
 
 class TextTokenizer(Protocol):
-    """What the tasks ask of a model's own tokenizer.
+    """The interface of a model's own tokenizer.
 
-    opening: the token that begins a text, None if the model has none. end: the one that ends it, None likewise.
+    opening: the token at the start of a text; end: the token at its end. None if the model has no such token.
     """
 
     opening: int | None
     end: int | None
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text without any special ones."""
+        """The tokens of a text, without special tokens."""
 
     def encode_with_bytes(self, text: str) -> tuple[list[int], list[int]]:
-        """The same, and how many bytes of the text each token stands for."""
+        """The tokens of a text, without special tokens, and the number of bytes of each."""
 
     def source(self, tokens: list[int]) -> list[int]:
-        """Tokens as the model reads them: with its special ones around."""
+        """Tokens as the model reads them, with its special tokens around them."""
 
     def decode(self, tokens: list[int]) -> str:
-        """The text of tokens without the special ones."""
+        """The text of tokens; special tokens are skipped."""
 
 
-def fitting(asked: int | None, limit: int | None, cap: int) -> int:
-    """How many tokens to give a model: what is asked for, or the model's own context, `cap` at most."""
-    return asked or min(limit or cap, cap)
+def context_length(requested: int | None, limit: int | None, cap: int) -> int:
+    """The context length to use, in tokens: the requested one, or the model's own limit, at most `cap`."""
+    return requested or min(limit or cap, cap)
