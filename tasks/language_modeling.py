@@ -52,8 +52,8 @@ class LanguageModeling(Scoring):
             self.test = long_documents(self.test, max(multiples) * self.window)
         if len(self.train) <= length:
             raise DataError(
-                f"{data.name} has {len(self.train)} training tokens, too few for task.length={length}: choose a shorter
-                " "length or more data"
+                f"{data.name} has {len(self.train)} training tokens, too few for task.length={length}: choose a "
+                "shorter length or more data"
             )
 
     def batch(self, step: int) -> Batch:

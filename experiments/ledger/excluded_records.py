@@ -1,4 +1,4 @@
-"""Records that the ledger does not use, and why. Different kinds of runs are never mixed, and exclusions are reported."""
+"""Records that the ledger excludes, and why: runs of different kinds are never mixed, and exclusions are reported."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
