@@ -1,4 +1,4 @@
-"""`make bench`: how fast training is on this machine, each figure beside its peer in one run."""
+"""`make bench`: measure speed and memory on this machine, next to other implementations."""
 
 from rich.console import Console
 
@@ -11,7 +11,7 @@ from experiments.records import environment
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run all benchmarks and print their tables."""
     threads = environment.use_threads(None)
     precision = environment.resolve_precision("auto")
     console = Console()

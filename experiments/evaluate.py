@@ -1,7 +1,7 @@
-"""`python -m experiments.evaluate model=<folder or hub id> task=… [data=…] [key=value]`: judge a model of one's own.
+"""`python -m experiments.evaluate model=<folder or hub id> task=… [data=…] [key=value]`: evaluate your own model.
 
-Any causal model of transformers, or a sequence-to-sequence model for summaries, with its own tokenizer. The record, the
-W&B run and the place on the report page are as those of a run that trains.
+Evaluates any causal model of transformers, or a sequence-to-sequence model on summarization, with its own tokenizer.
+The result is a record, with a W&B run and a row on the report page, like that of a training run.
 """
 
 import sys
@@ -19,7 +19,7 @@ from experiments.training.distributed import check_alone
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Evaluate what the arguments say; returns the exit code."""
+    """Evaluate a model; returns the exit code."""
     console = Console(stderr=True)
     transformers.logging.disable_progress_bar()
     try:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
         record = execute(config, arguments, console)
         print_result(console, record)
         page = publish(gather(config["scale"], config["outputs"]), config["scale"], config["outputs"], None)
-        console.print(f"among all results: {page}", soft_wrap=True)
+        console.print(f"report: {page}", soft_wrap=True)
     except USER_ERRORS as error:
         print_error(console, error)
         return 1

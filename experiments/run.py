@@ -29,7 +29,7 @@ FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--
 
 
 def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's own flags with their values, and the overrides: Hydra cannot read flags between overrides."""
+    """Separate Hydra's flags (with their values) from the overrides: Hydra cannot parse flags between overrides."""
     flags: list[str] = []
     overrides: list[str] = []
     for argument in arguments:
@@ -39,8 +39,8 @@ def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def tunes(overrides: Sequence[str], multirun: bool) -> bool:
-    """Whether Optuna chooses the values of a sweep. Raises ConfigError for overrides of Hydra itself that it would not
-    take, and for an interval where every value is to be run."""
+    """Whether Optuna chooses the values of the sweep. Raises ConfigError for invalid overrides of Hydra's own settings,
+    and for an interval in a grid sweep."""
     parsed = [parse(override) for override in overrides]
     own = [override for override in parsed if override.is_hydra_override()]
     chosen = {override.key_or_group: str(override.value()) for override in own if "/" in override.key_or_group}
@@ -83,7 +83,7 @@ def help_as_text() -> Iterator[None]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what the arguments say; returns the exit code."""
+    """Execute the runs; returns the exit code."""
     console = Console(stderr=True, quiet=not is_first())
     flags, overrides = sort_arguments(arguments)
     try:
@@ -100,14 +100,14 @@ def main(arguments: Sequence[str]) -> int:
         print_error(console, error)
         return 1
     sys.argv[1:] = [*flags, *overrides]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong instead of printing it
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them
     try:
         with help_as_text():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
         wait_for_held(folder, console)
         return end(folder, console)
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from here", style="yellow")
+        console.print("stopped; run the same command again to resume", style="yellow")
         return 130
     except (*USER_ERRORS, HydraException, BrokenExecutor) as error:
         print_error(console, error)

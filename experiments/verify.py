@@ -1,7 +1,7 @@
-"""`make verify RUN=<run id>`: repeat a finished run and compare what comes out with its record.
+"""`make verify RUN=<run id>`: repeat a finished run and compare the result with its record.
 
-On the machine it was made on, with the same libraries, it is to come out byte for byte; elsewhere rounding differs, and
-each last metric is to come out within TOLERANCE of what it was.
+On the same machine with the same libraries, the result must be identical byte for byte. Elsewhere rounding differs:
+each final metric must be within TOLERANCE of the recorded one.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from experiments.evaluation.repeat import MACHINE, TOLERANCE, deviations, differ
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Repeat a run and tell what differs; returns the exit code, 1 if anything does."""
+    """Repeat a run and print the differences; returns the exit code, 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m experiments.verify", description=__doc__)
     parser.add_argument("run", help="the id of a finished run")
     parser.add_argument("--outputs", default="outputs")

@@ -33,6 +33,7 @@ PROGRAMS = ("python -m experiments.run", "python -m experiments.evaluate", "torc
 RUNS = sorted(line for line in COMMANDS if line.startswith(PROGRAMS))
 INLINE = {found for text in TEXTS.values() for found in re.findall(r"`(make [a-z].*?)`", text)}
 TARGETS = sorted(INLINE | {line for line in COMMANDS if line.startswith("make ")})
+EXAMPLE_FILES = {"conf/activation/snake.yaml", "conf/scale/mine.yaml"}
 EXAMPLES = blocks("python", TEXTS["docs/extending.md"])
 
 
@@ -87,7 +88,10 @@ def test_every_link_leads_somewhere(name: str) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_path_of_ours_exists(name: str) -> None:
     named = re.findall(r"\b(?:experiments|models|tasks|conf|tests|docs)/[\w/.-]*\w", TEXTS[name])
-    assert {path for path in named if not (ROOT / path).exists()} <= {"conf/activation/snake.yaml"}  # an example
+    assert {path for path in named if not (ROOT / path).exists()} <= {
+        "conf/activation/snake.yaml",
+        "conf/scale/mine.yaml",
+    }
 
 
 def test_the_drawn_tree_names_every_folder_and_every_module_of_experiments() -> None:

@@ -77,7 +77,7 @@ def test_a_run_that_another_sweep_is_at_is_put_off_and_waited_for(tmp_path: Path
         assert held.status == "new"
     _, told = sweep.communicate(timeout=60)
     assert sweep.returncode == 0, told
-    assert held.finished and f"put off: {held.folder} is being run by another process" in told
+    assert held.finished and f"postponed: {held.folder} is being run by another process" in told
 
 
 def test_ctrl_c_stops_all_processes_within_seconds(tmp_path: Path) -> None:
@@ -99,5 +99,5 @@ def test_ctrl_c_stops_all_processes_within_seconds(tmp_path: Path) -> None:
     os.killpg(running.pid, signal.SIGINT)
     _, told = running.communicate(timeout=30)
     assert time.monotonic() - asked < 5
-    assert running.returncode == 130 and "the same command goes on from here" in told and "Traceback" not in told
+    assert running.returncode == 130 and "run the same command again to resume" in told and "Traceback" not in told
     assert {Record(record.folder).status for record in records(tmp_path)} <= {"interrupted", "running"}

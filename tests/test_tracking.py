@@ -156,7 +156,7 @@ def test_a_run_that_was_taken_up_again_arrives_as_one(how: str, heads: int, serv
         log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
     again = call(None, "experiments.run", *command[3:])
     assert again.returncode == 0, again.stderr
-    assert "going on from step" in again.stderr
+    assert "resuming from step" in again.stderr
     ended = call(server, "experiments.sync", str(tmp_path))
     assert ended.returncode == 0, ended.stdout
     (record,) = records(tmp_path)
@@ -178,7 +178,7 @@ def test_without_a_server_one_line_says_what_to_set(lacking: str, server: Server
     ended = call(server if lacking == "server" else None, "experiments.sync", str(tmp_path), **nowhere)
     assert ended.returncode == 1
     (line,) = (ended.stdout + ended.stderr).splitlines()
-    assert line.startswith("error: W&B is out of reach (")
+    assert line.startswith("error: W&B cannot be reached (")
     assert "WANDB_API_KEY" in line and "WANDB_BASE_URL" in line
 
 
@@ -199,7 +199,7 @@ def test_a_run_in_progress_is_left_for_later(server: Server, tmp_path: Path) -> 
     record.set_status("running")
     with record.locked():
         ended = call(server, "experiments.sync", str(tmp_path))
-    assert f"not yet: {record.id}" in ended.stdout and record.id not in server.runs
+    assert f"skipped: {record.id}" in ended.stdout and record.id not in server.runs
 
 
 def test_the_dashboard_says_what_to_run_where_there_is_nothing(tmp_path: Path) -> None:

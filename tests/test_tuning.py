@@ -59,7 +59,7 @@ def test_a_study_goes_on_until_enough_trials_are_finished(program: Program, tmp_
     found = {record.summary["metrics"][METRIC] for record in records(tmp_path)}
     assert {trial.value for trial in study_of(tmp_path).trials} == found
     (best,) = [line for line in ended.stderr.splitlines() if line.startswith("best ")]
-    assert best.startswith(f"best {METRIC}: {min(found):.6g}, by python -m experiments.run ")
+    assert best.startswith(f"best {METRIC}: {min(found):.6g}, with python -m experiments.run ")
     overrides = shlex.split(best.split("experiments.run ")[1])
     record = resolve(compose(overrides), overrides).record
     assert record.finished and record.summary["metrics"][METRIC] == min(found)
@@ -83,7 +83,7 @@ def test_a_trial_that_another_process_is_at_is_waited_for(tmp_path: Path) -> Non
     with held.locked():
         study = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert study.stderr is not None
-        assert f"put off: {held.folder} is being run by another process" in study.stderr.readline()
+        assert f"postponed: {held.folder} is being run by another process" in study.stderr.readline()
     _, told = study.communicate(timeout=60)
     assert study.returncode == 0, told
     (trial,) = study_of(tmp_path).trials
@@ -133,8 +133,8 @@ def test_hydras_overrides_are_optunas_distributions(override: str, expected: Bas
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("a=tag(int,interval(1,8))", "a tag int means nothing here"),
-        ("a=tag(log,choice(1,8))", "a tag log means nothing here"),
+        ("a=tag(int,interval(1,8))", "the tag int is not supported here"),
+        ("a=tag(log,choice(1,8))", "the tag log is not supported here"),
         ("a=interval(2,1)", "'a=interval(2,1)': `low <= high` must hold"),
         ("a=tag(log,interval(0,1))", "'a=tag(log,interval(0,1))': "),
     ],
@@ -145,7 +145,7 @@ def test_a_distribution_that_there_is_none_of_is_refused(override: str, message:
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize(("metric", "message"), [(None, "wants a metric"), ("state_floats", "is no score")])
+@pytest.mark.parametrize(("metric", "message"), [(None, "needs a metric"), ("state_floats", "is not a score")])
 def test_a_metric_without_a_direction_is_refused(metric: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         direction_of(metric)

@@ -56,7 +56,7 @@ def test_on_another_machine_metrics_may_differ_a_little(record: Record, capsys: 
 def test_what_cannot_be_repeated_is_one_line(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite(record, "environment.json", code="older", data="elsewhere")
     code, told = verify(record, capsys)
-    assert code == 1 and "made with other code, data" in " ".join(told.split())
+    assert code == 1 and "its code, data differ from today's" in " ".join(told.split())
     assert main(["none", "--outputs", str(record.folder.parents[2])]) == 1
     assert "RUN=none: no finished run" in capsys.readouterr().err
 

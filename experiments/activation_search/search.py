@@ -1,8 +1,7 @@
-"""The search for activation functions: candidates by Optuna, scored by training a child network with each.
+"""The search for activation functions: Optuna proposes candidates, and training a child network scores each of them.
 
-The study lies in the run's folder, so that a search that was killed goes on, and a function is never trained twice.
-After the search the best functions are trained again, in larger networks and with fresh seeds, against the functions
-that people have made by hand.
+The study is a file in the run folder, so a killed search resumes and no function is trained twice. After the search,
+the best functions are retrained in larger networks with new seeds and compared with ReLU and Swish.
 """
 
 import json
@@ -25,29 +24,29 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.activation_search.space import candidate, everything, options, takes_x_itself
+from experiments.activation_search.space import all_choices, candidate, has_bare_x, options
 from experiments.records.record import Record
 from experiments.tracking.wandb_run import Tracker
 from experiments.training.loop import Result
 from models.expressions import ExpressionError, parse
 
-HAND_MADE = {"relu": "max(x, 0)", "swish": "x * sigmoid(beta * x)"}
-LOOKED_AT = 10  # of the best functions, when their form is counted
-FRESH = 10_000  # seeds of the second training are this far from those of the search
-ASKED_PER_TRIAL = 200  # a strategy that finds so few new functions has nothing more to find
+BASELINES = {"relu": "max(x, 0)", "swish": "x * sigmoid(beta * x)"}
+TOP = 10  # the number of best functions whose form is analyzed
+RETRAINING_SEEDS = 10_000  # offset of the seeds for retraining
+MAX_PROPOSALS = 200  # per trial, on average; then the search stops, because it hardly finds new functions
 
 
 Log = Callable[[dict[str, float]], None]
-Train = Callable[[dict[str, Any], str, Path], tuple[Result, int]]  # of a configuration, a precision, a folder
+Train = Callable[[dict[str, Any], str, Path], tuple[Result, int]]  # arguments: configuration, precision, folder
 
 
 @dataclass
 class Search:
-    """How activation functions are searched for: the settings of the configuration's `search`.
+    """A search for activation functions; the fields are the settings of the configuration's `search`.
 
-    units: core units of a function, 1 or 2. trials: functions to train the child network with. max_operations: what a
-    function may cost. workers: children that train at a time. keep: how many of the best are trained again, in each of
-    the `larger` sizes (settings of the model) for `larger_steps` steps, `repeats` times with fresh seeds.
+    units: core units of a function, 1 or 2. trials: functions to train the child network with. max_operations: limit
+    on a function's operations. workers: children that train in parallel. keep: how many of the best functions are
+    retrained, in each of the `larger` sizes (settings of the model) for `larger_steps` steps with `repeats` new seeds.
     """
 
     strategy: Literal["random", "exhaustive", "evolutionary", "model_based"]
@@ -66,7 +65,7 @@ class Search:
 
 
 class Score(NamedTuple):
-    """What training with a function came to."""
+    """The result of training with one function: accuracy in percent, examples seen, parameters of the network."""
 
     accuracy: float
     seen: int
@@ -74,7 +73,7 @@ class Score(NamedTuple):
 
 
 class Study:
-    """One search that is under way: `study` holds the candidates, `settings` are the configuration's `search`."""
+    """The state of a search. `study` stores the candidates; `settings` is the configuration's `search`."""
 
     def __init__(self, config: dict[str, Any], precision: str, record: Record, train: Train):
         self.config, self.precision, self.record, self.train = config, precision, record, train
@@ -94,7 +93,7 @@ class Study:
             self.study.tell(trial.number, state=TrialState.FAIL)
 
     def trained(self) -> list[FrozenTrial]:
-        """The candidates that a child network was trained with, in their order."""
+        """The candidates that were trained, in the order of their numbers."""
         complete = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         return [trial for trial in complete if "same_as" not in trial.user_attrs]
 
@@ -102,8 +101,8 @@ class Study:
         return sorted(self.trained(), key=lambda trial: (-(trial.value or 0.0), trial.number))
 
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """The strategy for the candidate of this number. Its chance depends on the number alone, so that a search that
-        was killed asks again for the candidate it was at, and goes on as if it had not been killed."""
+        """The sampler for the candidate of this number. Its seed depends only on the number, so a killed search
+        proposes the same candidate again and continues as if it had not been killed."""
         seed = 1_000_003 * self.config["seed"] + number
         if self.settings["strategy"] == "model_based":
             return optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.settings["trials"] // 3)
@@ -112,11 +111,12 @@ class Study:
         return optuna.samplers.RandomSampler(seed=seed)
 
     def candidates(self) -> Iterator[tuple[optuna.trial.Trial, str]]:
-        """New functions to train with, each with its trial; what is refused or known is told to the study at once."""
-        order = list(everything(self.settings["units"])) if self.settings["strategy"] == "exhaustive" else []
+        """Propose new functions to train, each with its trial. Rejected and known ones are completed in the study."""
+        exhaustive = self.settings["strategy"] == "exhaustive"
+        order = list(all_choices(self.settings["units"])) if exhaustive else []
         random.Random(self.config["seed"]).shuffle(order)
-        asked = 0
-        while asked < ASKED_PER_TRIAL * self.settings["trials"]:
+        proposals = 0
+        while proposals < MAX_PROPOSALS * self.settings["trials"]:
             states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
             number = sum(state not in (TrialState.FAIL, TrialState.WAITING) for state in states)
             if order:
@@ -126,7 +126,7 @@ class Study:
                     self.study.enqueue_trial(order[number])
             self.study.sampler = self.sampler(number)
             trial = self.study.ask(self.distributions)
-            asked += 1
+            proposals += 1
             try:
                 tree, key = candidate(trial.params, self.settings["max_operations"])
             except ExpressionError as error:
@@ -143,7 +143,7 @@ class Study:
             yield trial, str(tree)
 
     def run(self, log: Log, executor: Executor | None, console: Console) -> None:
-        """Train with new functions until the budget is spent. Trials that run at the same time share the executor."""
+        """Train new functions until there are enough trials: in parallel on the executor, or here if it is None."""
         new = self.candidates()
         running: dict[Future[Score], optuna.trial.Trial] = {}
         with progress(console) as bar:
@@ -163,8 +163,8 @@ class Study:
                 elif pair is None:
                     return
                 best = self.best()
-                said = f"{best[0].value:.1f} % with {best[0].user_attrs['text']}" if best else ""
-                bar.update(line, completed=len(self.trained()), best=said)
+                leader = f"{best[0].value:.1f} % with {best[0].user_attrs['text']}" if best else ""
+                bar.update(line, completed=len(self.trained()), best=leader)
 
     def tell(self, trial: optuna.trial.Trial, score: Score, log: Log) -> None:
         trial.set_user_attr("seen", score.seen)
@@ -173,39 +173,39 @@ class Study:
         log(self.row(len(self.trained())))
 
     def row(self, count: int) -> dict[str, float]:
-        """What there is to log after so many functions."""
+        """The row to log after `count` trained functions."""
         scores = [trial.value or 0.0 for trial in self.trained()[:count]]
         return {"step": count, "score": scores[-1], "best": max(scores)}
 
     def child(self, text: str, **changes: Any) -> Score:
         return child(self.train, self.config, self.precision, str(self.record.folder), text, **changes)
 
-    def remembered(self, name: str, text: str, **changes: Any) -> Score:
-        """The score of one training outside of the search; once it is known the study keeps it."""
+    def cached_child(self, name: str, text: str, **changes: Any) -> Score:
+        """The score of a training that is not a trial; the study caches it under `name`."""
         if name not in self.study.user_attrs:
             self.study.set_user_attr(name, json.dumps(self.child(text, **changes)))
         return Score(*json.loads(self.study.user_attrs[name]))
 
     def retrain(self, console: Console) -> dict[str, dict[str, float]]:
-        """Test accuracy of the best functions and of the hand-made ones, by network and seed."""
+        """Retrain the best functions and the baselines; returns test accuracy by function, then by network and seed."""
         texts = {trial.user_attrs["text"]: trial.user_attrs["text"] for trial in self.best()[: self.settings["keep"]]}
         jobs = [
-            (name, text, size, self.config["seed"] * 100 + FRESH + repeat)
-            for name, text in {**HAND_MADE, **texts}.items()
+            (name, text, size, self.config["seed"] * 100 + RETRAINING_SEEDS + repeat)
+            for name, text in {**BASELINES, **texts}.items()
             for size in self.settings["larger"]
             for repeat in range(self.settings["repeats"])
         ]
-        found: dict[str, dict[str, float]] = {}
+        accuracies: dict[str, dict[str, float]] = {}
         with progress(console) as bar:
-            line = bar.add_task("training the best again", total=len(jobs), best="")
+            line = bar.add_task("retraining the best", total=len(jobs), best="")
             for name, text, size, seed in jobs:
-                place = ", ".join(f"{key} {value}" for key, value in size.items()) + f", seed {seed}"
-                score = self.remembered(
-                    f"{name} | {place}", text, size=size, seed=seed, steps=self.settings["larger_steps"], final=True
+                setting = ", ".join(f"{key} {value}" for key, value in size.items()) + f", seed {seed}"
+                score = self.cached_child(
+                    f"{name} | {setting}", text, size=size, seed=seed, steps=self.settings["larger_steps"], final=True
                 )
-                found.setdefault(name, {})[place] = score.accuracy
+                accuracies.setdefault(name, {})[setting] = score.accuracy
                 bar.advance(line)
-        return found
+        return accuracies
 
 
 def child(
@@ -219,8 +219,8 @@ def child(
     steps: int | None = None,
     final: bool = False,
 ) -> Score:
-    """Train the configuration's network with a function and evaluate it: on images held out from the training ones,
-    and on the test images only where it is `final`."""
+    """Train the configuration's network with a function and evaluate it: on held-out training images or, if `final`,
+    on the test images."""
     own = deepcopy(config)
     activation = {"_target_": "models.expressions.Expression", "_partial_": True, "text": text}
     own |= {"activation": activation, "seed": config["seed"] if seed is None else seed}
@@ -235,9 +235,9 @@ def child(
 def search(
     config: dict[str, Any], precision: str, record: Record, train: Train, tracker: Tracker, console: Console
 ) -> Result:
-    """Search, train the best again, and report what was found. Goes on where it was when it was killed.
+    """Search, retrain the best functions, and return metrics and tables. Resumes a search that was killed.
 
-    train: trains and evaluates the model of a configuration; returns its result and its number of parameters.
+    train: trains and evaluates the model of a configuration; returns the result and the number of parameters.
     """
     started = time.monotonic()
     children = record.folder / "children"
@@ -247,89 +247,92 @@ def search(
     rows = [this.row(count + 1) for count in range(len(this.trained()))]
     record.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     if rows:
-        console.print(f"going on from function {len(rows)} of {this.settings['trials']}")
+        console.print(f"resuming after function {len(rows)} of {this.settings['trials']}")
 
-    def tell(row: dict[str, float]) -> None:
+    def track(row: dict[str, float]) -> None:
         tracker.log({f"search/{name}": value for name, value in row.items() if name != "step"}, int(row["step"]))
 
     def log(row: dict[str, float]) -> None:
         with open(record.metrics_file, "a") as file:
             file.write(json.dumps(row) + "\n")
-        tell(row)
+        track(row)
 
-    for row in rows:  # what W&B lacks of them
-        tell(row)
+    for row in rows:  # the tracker skips those that W&B has
+        track(row)
     if this.settings["workers"] > 1:
         with ProcessPoolExecutor(this.settings["workers"], mp_context=get_context("spawn")) as executor:
             this.run(log, executor, console)
     else:
         this.run(log, None, console)
-    references = {name: this.remembered(name, text).accuracy for name, text in HAND_MADE.items()}
-    again = this.retrain(console)
+    baselines = {name: this.cached_child(name, text).accuracy for name, text in BASELINES.items()}
+    retrained = this.retrain(console)
     shutil.rmtree(children, ignore_errors=True)
-    metrics, tables = findings(this, references, again)
+    metrics, tables = findings(this, baselines, retrained)
     seen = sum(trial.user_attrs["seen"] for trial in this.trained())
     return Result({this.settings["trials"]: metrics}, tables, time.monotonic() - started, seen)
 
 
 def findings(
-    this: Study, references: dict[str, float], again: dict[str, dict[str, float]]
+    this: Study, baselines: dict[str, float], retrained: dict[str, dict[str, float]]
 ) -> tuple[dict[str, float], dict[str, list[dict[str, Any]]]]:
-    """The metrics and the tables of a search. `found` is the function that scored best in it, chosen before any test
-    image was seen."""
+    """The metrics and tables of a search.
+
+    this: the finished search. baselines: scores of `BASELINES`. retrained: the result of `Study.retrain`. In the
+    metrics, `found` is the function with the best score, which is chosen without the test images.
+    """
     best = this.best()
-    asked = this.study.get_trials(deepcopy=False)
-    means = {name: statistics.fmean(scores.values()) for name, scores in again.items()}
+    proposed = this.study.get_trials(deepcopy=False)
+    means = {name: statistics.fmean(accuracies.values()) for name, accuracies in retrained.items()}
     found = means[best[0].user_attrs["text"]]
-    top = best[:LOOKED_AT]
+    top = best[:TOP]
     metrics = {
         "best_score": best[0].value or 0.0,
         "trained": float(len(best)),
-        "asked": float(len(asked)),
-        "refused": float(sum("refused" in trial.user_attrs for trial in asked)),
-        "known": float(sum("same_as" in trial.user_attrs for trial in asked)),
-        "share_with_bare_x": statistics.fmean(takes_x_itself(trial.params) for trial in top),
-        "share_with_bare_x_of_all": statistics.fmean(takes_x_itself(trial.params) for trial in best),
+        "asked": float(len(proposed)),
+        "refused": float(sum("refused" in trial.user_attrs for trial in proposed)),
+        "known": float(sum("same_as" in trial.user_attrs for trial in proposed)),
+        "share_with_bare_x": statistics.fmean(has_bare_x(trial.params) for trial in top),
+        "share_with_bare_x_of_all": statistics.fmean(has_bare_x(trial.params) for trial in best),
         "retrained/found": found,
-        **{f"score/{name}": score for name, score in references.items()},
-        **{f"rank/{name}": 1.0 + sum((t.value or 0.0) > score for t in best) for name, score in references.items()},
-        **{f"retrained/{name}": means[name] for name in HAND_MADE},
-        **{f"found_minus_{name}": found - means[name] for name in HAND_MADE},
+        **{f"score/{name}": score for name, score in baselines.items()},
+        **{f"rank/{name}": 1.0 + sum((t.value or 0.0) > score for t in best) for name, score in baselines.items()},
+        **{f"retrained/{name}": means[name] for name in BASELINES},
+        **{f"found_minus_{name}": found - means[name] for name in BASELINES},
     }
     functions = [
         {
-            "rank": place + 1,
+            "rank": index + 1,
             "function": trial.user_attrs["text"],
             "score": trial.value,
-            "takes x itself": "yes" if takes_x_itself(trial.params) else "no",
+            "takes x itself": "yes" if has_bare_x(trial.params) else "no",
             "retrained": means.get(trial.user_attrs["text"]),
         }
-        for place, trial in enumerate(top)
+        for index, trial in enumerate(top)
     ]
     functions += [
         {
             "rank": metrics[f"rank/{name}"],
             "function": text,
-            "score": references[name],
+            "score": baselines[name],
             "takes x itself": "by hand",
             "retrained": means[name],
         }
-        for name, text in HAND_MADE.items()
+        for name, text in BASELINES.items()
     ]
     return metrics, {"found": functions, "curves": curves([trial.user_attrs["text"] for trial in top[:5]])}
 
 
 def curves(texts: list[str]) -> list[dict[str, Any]]:
-    """The values of functions on [-5, 5] at β = 1."""
+    """The values of functions on [-5, 5], with β = 1."""
     x = torch.linspace(-5, 5, 101)
     return [
-        {"function": text, "x": at, "value": value}
+        {"function": text, "x": point, "value": value}
         for text in texts
-        for at, value in zip(x.tolist(), parse(text)(x, torch.ones(())).tolist())
+        for point, value in zip(x.tolist(), parse(text)(x, torch.ones(())).tolist())
     ]
 
 
 def progress(console: Console) -> Progress:
-    """What is done, the time left, and what is best so far."""
+    """A progress bar with the remaining time and the best function so far."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, TextColumn("{task.fields[best]}"), console=console, transient=True)

@@ -1,1 +1,1 @@
-"""Speed and memory on this machine, beside other implementations."""
+"""Benchmarks: speed and memory on this machine, compared with other implementations."""

@@ -1,4 +1,4 @@
-"""Speed of our models in training and decoding, each beside its peer in one run."""
+"""Speed of our models in training and decoding; each comparison measures its parts alternately in one process."""
 
 import statistics
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from rich.table import Table
 from torch.nn import functional as F
 
 from experiments.config.compose import compose
-from experiments.measurements.timing import against, in_turn
+from experiments.measurements.timing import against, interleaved
 from experiments.training.loop import parameter_groups
 from models.initialization import initialize
 
@@ -22,11 +22,11 @@ WIDTH, LENGTH, SEGMENT, BATCH, VOCABULARY = 256, 1024, 128, 8, 1024
 REPEATS = 7
 
 
-CACHED, DECODED = 8192, 16  # tokens in a cache, and those decoded after it
+CACHED, DECODED = 8192, 16  # tokens in the cache, and tokens decoded after them
 
 
 def decoder(*choices: str) -> tuple[DictConfig, Any]:
-    """The default decoder at width 256 with these choices, and its configuration."""
+    """The configuration and the model of the default decoder at width 256, with these overrides."""
     config = compose([*choices, f"model.width={WIDTH}", f"segment_length={SEGMENT}", f"trained_length={LENGTH}"])
     model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
     initialize(model, seed=0)
@@ -34,7 +34,7 @@ def decoder(*choices: str) -> tuple[DictConfig, Any]:
 
 
 def training_step(precision: str, *choices: str, length: int = LENGTH) -> tuple[Callable[[], None], int]:
-    """One step of training a decoder with these choices, and its floating-point operations."""
+    """A training step of a decoder with these overrides, and its number of floating-point operations."""
     config, model = decoder(*choices)
     optimizer = hydra.utils.instantiate(config.optimizer)(parameter_groups(model, 0.03))
     tokens = torch.randint(0, VOCABULARY, (BATCH, length + 1), generator=torch.Generator().manual_seed(0))
@@ -47,39 +47,39 @@ def training_step(precision: str, *choices: str, length: int = LENGTH) -> tuple[
         optimizer.step()
         optimizer.zero_grad()
 
-    # 6 operations a parameter and token; attention's two products over half of all pairs, forward and twice backward.
+    # 6 operations per parameter and token; attention: 2 products over half of all pairs, once forward, twice backward.
     reach = config.attention.get("segment_length", config.attention.get("window", length))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return step, BATCH * length * (6 * parameters + 6 * config.model.layers * reach * WIDTH)
 
 
 def activation_step(name: str, precision: str) -> Callable[[], None]:
-    """An activation alone, forward and backward."""
+    """Forward and backward pass of an activation function alone."""
     function = hydra.utils.instantiate(compose([f"activation={name}"]).activation)(4 * WIDTH)
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    x, gradient = torch.randn(2, BATCH * LENGTH, 4 * WIDTH).to(kind)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    x, gradient = torch.randn(2, BATCH * LENGTH, 4 * WIDTH).to(dtype)
     x.requires_grad_()
     return lambda: torch.autograd.backward(function(x), gradient)
 
 
 def matrix_product(precision: str, size: int = 2048) -> tuple[Callable[[], object], int]:
-    """A product of two square matrices, and its operations."""
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    left, right = torch.randn(2, size, size).to(kind)
+    """A product of two square matrices, and its number of floating-point operations."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = torch.randn(2, size, size).to(dtype)
     return lambda: torch.mm(left, right), 2 * size**3
 
 
 def attention_table(console: Console, precision: str) -> Table:
-    """Training with every attention beside the machine's own rate and beside full attention."""
+    """Training speed with every attention mechanism, relative to a matrix product and to full attention."""
     names = ("full", "window", "transformer_xl", "infini_linear", "infini_delta")
     product, product_operations = matrix_product(precision)
     steps = {name: training_step(precision, f"attention={name}") for name in names}
     calls: dict[str, Callable[[], object]] = {name: step for name, (step, _) in steps.items()}
-    times = in_turn({"product": product, **calls}, REPEATS)
+    times = interleaved({"product": product, **calls}, REPEATS)
     peak = product_operations / statistics.median(times["product"])
     console.print(f"matrix product {peak / 1e9:,.0f} GFLOP/s")
     title = f"training at width {WIDTH}, {BATCH} × {LENGTH} tokens, segments of {SEGMENT}; median of {REPEATS} [range]"
-    table = Table("attention", "tokens/s", "GFLOP/s", "of the product's rate", "tokens/s against full", title=title)
+    table = Table("attention", "tokens/s", "GFLOP/s", "% of matrix product", "tokens/s relative to full", title=title)
     for name, (_, operations) in steps.items():
         median = statistics.median(times[name])
         speed, rate = f"{BATCH * LENGTH / median:,.0f}", f"{operations / median / 1e9:,.0f}"
@@ -88,23 +88,23 @@ def attention_table(console: Console, precision: str) -> Table:
 
 
 def activation_table(precision: str) -> Table:
-    """Every activation of the comparison beside SiLU, in training and alone."""
+    """Speed of every compared activation function relative to SiLU, in training and alone."""
     names = ("silu", "swish", "relu", "gelu", "mish", "prelu")
-    training = in_turn({name: training_step(precision, f"activation={name}")[0] for name in names}, REPEATS)
-    alone = in_turn({name: activation_step(name, precision) for name in names}, REPEATS)
-    table = Table("activation", "step's time against SiLU's", "its own time against SiLU's")
+    training = interleaved({name: training_step(precision, f"activation={name}")[0] for name in names}, REPEATS)
+    alone = interleaved({name: activation_step(name, precision) for name in names}, REPEATS)
+    table = Table("activation", "training, relative to SiLU", "alone, relative to SiLU")
     for name in names:
         table.add_row(name, against(training[name], training["silu"]), against(alone[name], alone["silu"]))
     return table
 
 
 def position_table(precision: str) -> Table:
-    """Every position scheme beside none, in training."""
+    """Training speed with every position scheme, relative to none."""
     names = ("none", "learned", "sinusoidal", "rope", "alibi", "relative_bias", "relative_shaw", "relative_xl")
     steps = {name: training_step(precision, f"position={name}", length=512)[0] for name in names}
-    times = in_turn(steps, 2 * REPEATS)
+    times = interleaved(steps, 2 * REPEATS)
     title = f"training at width {WIDTH}, {BATCH} × 512 tokens, full attention"
-    table = Table("position", "step's time against none's", title=title)
+    table = Table("position", "step time relative to none", title=title)
     for name in names:
         table.add_row(name, against(times[name], times["none"]))
     return table
@@ -112,7 +112,7 @@ def position_table(precision: str) -> Table:
 
 @torch.no_grad()
 def decoding_table(precision: str) -> Table:
-    """Tokens from a cache, by our decoder with rotary positions and by transformers' Llama of the same size."""
+    """Decoding speed from a cache: our decoder with rotary positions, and transformers' Llama of the same size."""
     from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
     _, ours = decoder("position=rope", "feedforward=glu", "activation=silu")
@@ -130,10 +130,10 @@ def decoding_table(precision: str) -> Table:
     cache = DynamicCache(config=config)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         llama(text, past_key_values=cache)
-        _, kept = ours(text)
+        _, text_state = ours(text)
 
     def decode_ours() -> None:
-        state = kept
+        state = text_state
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             for _ in range(DECODED):
                 _, state = ours(token, state)
@@ -144,8 +144,9 @@ def decoding_table(precision: str) -> Table:
                 llama(token, past_key_values=cache)
         cache.crop(-DECODED)
 
-    times = in_turn({"ours": decode_ours, "llama": decode_llama}, 2 * REPEATS)
-    table = Table("decoding", "ms a token", "against Llama", title=f"one token at a time after {CACHED:,}, 2 layers")
+    times = interleaved({"ours": decode_ours, "llama": decode_llama}, 2 * REPEATS)
+    title = f"decoding after {CACHED:,} tokens, 2 layers"
+    table = Table("decoding", "ms per token", "relative to Llama", title=title)
     for name in times:
         median = statistics.median(times[name]) / DECODED
         table.add_row(name, f"{1000 * median:.2f}", against(times[name], times["llama"]))

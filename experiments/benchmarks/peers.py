@@ -1,6 +1,6 @@
-"""`make bench`, second part: memories and decoders beside public implementations, at equal parameters and tokens.
+"""`make bench`, second part: our models compared with public implementations, with equal parameters and tokens.
 
-The peers are the `bench` extra: lucidrains' infini-transformer-pytorch and x-transformers, and transformers' Llama.
+The `bench` extra installs them: lucidrains' infini-transformer-pytorch and x-transformers, and transformers' Llama.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from torch.nn import functional as F
 
 from experiments.config.compose import compose
 from experiments.measurements.tensor_memory import peak_bytes
-from experiments.measurements.timing import against, in_turn
+from experiments.measurements.timing import against, interleaved
 from models.generation import read_prompt
 from models.initialization import initialize
 
 VOCABULARY, LAYERS, HEADS = 1024, 2, 4
-TOKENS = 8192  # of a training step
+TOKENS = 8192  # per training step
 PROMPT, DECODED = 1024, 32
 PEERS = ("infini-transformer-pytorch", "x-transformers", "transformers")
 Step = Callable[[], object]
 
 
 def ours(width: int, segment: int, *choices: str) -> Any:
-    """Our decoder with GEGLU, as the peers have it."""
+    """Our decoder with GEGLU, like the peers."""
     size = [f"model.width={width}", f"model.layers={LAYERS}", f"model.heads={HEADS}", f"segment_length={segment}"]
     config = compose([*size, "feedforward=glu", "activation=gelu", *choices])
     model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
@@ -40,7 +40,7 @@ def ours(width: int, segment: int, *choices: str) -> Any:
 
 
 def lucidrains_infini(width: int, segment: int, **wrapping: int) -> Any:
-    """infini-transformer-pytorch at our parameters: its output layer tied to its embedding."""
+    """infini-transformer-pytorch with as many parameters as ours: its output layer is tied to its embedding."""
     from infini_transformer_pytorch import InfiniTransformer, InfiniTransformerWrapper
 
     model = InfiniTransformer(
@@ -51,7 +51,7 @@ def lucidrains_infini(width: int, segment: int, **wrapping: int) -> Any:
 
 
 def lucidrains_xl(width: int, segment: int) -> nn.Module:
-    """x-transformers' Transformer-XL with rotary positions, memory as long as the segment."""
+    """x-transformers' Transformer-XL with rotary positions; its memory is as long as a segment."""
     from x_transformers import Decoder, TransformerWrapper, XLAutoregressiveWrapper
 
     layers = Decoder(
@@ -66,7 +66,7 @@ def lucidrains_xl(width: int, segment: int) -> nn.Module:
 
 
 def llama(width: int, intermediate: int) -> nn.Module:
-    """transformers' Llama; torch's fused attention is its default."""
+    """transformers' Llama, by default with torch's fused attention."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -77,13 +77,13 @@ def llama(width: int, intermediate: int) -> nn.Module:
 
 
 def text(length: int) -> Tensor:
-    """Random tokens, TOKENS of them in rows of `length`, each with one more to predict."""
+    """Random tokens, (TOKENS // length, length + 1): each row has one more token to predict."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, VOCABULARY, (TOKENS // length, length + 1), generator=generator)
 
 
 def training(model: nn.Module, loss: Callable[[], Tensor | None], precision: str) -> Step:
-    """Loss and gradients; a loss that goes backward by itself returns nothing."""
+    """A step that computes loss and gradients. `loss` returns None if it runs the backward pass itself."""
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -96,7 +96,7 @@ def training(model: nn.Module, loss: Callable[[], Tensor | None], precision: str
 
 
 def next_token(model: nn.Module, tokens: Tensor, precision: str) -> Step:
-    """Training on the loss of every next token, for a model that reads whole sequences."""
+    """A step on the next-token loss, for a model that reads whole sequences."""
 
     def loss() -> Tensor:
         output = model(tokens[:, :-1])
@@ -107,7 +107,7 @@ def next_token(model: nn.Module, tokens: Tensor, precision: str) -> Step:
 
 
 def training_lucidrains(wrapper: nn.Module, tokens: Tensor, precision: str) -> Step:
-    """Its own loop over segments, with its own truncated backward passes."""
+    """A step of lucidrains' wrapper: its own loop over segments, with truncated backpropagation."""
 
     def loss() -> None:
         wrapper(tokens, backward=True)
@@ -115,26 +115,26 @@ def training_lucidrains(wrapper: nn.Module, tokens: Tensor, precision: str) -> S
     return training(wrapper, loss, precision)
 
 
-def compare(table: Table, what: str, steps: dict[str, Step], models: dict[str, nn.Module], repeats: int) -> None:
-    """Rows for ours (the first one) and for each that is measured beside it, in turn."""
-    times = in_turn(steps, repeats)
+def compare(table: Table, title: str, steps: dict[str, Step], models: dict[str, nn.Module], repeats: int) -> None:
+    """Measure the steps in turn and add a row for each; the first one is ours."""
+    times = interleaved(steps, repeats)
     memory = {name: peak_bytes(step) for name, step in steps.items()}
     ours = next(iter(steps))
     for name in steps:
         parameters = f"{sum(parameter.numel() for parameter in models[name].parameters()):,}"
         speed, size = f"{TOKENS / statistics.median(times[name]):,.0f}", f"{memory[name] / 2**20:,.0f}"
         ratios = ("", "") if name == ours else (against(times[name], times[ours]), f"{memory[ours] / memory[name]:.2f}")
-        table.add_row(what if name == ours else "", name, parameters, speed, size, *ratios)
+        table.add_row(title if name == ours else "", name, parameters, speed, size, *ratios)
 
 
 def training_table(title: str) -> Table:
-    """A table for `compare`."""
-    columns = ("", "", "parameters", "tokens/s", "peak MiB", "ours is × as fast", "takes × the memory")
-    return Table(*columns, title=f"{title}, {TOKENS:,} tokens a step, {LAYERS} layers")
+    """An empty table for `compare`."""
+    columns = ("", "", "parameters", "tokens/s", "peak MiB", "our speed-up", "our memory, relative")
+    return Table(*columns, title=f"{title}, {TOKENS:,} tokens per step, {LAYERS} layers")
 
 
 def infini_table(precision: str, repeats: int) -> Table:
-    """Training of Infini-attention (delta): the peer on equal terms, with its own truncation, and out of the box."""
+    """Training of Infini-attention (delta): ours, and the peer with full gradients, with truncation, and as it is."""
     table = training_table("Infini-attention (width, segment, length)")
     for width, segment, length in ((128, 64, 1024), (256, 128, 1024), (256, 64, 4096), (512, 128, 4096)):
         tokens, whole = text(length), length // segment
@@ -152,7 +152,7 @@ def infini_table(precision: str, repeats: int) -> Table:
 
 
 def decoder_table(precision: str, repeats: int) -> Table:
-    """Training of Transformer-XL and of the plain decoder."""
+    """Training of Transformer-XL and of the decoder with full attention."""
     table = training_table("at width 256, rows of 1,024")
     tokens = text(1024)
     model, peer = ours(256, 128, "attention=transformer_xl"), lucidrains_xl(256, 128)
@@ -169,7 +169,7 @@ def decoder_table(precision: str, repeats: int) -> Table:
 
 @torch.no_grad()
 def streaming_table(precision: str, repeats: int) -> Table:
-    """Decoding with constant state: after 1,024 tokens beside the peer, and after a million beside itself."""
+    """Decoding with a state of constant size, after 1,024 tokens (ours and the peer) and after 1,048,576 (ours)."""
     model, peer = ours(256, 128, "attention=infini_delta"), lucidrains_infini(256, 128)
     tokens = text(PROMPT)[:1, :PROMPT]
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -195,8 +195,8 @@ def streaming_table(precision: str, repeats: int) -> Table:
         "ours after 1,048,576": decode(far),
         "infini-transformer-pytorch after 1,024": decode_peer,
     }
-    times = in_turn(calls, repeats)
-    table = Table("decoding", "ms a token", "against ours after 1,024", title="one token at a time, width 256")
+    times = interleaved(calls, repeats)
+    table = Table("decoding", "ms per token", "relative to ours after 1,024", title="decoding, width 256")
     for name in calls:
         median = statistics.median(times[name]) / DECODED
         table.add_row(name, f"{1000 * median:.2f}", against(times[name], times["ours after 1,024"]))
@@ -204,7 +204,7 @@ def streaming_table(precision: str, repeats: int) -> Table:
 
 
 def report(console: Console, precision: str, repeats: int) -> None:
-    """Print all comparisons, or what to install for them."""
+    """Print all comparisons, or how to install the peers if they are missing."""
     try:
         versions = {name: importlib.metadata.version(name) for name in PEERS}
     except importlib.metadata.PackageNotFoundError as error:

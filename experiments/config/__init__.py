@@ -1,1 +1,1 @@
-"""Configurations: their schema, how they are composed and checked, and what they name, built."""
+"""Configurations: schema, composition, validation, and the objects built from them."""

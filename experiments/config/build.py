@@ -1,4 +1,4 @@
-"""What a configuration names, built."""
+"""Build the objects that a configuration describes."""
 
 import json
 from functools import cache
@@ -7,10 +7,10 @@ from typing import Any
 import hydra
 
 
-def build(settings: Any, **known: Any) -> Any:
-    """What a node with a _target_ describes. What a class of ours says against its arguments is raised as it was."""
+def build(settings: Any, **arguments: Any) -> Any:
+    """Instantiate a node with a `_target_`. A ValueError of the target is raised as it is, without Hydra's wrapper."""
     try:
-        return hydra.utils.instantiate(settings, **known)
+        return hydra.utils.instantiate(settings, **arguments)
     except hydra.errors.InstantiationException as error:
         if isinstance(error.__cause__, ValueError):
             raise error.__cause__ from None
@@ -19,5 +19,5 @@ def build(settings: Any, **known: Any) -> Any:
 
 @cache
 def data_source(settings: str) -> Any:
-    """The data source that a configuration, as JSON, names; runs that share it in one process share its contents."""
+    """The data source for these settings, given as JSON. Runs in the same process share one instance."""
     return build(json.loads(settings))

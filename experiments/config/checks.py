@@ -1,4 +1,4 @@
-"""Whether a composed configuration fits what it names."""
+"""Validate a composed configuration against the signatures of its targets."""
 
 import inspect
 import typing
@@ -13,12 +13,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config.choices import nearest
 from experiments.config.errors import ConfigError, first_line
+from experiments.config.schema import Scale
 
-PACKAGES = ("models", "tasks", "experiments", "torch", "transformers")  # what a _target_ may name
+PACKAGES = ("models", "tasks", "experiments", "torch", "transformers")  # packages allowed in a _target_
 
 
 def flatten(node: Any, prefix: str = "") -> Iterator[str]:
-    """Every key of a configuration, with dots."""
+    """Every key of a configuration as a dotted path."""
     if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
         for key in node:
             path = f"{prefix}{key!s}"
@@ -27,35 +28,44 @@ def flatten(node: Any, prefix: str = "") -> Iterator[str]:
                 yield from flatten(node[key], f"{path}.")
 
 
-def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
-    """The configuration as plain containers, all interpolations resolved.
+def is_setting(key: str) -> bool:
+    """Whether a key is a setting of the run, not one of the sizes and tables that settings read at its scale."""
+    return key.split(".")[0] not in Scale.__annotations__
 
-    Raises ConfigError where a node with a _target_ does not fit that target's signature, and where a value is missing
-    in what is to be complete.
+
+def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
+    """The configuration as plain dicts and lists, with all interpolations resolved.
+
+    Raises ConfigError if the experiment has no row for the scale, if a node does not match the signature of its
+    `_target_`, or, if `complete`, a value is missing.
     """
     try:
-        found: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=complete, enum_to_str=True)
+        if config.get("scales") and config.scaled is None:
+            offered = ", ".join(map(str, config.scales))
+            raise ConfigError(f"scale={config.scale} is not planned here; choose one of {offered}")
+        result: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=complete, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error
-    for key, node in found.items():
+    result = {key: node for key, node in result.items() if is_setting(str(key))}
+    for key, node in result.items():
         if isinstance(node, dict):
             check_call(node, str(key))
-    if "training" in found:
-        found["training"] = {name: value for name, value in found["training"].items() if value is not None}
-    return found
+    if "training" in result:
+        result["training"] = {name: value for name, value in result["training"].items() if value is not None}
+    return result
 
 
 def check_call(node: dict[str, Any], path: str) -> None:
-    """Raise ConfigError where a node does not fit the signature of its _target_."""
+    """Raise ConfigError if a node does not match the signature of its `_target_`."""
     target = node.get("_target_")
     if target is None:
         return
     if target.split(".")[0] not in PACKAGES:
-        raise ConfigError(f"{path}._target_={target} is outside of {', '.join(PACKAGES)}")
+        raise ConfigError(f"{path}._target_={target} is not allowed: it must be in one of {', '.join(PACKAGES)}")
     try:
         callable_ = hydra.utils.get_object(target)
     except Exception as error:
-        raise ConfigError(f"{path}._target_={target} cannot be found: {first_line(error)}") from error
+        raise ConfigError(f"{path}._target_={target} cannot be imported: {first_line(error)}") from error
     names, hints = arguments_of(callable_)
     for key, value in node.items():
         if key.startswith("_"):
@@ -70,21 +80,21 @@ def check_call(node: dict[str, Any], path: str) -> None:
 
 @cache
 def arguments_of(target: Any) -> tuple[list[str], dict[str, Any]]:
-    """The arguments that a class or function takes, and their types."""
+    """The argument names of a class or function, and their type hints."""
     hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     return [name for name in inspect.signature(target).parameters if name != "self"], hints
 
 
-adapter = cache(pydantic.TypeAdapter)  # of a type
+adapter = cache(pydantic.TypeAdapter)
 
 
 def check_value(value: Any, annotation: Any, path: str) -> None:
-    """Raise ConfigError where a value is not of the annotated type."""
+    """Raise ConfigError if a value does not have the annotated type."""
     try:
         adapter(annotation).validate_python(value)
     except pydantic.errors.PydanticSchemaGenerationError:
-        return  # a type of ours, which only a node with a _target_ can make
+        return  # one of our own classes: only a node with a _target_ can create it
     except pydantic.ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join([path, *map(str, problem["loc"])])
-        raise ConfigError(f"{where}={problem['input']!r}: {problem['msg']}") from error
+        key = ".".join([path, *map(str, problem["loc"])])
+        raise ConfigError(f"{key}={problem['input']!r}: {problem['msg']}") from error

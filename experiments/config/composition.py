@@ -1,4 +1,4 @@
-"""Hydra over conf/."""
+"""Hydra, initialized with conf/."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -16,10 +16,7 @@ from experiments.config.schema import register
 
 
 def compose_unchecked(overrides: Sequence[str], return_hydra_config: bool = False, root: str = "config") -> DictConfig:
-    """The configuration for these overrides from conf/<root>.yaml on, without a look at the overrides first.
-
-    Raises ConfigError.
-    """
+    """Compose conf/<root>.yaml with these overrides, without validating them first. Raises ConfigError."""
     try:
         with hydra_at_conf():
             composed = hydra.compose(root, list(overrides), return_hydra_config=return_hydra_config)
@@ -30,7 +27,7 @@ def compose_unchecked(overrides: Sequence[str], return_hydra_config: bool = Fals
 
 @contextlib.contextmanager
 def hydra_at_conf() -> Iterator[ConfigLoader]:
-    """Hydra over conf/, beside one that may be running."""
+    """Hydra's config loader for conf/; restores the state of a Hydra application that is already running."""
     register()
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()

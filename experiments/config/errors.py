@@ -1,26 +1,34 @@
-"""What goes wrong through a user's input or a machine's limits, told in one line."""
+"""Errors caused by user input or by the machine, printed in one line."""
 
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run; the message is one line with what was wrong and what would be right."""
+    """An invalid configuration. The message is one line: what is wrong and how to fix it."""
 
 
 class RecordError(RuntimeError):
-    """A record that cannot be used; the message says which and what to do."""
+    """A record that cannot be used. The message names it and says what to do."""
 
 
 class HeldError(RecordError):
-    """A run that another process is working on."""
+    """Another process holds the lock of this run."""
 
 
-USER_ERRORS = (ValueError, RecordError, OSError)  # printed in one line; a run's status.json has the traceback
+USER_ERRORS = (ValueError, RecordError, OSError)  # printed in one line; the traceback is in the run's status.json
 
 
 def first_line(error: BaseException) -> str:
-    """An error as one line, with the key it is about if OmegaConf names one; its type's name if it says nothing."""
+    """The first line of an error's message, with OmegaConf's key if there is one; its type if the message is empty.
+
+    A ConfigError that caused the error is returned whole.
+    """
+    behind = error.__cause__ or error.__context__
+    while behind is not None and not isinstance(behind, ConfigError):
+        behind = behind.__cause__ or behind.__context__
+    if behind is not None:
+        return str(behind)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     key = getattr(cause, "full_key", None)

@@ -1,4 +1,4 @@
-"""Overrides as Hydra reads them."""
+"""Parse and apply Hydra overrides."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.config.errors import ConfigError, first_line
 
 
-def put_in(config: DictConfig, override: Override) -> DictConfig:
-    """The configuration with the value of an override in its place, as Hydra puts it there. Raises ConfigError."""
+def apply(config: DictConfig, override: Override) -> DictConfig:
+    """Set an override's value in `config`, in place and as Hydra does; returns `config`. Raises ConfigError."""
     added = override.is_add() or override.is_force_add()
     try:
         OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=added)
@@ -23,13 +23,13 @@ def put_in(config: DictConfig, override: Override) -> DictConfig:
 
 
 def quote_text(override: str) -> str:
-    """An override of a text, in the quotes that Hydra wants around what it would read as a call of its own."""
+    """Put quotes around the value of a `….text` override, so that Hydra does not parse it as a function call."""
     key, _, value = override.partition("=")
     return f"{key}='{value}'" if key.endswith(".text") and not {"'", '"'} & set(value) else override
 
 
 def parse(override: str) -> Override:
-    """An override as Hydra reads it. Raises ConfigError."""
+    """Parse an override with Hydra's grammar. Raises ConfigError."""
     try:
         return OverridesParser.create().parse_override(override)
     except HydraException as error:
@@ -37,7 +37,7 @@ def parse(override: str) -> Override:
 
 
 def values_of(override: Override) -> Iterator[Any]:
-    """The values that an override stands for: one, those of its sweep, or the ends of its interval."""
+    """The values of an override: its single value, those of its sweep, or the two ends of its interval."""
     if override.is_interval_sweep():
         interval: Any = override.value()
         yield from (interval.start, interval.end)

@@ -1,1 +1,1 @@
-"""Finished runs and models from elsewhere: judged, asked, repeated."""
+"""Evaluate pretrained models, repeat finished runs, and give a finished run a single prompt."""

@@ -1,4 +1,4 @@
-"""One passkey prompt put to a finished run's model."""
+"""Evaluate a finished run's model on a single passkey prompt."""
 
 import time
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import pydantic.dataclasses
 import torch
 
 from experiments.config.schema import register
-from experiments.records.memory import forget_peak, process_peak
+from experiments.records.memory import process_peak, reset_peak
 from experiments.records.record import Record
 from experiments.training import checkpoint
 from experiments.training.execute import assemble
@@ -21,8 +21,8 @@ from tasks.passkey import DIGITS, Passkey
 
 
 @pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(extra="forbid"))
-class Question:
-    """The prompt to ask: its length in tokens, where the key stands, and the key."""
+class Prompt:
+    """A passkey prompt: its length in tokens, the position of the key, and the key."""
 
     length: int = 1_000_000
     depth: Literal["start", "middle", "end"] = "start"
@@ -31,24 +31,24 @@ class Question:
 
 @dataclass
 class Answer:
-    """What was named, in how many seconds, and the most bytes that the process came to hold beside model and prompt."""
+    """The model's answer, the time in seconds, and the peak memory in bytes beyond model and prompt."""
 
-    named: str
+    digits: str
     seconds: float
     peak: int
 
 
-def question_of(arguments: Sequence[str]) -> Question:
-    """The question in `name=value` arguments. Raises ValueError."""
+def prompt_of(arguments: Sequence[str]) -> Prompt:
+    """The prompt described by `name=value` arguments. Raises ValueError."""
     given = dict(argument.partition("=")[::2] for argument in arguments)
     try:
-        question = Question(**given)  # type: ignore[arg-type]
+        prompt = Prompt(**given)  # type: ignore[arg-type]
     except pydantic.ValidationError as error:
         problem = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, problem['loc']))}={problem['input']}: {problem['msg']}") from error
-    if not 10 ** (DIGITS - 1) <= question.key < 10**DIGITS:
-        raise ValueError(f"key={question.key}: keys have {DIGITS} digits and do not begin with 0")
-    return question
+    if not 10 ** (DIGITS - 1) <= prompt.key < 10**DIGITS:
+        raise ValueError(f"key={prompt.key}: a key has {DIGITS} digits and does not begin with 0")
+    return prompt
 
 
 def load(folder: Path) -> tuple[Passkey, Any, str]:
@@ -57,23 +57,21 @@ def load(folder: Path) -> tuple[Passkey, Any, str]:
     if not record.finished:
         raise ValueError(f"{folder} is not the folder of a finished run")
     register()
-    planned = spec_of(record.config, ())
-    task, model = assemble(planned)
+    task, model = assemble(spec_of(record.config, ()))
     if not isinstance(task, Passkey):
-        raise ValueError(f"{folder} is a run of {type(task).__name__} and not of Passkey")
+        raise ValueError(f"{folder} is a run of the task {type(task).__name__}, not Passkey")
     checkpoint.load_weights(record.checkpoint_file, model)
     return task, model.eval(), record.environment["precision"]
 
 
-def ask(task: Passkey, model: Any, precision: str, question: Question) -> Answer:
-    """Read the prompt and answer it. Raises ValueError for a prompt shorter than its own parts."""
-    prompt = task.at_depth(question.length, np.array([question.key]), question.depth)
-    tokens = torch.from_numpy(prompt).to(device_of(model))
-    forget_peak()
+def answer(task: Passkey, model: Any, precision: str, prompt: Prompt) -> Answer:
+    """Read the prompt and generate the answer. Raises ValueError if the prompt's length is too short for its parts."""
+    tokens = torch.from_numpy(task.at_depth(prompt.length, np.array([prompt.key]), prompt.depth)).to(device_of(model))
+    reset_peak()
     before, started = process_peak(), time.perf_counter()
     with torch.no_grad(), torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        named = model.answer(tokens, DIGITS)[0].tolist()
+        generated = model.answer(tokens, DIGITS)[0].tolist()
     seconds = time.perf_counter() - started
     peak = process_peak() - before
     words = {token: word for word, token in task.identifiers.items()}
-    return Answer(" ".join(words[token] for token in named), seconds, peak)
+    return Answer(" ".join(words[token] for token in generated), seconds, peak)

@@ -1,8 +1,8 @@
 """The fingerprint of the code that a run's numbers depend on.
 
-What counts are definitions: functions, classes and constants that the run reaches by name, from the one that executes
-it and from the classes that its configuration names, as far as they lie in `FOLDERS`. Comments and docstrings do not
-count, nor does a definition that the run never reaches, in a file of its own or beside others.
+It covers definitions: the functions, classes and constants in `FOLDERS` that the run reaches by name, starting from the
+function that executes it and the classes that its configuration names. Comments, docstrings and definitions that the
+run does not reach have no effect.
 """
 
 import ast
@@ -25,12 +25,12 @@ FOLDERS = (
 TRAINING = "experiments.training.execute.execute"
 MEASUREMENTS = "experiments.measurements."
 
-Name = tuple[str, str]  # a module and a definition in it; "" for the statements that define nothing
+Name = tuple[str, str]  # a module and a definition in it; "" for the statements that bind no name
 
 
 @dataclass
 class Module:
-    """A parsed module: the statement that defines each name, those that define none, and what each import binds."""
+    """A parsed module: the statement that defines each name, the statements that bind none, and the imported names."""
 
     definitions: dict[str, ast.stmt] = field(default_factory=dict)
     other: list[ast.stmt] = field(default_factory=list)
@@ -38,10 +38,11 @@ class Module:
 
 
 def code_fingerprint(config: dict[str, Any], entry: str = TRAINING) -> str:
-    """The SHA-256 of the definitions that a run reaches, as 16 hexadecimal digits.
+    """The SHA-256 of the definitions that a run reaches, shortened to 16 hexadecimal digits.
 
-    config: plain; the classes that its `_target_` entries name are reached. entry: the function that executes the run.
-    A measurement without a model of its own composes what it measures: it reaches all of models/ and conf/.
+    config: the plain configuration; its `_target_` entries are starting points. entry: the function that executes the
+    run. A measurement whose configuration has no model composes models itself, so it depends on all of models/ and
+    conf/.
     """
     targets = [target for target in targets_of(config) if in_folders(target)]
     composes = any(target.startswith(MEASUREMENTS) for target in targets) and not has_own_model(config)
@@ -49,7 +50,7 @@ def code_fingerprint(config: dict[str, Any], entry: str = TRAINING) -> str:
 
 
 def targets_of(node: Any) -> list[str]:
-    """Every class or function that a configuration names."""
+    """Every `_target_` in a configuration."""
     if isinstance(node, list):
         return [target for item in node for target in targets_of(item)]
     if not isinstance(node, dict):
@@ -59,13 +60,13 @@ def targets_of(node: Any) -> list[str]:
 
 
 def has_own_model(config: dict[str, Any]) -> bool:
-    """Whether a configuration names a model of ours."""
+    """Whether a configuration's model is a class in models/."""
     return any(target.startswith("models.") for target in targets_of(config.get("model")))
 
 
 @cache
 def fingerprint(targets: frozenset[str], composes: bool = False) -> str:
-    """The same of what these functions and classes reach, and of all that could be composed where `composes` is set."""
+    """The fingerprint of what `targets` reach; with `composes`, also of all of models/ and conf/."""
     waiting = [split(target) for target in targets]
     digest = hashlib.sha256()
     if composes:
@@ -79,25 +80,25 @@ def fingerprint(targets: frozenset[str], composes: bool = False) -> str:
 
 
 def reached(waiting: list[Name]) -> dict[Name, str]:
-    """The source of every definition that these reach by name, themselves among them."""
+    """The source of every definition reachable by name from `waiting`, including these themselves."""
     found: dict[Name, str] = {}
     while waiting:
         module, name = waiting.pop()
         if (module, name) in found or not in_folders(module):
             continue
         here = parsed(module)
-        if name in here.imports:  # handed on from another module, as by a package's __init__.py
+        if name in here.imports:  # re-exported from another module
             waiting.append(here.imports[name])
             continue
         nodes = here.other if name == "" else [here.definitions[name]] if name in here.definitions else []
         found[module, name] = "\n".join(map(source_of, nodes))
-        waiting.append((module, ""))  # is executed when the module is imported
+        waiting.append((module, ""))  # executed when the module is imported
         waiting += [used for node in nodes for used in names_used(node, module)]
     return found
 
 
 def names_used(node: ast.AST, module: str) -> Iterator[Name]:
-    """The definitions of ours that a statement of a module names."""
+    """The definitions in this repository that a statement of `module` refers to."""
     here = parsed(module)
     for part in ast.walk(node):
         if not isinstance(part, ast.Name):
@@ -140,10 +141,10 @@ def structure(node: Any) -> Any:
 
 @cache
 def parsed(module: str) -> Module:
-    """What a module of ours defines and imports."""
+    """Parse a module of this repository. Raises ValueError if there is none of this name."""
     file = file_of(module)
     if file is None:
-        raise ValueError(f"{module} is no module of ours")
+        raise ValueError(f"{module} is not a module of this repository")
     tree, found = ast.parse(file.read_bytes()), Module()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -161,7 +162,7 @@ def parsed(module: str) -> Module:
 
 
 def names_bound(statement: ast.stmt) -> Iterator[str]:
-    """The names that a statement of a module defines there."""
+    """The names that a top-level statement binds."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield statement.name
     else:
@@ -175,30 +176,30 @@ def is_docstring(statement: ast.stmt, tree: ast.Module) -> bool:
 
 
 def in_folders(name: str) -> bool:
-    """Whether a module or definition lies in one of `FOLDERS`."""
+    """Whether a module or definition is in one of `FOLDERS`."""
     return any(name == folder or name.startswith(f"{folder}.") for folder in FOLDERS)
 
 
 def split(target: str) -> Name:
-    """A dotted path as its module and the definition in it."""
+    """Split a dotted path into module and definition."""
     module, _, name = target.rpartition(".")
     return module, name
 
 
 def is_module(name: str) -> bool:
-    """Whether a dotted path is a module of ours."""
+    """Whether a dotted path is a module of this repository."""
     return file_of(name) is not None
 
 
 @cache
 def file_of(module: str) -> Path | None:
-    """Where a module of ours lies; None if it is none."""
+    """The file of a module of this repository, None if there is none."""
     base = ROOT.joinpath(*module.split("."))
     return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
 
 
 def modules_under(*packages: str) -> Iterable[str]:
-    """All modules of some packages."""
+    """The names of all modules in these packages."""
     for package in packages:
         for file in sorted((ROOT / package).rglob("*.py")):
             path = file.relative_to(ROOT).with_suffix("")

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, processor, precision."""
+"""The environment of a run: library versions, processor, precision, threads."""
 
 import ctypes
 import importlib.metadata
@@ -20,7 +20,7 @@ LIBRARIES = ("torch", "numpy", "accelerate", "transformers", "tokenizers", "data
 
 @cache
 def git_commit() -> str | None:
-    """The commit that the code was checked out at, with a + if it was changed since; None outside a checkout."""
+    """The hash of the checked-out commit, followed by + if files have changed since; None outside a git checkout."""
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
         status = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -30,13 +30,13 @@ def git_commit() -> str | None:
 
 
 def processor_is_gpu() -> bool:
-    """Whether work is done on a GPU."""
+    """Whether runs use a GPU."""
     return torch.cuda.is_available()
 
 
 @cache
 def processor() -> str:
-    """The name of the GPU or of the processor that work is done on."""
+    """The name of the GPU, or of the CPU where there is none."""
     if processor_is_gpu():
         return torch.cuda.get_device_name()
     try:
@@ -47,9 +47,9 @@ def processor() -> str:
 
 
 def resolve_precision(precision: str) -> str:
-    """bf16 or fp32: the one asked for, or with `auto` bf16 where the processor computes in it.
+    """bf16 or fp32. `auto` means bf16 if the processor has bf16 instructions, else fp32.
 
-    ATEN_CPU_CAPABILITY=avx2 hides such instructions, as it does from torch's own kernels.
+    ATEN_CPU_CAPABILITY=avx2 hides these instructions here, as it does from torch's own kernels.
     """
     if precision != "auto":
         return precision
@@ -61,7 +61,7 @@ def resolve_precision(precision: str) -> str:
 
 
 def use_threads(threads: int | None) -> int:
-    """Let torch use so many processor threads, its share of them all if None; returns how many it uses."""
+    """Set the number of torch's CPU threads and return it. None: the available cores, divided among local processes."""
     keep_memory()
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // processes_here()))
     return torch.get_num_threads()
@@ -69,25 +69,25 @@ def use_threads(threads: int | None) -> int:
 
 @cache
 def keep_memory() -> None:
-    """Have the C library keep memory that tensors free for the next ones instead of giving it back to the system.
+    """Make glibc reuse freed memory instead of returning it to the system; does nothing with other C libraries.
 
-    Otherwise every large tensor is new pages, filled with zeros on first touch: a quarter of a training step. The
-    values are the largest there are; where the C library is not GNU's, nothing changes.
+    Otherwise every large tensor gets new pages, which the system fills with zeros on first access: this takes a quarter
+    of a training step. Both values are the largest possible.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: below it memory comes from the heap
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: how much free memory the heap's end may hold
+        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: smaller blocks come from the heap
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: free memory that may stay at the top of the heap
 
 
 @cache
 def versions() -> dict[str, str]:
-    """The versions of the libraries that a run may use."""
+    """The versions of the main libraries."""
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def describe(identity: dict[str, str]) -> dict[str, Any]:
-    """The record of a run's environment: what determines its numbers, and all else that may be asked of it."""
+    """The contents of environment.json: a run's identity, and details of the machine and software."""
     return {
         **identity,
         "git": git_commit(),

@@ -1,4 +1,4 @@
-"""The memory of this process."""
+"""Peak memory of this process."""
 
 import contextlib
 import ctypes
@@ -9,20 +9,20 @@ from pathlib import Path
 import torch
 
 
-def forget_peak() -> None:
-    """Let `process_peak` count from here on: what earlier work of this process has freed goes back to the system."""
+def reset_peak() -> None:
+    """Restart the count of `process_peak`; on Linux, first return freed memory to the system."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
-    with contextlib.suppress(OSError):  # the system may not be Linux, or not let us
+    with contextlib.suppress(OSError):  # not Linux, or no permission
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def process_peak() -> int:
-    """The most bytes that this process took up at a time: of the GPU's memory, else of the machine's, all told."""
+    """Peak memory of this process in bytes: allocated GPU memory if there is a GPU, else resident memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     try:

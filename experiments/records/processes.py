@@ -1,4 +1,4 @@
-"""Which of several processes this is, as torchrun starts them."""
+"""The processes that torchrun started for a run, and the role of this one."""
 
 import os
 
@@ -7,20 +7,20 @@ import torch.distributed
 
 
 def processes() -> int:
-    """How many processes are at the same runs."""
+    """The number of processes that share a run."""
     return int(os.environ["WORLD_SIZE"]) if "LOCAL_RANK" in os.environ else 1
 
 
 def processes_here() -> int:
-    """How many of them are on this machine."""
+    """The number of them on this machine."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if "LOCAL_RANK" in os.environ else 1
 
 
 def on_processors() -> bool:
-    """Whether they compute on processors, of which Accelerate must be told."""
+    """Whether several processes compute on CPUs, which Accelerate has to be told."""
     return processes() > 1 and not torch.cuda.is_available()
 
 
 def is_first() -> bool:
-    """Whether this is the one that writes."""
+    """Whether this process has rank 0; only that one writes."""
     return processes() == 1 or os.environ["RANK"] == "0"

@@ -1,4 +1,4 @@
-"""The run folder: the record of one run, written so that whatever is read from it is whole."""
+"""The run folder: the record of one run. Files are written atomically, so that a reader never sees a part of one."""
 
 import contextlib
 import hashlib
@@ -19,29 +19,28 @@ from experiments.config.errors import HeldError, RecordError
 from experiments.records.code import code_fingerprint
 from tasks.data.source import write_atomically
 
-# What a run's numbers do not depend on.
+# Settings that do not affect a run's numbers.
 INCIDENTAL = {"outputs", "cache", "threads", "tracking"}
 FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json", "tables.json")
 NEWER = "newer version of this program"
-FORMAT = 1  # of what is written here; a program that reads an older one only cannot read it
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast
+FORMAT = 1  # version of the record format; increase it when older programs cannot read new records
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
 
 
 def identity(config: dict[str, Any], data_fingerprint: str, precision: str) -> dict[str, str]:
-    """All that determines a run's numbers: its settings, its data's contents, its precision, our code that it reaches
-    and the libraries that compute."""
+    """Everything that determines a run's numbers: settings, scale, fingerprints of data and code, precision, and the
+    versions of the libraries that compute."""
 
     def essential(node: Any) -> Any:
         if isinstance(node, dict):
             return {key: essential(value) for key, value in node.items() if key not in ("cache", "path")}
         return [essential(value) for value in node] if isinstance(node, list) else node
 
-    kept = {key: essential(value) for key, value in config.items() if key not in INCIDENTAL}
-    kept["training"] = {
-        key: value for key, value in kept["training"].items() if key not in ("checkpoint_every", "precision", "shard")
-    }
+    settings = {key: essential(value) for key, value in config.items() if key not in INCIDENTAL}
+    excluded = ("checkpoint_every", "precision", "shard")
+    settings["training"] = {key: value for key, value in settings["training"].items() if key not in excluded}
     return {
-        "settings": digest_of(json.dumps(kept, sort_keys=True).encode())[:16],
+        "settings": digest_of(json.dumps(settings, sort_keys=True).encode())[:16],
         "scale": config["scale"],
         "data": data_fingerprint,
         "precision": precision,
@@ -52,22 +51,22 @@ def identity(config: dict[str, Any], data_fingerprint: str, precision: str) -> d
 
 @cache
 def computing_libraries() -> dict[str, str]:
-    """The versions of the libraries that numbers come from."""
+    """The versions of the libraries that determine a run's numbers."""
     return {name: version(name) for name in ("torch", "numpy", "tokenizers", "transformers")}
 
 
 def run_id(identity: dict[str, str]) -> str:
-    """The hash of what determines a run's numbers."""
+    """A run's id: the hash of its identity, 12 hexadecimal digits."""
     return digest_of(json.dumps(identity, sort_keys=True).encode())[:12]
 
 
 def digest_of(content: bytes) -> str:
-    """The SHA-256 of some bytes."""
+    """The SHA-256 of `content`, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
-def written(file: Path) -> int:
-    """When a file was written, in nanoseconds; 0 if it is not there."""
+def modified_at(file: Path) -> int:
+    """A file's modification time in nanoseconds, 0 if the file does not exist."""
     try:
         return file.stat().st_mtime_ns
     except FileNotFoundError:
@@ -76,32 +75,32 @@ def written(file: Path) -> int:
 
 @lru_cache(maxsize=4096)
 def damage(folder: Path, times: tuple[int, ...]) -> str:
-    """What keeps a record whose files were written at these times from being read, nothing if it can be."""
+    """Why a record cannot be read, "" if it can. times: when its files were modified, as the key of the cache."""
     try:
         status = json.loads((folder / "status.json").read_bytes())
         if status["format"] > FORMAT:
             return f"{NEWER} (format {status['format']})"
         for name, digest in status.get("digests", {}).items():
             if digest_of((folder / name).read_bytes()) != digest:
-                return f"{name} is not as it was written"
+                return f"{name} was changed after the run finished"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (ValueError, KeyError, TypeError):
-        return "status.json is cut short or of another format"
+        return "status.json is truncated or has an unknown format"
     return ""
 
 
 def to_json(value: Any) -> bytes:
-    """A value as the bytes of a JSON file."""
+    """Encode a value as an indented JSON file with sorted keys."""
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run folder. Finished means that status.json says so, which is written last, by rename, and that the other
-    files are as they were then.
+    """One run folder. A run is finished if status.json says so, which is written last and by rename, and the other
+    files have not changed since.
 
-    identity: what determines its numbers, where it is known before there is a record.
+    identity: see `identity`; empty for a record that was found on disk.
     """
 
     folder: Path
@@ -120,7 +119,7 @@ class Record:
         return self.folder / "checkpoint.safetensors"
 
     def read(self, name: str) -> Any:
-        """The contents of a file of the record, None if it is not there. Raises RecordError if it is damaged."""
+        """The contents of a JSON or YAML file, None if it does not exist. Raises RecordError if it is damaged."""
         file = self.folder / name
         try:
             text = file.read_text(encoding="utf-8")
@@ -132,15 +131,15 @@ class Record:
 
     @property
     def status(self) -> str:
-        """new, running, interrupted, failed, finished, or damaged: finished once, and not as it was written."""
+        """new, running, interrupted, failed, finished, or damaged (files are missing, truncated or changed)."""
         if not (self.folder / "status.json").exists():
             return "new"
         return "damaged" if self.damage else self.read("status.json")["status"]
 
     @property
     def damage(self) -> str:
-        """What keeps the record from being read, nothing if it can be."""
-        return damage(self.folder, tuple(map(written, (self.folder / name for name in ("status.json", *FILES)))))
+        """Why the record cannot be read, "" if it can."""
+        return damage(self.folder, tuple(modified_at(self.folder / name) for name in ("status.json", *FILES)))
 
     @property
     def finished(self) -> bool:
@@ -160,17 +159,17 @@ class Record:
 
     @contextlib.contextmanager
     def rows(self, size: int) -> Iterator[BinaryIO]:
-        """The file of metrics, to add rows to after its first so many bytes; what came after them is dropped."""
+        """Open metrics.jsonl for appending, cut to its first `size` bytes."""
         with open(self.metrics_file, "ab") as file:
             file.truncate(size)
             yield file
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The metrics by step, a row for every line."""
+        """The rows of metrics.jsonl."""
         return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
 
     def begin(self, config: dict[str, Any], environment: dict[str, Any]) -> None:
-        """Write down what is about to run. What is damaged is run from the start.
+        """Write the configuration and environment, and set the status to running. A damaged record starts afresh.
 
         Raises RecordError if a newer version of this program wrote the record.
         """
@@ -179,31 +178,34 @@ class Record:
                 raise RecordError(f"{self.folder} was written by a {NEWER}: use another outputs folder")
             for file in (self.checkpoint_file, self.metrics_file):
                 file.unlink(missing_ok=True)
-        for unfinished in self.folder.glob(".*"):  # what a killed process was writing, before its rename
+        for unfinished in self.folder.glob(".*"):  # temporary files of a killed process
             unfinished.unlink()
         write_atomically(self.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
         write_atomically(self.folder / "environment.json", to_json(environment))
         self.set_status("running")
 
     def finish(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]]) -> None:
-        """Write the results, and last of all that there are any."""
+        """Write the results and, last, the status finished."""
         write_atomically(self.folder / "tables.json", to_json(tables))
         write_atomically(self.folder / "summary.json", to_json(summary))
         self.set_status("finished")
 
     def set_status(self, status: str, error: BaseException | None = None) -> None:
-        """running, finished, failed or interrupted; with the traceback of what it failed of."""
+        """Write status.json. status: running, finished, failed or interrupted. error: its traceback is stored."""
         content: dict[str, Any] = {"status": status, "format": FORMAT, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         if status == "finished":
-            there = [self.folder / name for name in FILES if (self.folder / name).exists()]
-            content["digests"] = {file.name: digest_of(file.read_bytes()) for file in there}
+            files = [self.folder / name for name in FILES if (self.folder / name).exists()]
+            content["digests"] = {file.name: digest_of(file.read_bytes()) for file in files}
         if error is not None:
             content["traceback"] = "".join(traceback.format_exception(error))
         write_atomically(self.folder / "status.json", to_json(content))
 
     @contextlib.contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
-        """Hold the run for this process. The lock dies with its holder. Where another has it: wait, or HeldError."""
+        """Lock the run for this process; the system releases the lock if the process dies.
+
+        wait: until another process releases the lock. Raises HeldError if not `wait` and another process holds it.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "lock")
         try:
@@ -217,20 +219,20 @@ class Record:
 
 
 def records(outputs: str | Path, experiment: str | None = None) -> list[Record]:
-    """All records under `outputs`, of one experiment or of all, finished or not."""
+    """All records under `outputs`, finished or not: of one experiment, or of all if None."""
     pattern = f"{experiment or '*'}/*/status.json"
     return [Record(file.parent) for file in sorted((Path(outputs) / "runs").glob(pattern))]
 
 
 def check_same_data(outputs: str | Path, config: dict[str, Any], data_fingerprint: str) -> None:
-    """Raise RecordError if finished runs of this experiment, source and scale were made from other contents."""
+    """Raise RecordError if a finished run of the same experiment, data source and scale used different data."""
     for record in records(outputs, config["name"]):
         if not record.finished or record.environment["data"] == data_fingerprint:
-            continue  # without a look at its configuration, which takes longer to read
+            continue  # without reading its configuration, which is slower
         same_source = {**record.config["data"], "path": None} == {**config["data"], "path": None}
         if same_source and record.config["scale"] == config["scale"]:
             raise RecordError(
-                f"the data has the fingerprint {data_fingerprint} and the finished run {record.folder} was made from "
+                f"the data has the fingerprint {data_fingerprint}, but the finished run {record.folder} used "
                 f"{record.environment['data']}: they cannot be compared. Use outputs=<another folder>, or remove the "
                 "old runs"
             )

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.ledger.evidence import Evidence, environments_of, pythons
-from experiments.ledger.excluded_records import LeftOut
+from experiments.ledger.excluded_records import ExcludedRecords
 from experiments.ledger.verdicts import Verdict, as_json
 from tasks.data.source import write_atomically
 
 
 def write_report(
-    verdicts: list[Verdict], evidence: Evidence, scale: str, outputs: Path, others: Sequence[LeftOut] = ()
+    verdicts: list[Verdict], evidence: Evidence, scale: str, outputs: Path, others: Sequence[ExcludedRecords] = ()
 ) -> Path:
     """Write ledger.json, records.csv and index.html under `outputs`/report; returns the page's path.
 
@@ -24,7 +24,7 @@ def write_report(
     folder = Path(outputs) / "report"
     own = evaluations(outputs)
     ledger = as_json(verdicts, scale) | {
-        "left_out": [vars(group) for group in others],
+        "excluded_records": [vars(group) for group in others],
         "python": pythons(environments_of(evidence)),  # whose standard library is the text corpus
     }
     write_atomically(folder / "ledger.json", (json.dumps(ledger, indent=2) + "\n").encode())

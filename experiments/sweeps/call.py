@@ -1,4 +1,4 @@
-"""The jobs of one call of the program, in this process or in those of a launcher: what each does, and how all ended."""
+"""The jobs of one `experiments.run` command, in this process or in a launcher's processes, and their statuses."""
 
 import contextlib
 import json
@@ -28,20 +28,20 @@ from experiments.training.loop import Interrupted
 from experiments.training.run_spec import RunSpec, resolve, spec_of_start
 from tasks.data.source import write_atomically
 
-CALL = "EXPERIMENTS_CALL"  # the folder of this call, for its jobs in other processes
+CALL = "EXPERIMENTS_CALL"  # environment variable with this command's folder, for jobs in other processes
 STOPPED = "stopped"
 HELD = "held by another process"
-TUNING = "OptunaSweeper"  # which chooses the next values by how the last ones did, and so waits for a run that is held
-ROOM = 2**15  # bytes that a call writes for itself
-CUT_OFF = "cut off"  # what stands for a job whose process was killed, or that could write no more
+TUNING = "OptunaSweeper"  # needs the results before it chooses the next values, so it waits for a locked run at once
+ROOM = 2**15  # bytes that this command needs for its own files
+CUT_OFF = "cut off"  # the status of a job whose process was killed, or that could not write its status
 
-register()  # Hydra's launchers compose in processes of their own, which import this module and none before it
+register()  # the processes of Hydra's launchers import this module first
 
 
 def begin(outputs: Path) -> Path:
-    """A folder for how the jobs of this call end; it is known to all processes that are begun from here on.
+    """Create the folder for the statuses of this command's jobs; processes started later find it in CALL.
 
-    Raises OSError if `outputs` cannot be written.
+    Raises OSError if `outputs` is not writable.
     """
     folder = outputs / "hydra" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     write_atomically(folder / "room", bytes(ROOM))
@@ -51,33 +51,33 @@ def begin(outputs: Path) -> Path:
 
 
 def job(composed: DictConfig) -> dict[str, float] | None:
-    """One job; returns its run's metrics if that is finished. An error is told and written down, so that the other jobs
-    of a sweep go on."""
+    """Execute one job; returns the metrics of its run if it finished. Errors are printed and recorded, not raised, so
+    that the other jobs of a sweep continue."""
     folder = Path(os.environ[CALL])
-    here = folder.name.endswith(f"-{os.getpid()}")
-    console = Console(stderr=True, force_terminal=None if here else False, quiet=not is_first())  # bars would mix
-    if not here:
-        end_with(os.getppid())
+    in_main = folder.name.endswith(f"-{os.getpid()}")
+    console = Console(stderr=True, force_terminal=None if in_main else False, quiet=not is_first())  # one progress bar
+    if not in_main:
+        exit_with(os.getppid())
     overrides = list(HydraConfig.get().overrides.task)
-    known = HydraConfig.get().job
-    file = folder / f"{0 if OmegaConf.is_missing(known, 'num') else known.num:06d}.json"
-    note(file, overrides, CUT_OFF)
+    settings = HydraConfig.get().job
+    file = folder / f"{0 if OmegaConf.is_missing(settings, 'num') else settings.num:06d}.json"
+    write_status(file, overrides, CUT_OFF)
     stopped = (folder / STOPPED).exists()
     status, metrics = ("not started", None) if stopped else attempt(composed, overrides, console)
     if status == HELD and HydraConfig.get().sweeper._target_.endswith(TUNING):
         status, metrics = attempt(composed, overrides, console, wait=True)
-    with contextlib.suppress(OSError):  # of a full disk, which has been told
+    with contextlib.suppress(OSError):  # a full disk, which was reported before
         if status == "interrupted":
             write_atomically(folder / STOPPED, b"")
-        note(file, overrides, status)
+        write_status(file, overrides, status)
     if status == "failed" and processes() > 1:
-        sys.exit(1)  # the others wait for this one, and torchrun ends them
+        sys.exit(1)  # the other processes wait for this one; torchrun stops them
     return metrics
 
 
 @cache
-def end_with(parent: int) -> None:
-    """Have this process end when its parent is gone; a run in training leaves a checkpoint."""
+def exit_with(parent: int) -> None:
+    """Send this process SIGTERM once its parent has exited; a run in training saves a checkpoint first."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -87,18 +87,18 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def note(file: Path, overrides: list[str], status: str) -> None:
-    """Write down how a job ended."""
+def write_status(file: Path, overrides: list[str], status: str) -> None:
+    """Record the status of a job."""
     write_atomically(file, to_json({"overrides": overrides, "status": status}))
 
 
 def attempt(
     composed: DictConfig, overrides: list[str], console: Console, wait: bool = False
 ) -> tuple[str, dict[str, float] | None]:
-    """Run what is composed; returns how it ended and, of what finished, the metrics.
+    """Execute a composed run; returns its status and, if it finished, its metrics.
 
-    wait: until another process that is at this run is done with it; if not, one run fails there, and a run of a sweep
-    is put off to the end.
+    wait: if another process holds the run, wait for it. Otherwise a single run fails, and a run of a sweep is postponed
+    to the end.
     """
     try:
         spec = resolve(composed, overrides)
@@ -109,7 +109,7 @@ def attempt(
         return "interrupted", None
     except HeldError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN and processes() == 1:
-            console.print(f"put off: {error}", highlight=False, soft_wrap=True)
+            console.print(f"postponed: {error}", highlight=False, soft_wrap=True)
             return HELD, None
         print_error(console, error)
     except USER_ERRORS as error:
@@ -120,46 +120,46 @@ def attempt(
 
 
 def execute_for_agent(spec: RunSpec, console: Console) -> Record:
-    """Run what an agent of W&B's asks for. It has begun one run there and waits for its results: what was finished
-    before is logged again, and a run that this one starts from is not logged."""
-    config, before = spec.config, spec.record.finished
-    if config["start"] and not before:
+    """Execute the run that the agent of a W&B sweep requests. The agent has started one W&B run and waits for its
+    results: a run that finished before is logged again, and the run that this one starts from is not logged."""
+    config, finished_before = spec.config, spec.record.finished
+    if config["start"] and not finished_before:
         start = spec_of_start(spec)
         start.config["tracking"]["mode"] = "disabled"
         execute(start, console, wait=True)
     record = execute(spec, console)
-    if before:
+    if finished_before:
         Tracker(config, record.id, tags_of(spec.overrides)).log_again(record)
     return record
 
 
 def wait_for_held(folder: Path, console: Console) -> None:
-    """Wait for the jobs that other processes were at when their turn came, and run what these leave."""
+    """Execute the postponed jobs; for each, first wait for the process that holds its run."""
     for file in sorted(folder.glob("*.json")):
-        known = json.loads(file.read_text())
-        if known["status"] == HELD and not (folder / STOPPED).exists():
-            overrides = known["overrides"]
-            note(file, overrides, attempt(compose_unchecked(overrides), overrides, console, wait=True)[0])
+        entry = json.loads(file.read_text())
+        if entry["status"] == HELD and not (folder / STOPPED).exists():
+            overrides = entry["overrides"]
+            write_status(file, overrides, attempt(compose_unchecked(overrides), overrides, console, wait=True)[0])
 
 
 def end(folder: Path, console: Console) -> int:
-    """Tell how the jobs ended, if there were several; returns the exit code."""
-    ended = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
-    if len(ended) > 1:
+    """Print the statuses of the jobs if there are several; returns the exit code."""
+    entries = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    if len(entries) > 1:
         table = Table("job", "status")
-        for one in ended:
-            table.add_row(" ".join(one["overrides"]), one["status"])
+        for entry in entries:
+            table.add_row(" ".join(entry["overrides"]), entry["status"])
         console.print(table)
-    statuses = {one["status"] for one in ended}
+    statuses = {entry["status"] for entry in entries}
     if "interrupted" in statuses:
-        console.print("stopped; the same command goes on from here", style="yellow")
+        console.print("stopped; run the same command again to resume", style="yellow")
         return 130
-    return 0 if statuses <= {"finished"} else 1  # there are none where Hydra only showed something
+    return 0 if statuses <= {"finished"} else 1  # no statuses if Hydra only printed something, as with --cfg
 
 
 def print_result(console: Console, record: Record) -> None:
-    """Tell where a record lies and its foremost metrics: those with the shortest paths, and no single gates."""
-    named = sorted(record.summary["metrics"].items(), key=lambda metric: metric[0].count("/"))
-    told = [f"{name} {value:.4g}" for name, value in named if not name.startswith("gates/")]
-    metrics = ", ".join(told[:10])
+    """Print a record's folder and ten of its metrics: those with the shortest paths, without the gates of each head."""
+    by_depth = sorted(record.summary["metrics"].items(), key=lambda metric: metric[0].count("/"))
+    values = [f"{name} {value:.4g}" for name, value in by_depth if not name.startswith("gates/")]
+    metrics = ", ".join(values[:10])
     console.print(f"{record.folder}: {metrics}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Who works off the ledger's runs: processes of this machine, or a cluster's scheduler through submitit."""
+"""Execute the ledger's runs in processes on this machine, or on a cluster through submitit."""
 
 import concurrent.futures
 import multiprocessing
@@ -14,27 +14,27 @@ from rich.console import Console
 
 from experiments.config.choices import nearest
 from experiments.config.errors import ConfigError, HeldError, first_line
-from experiments.sweeps.call import HELD, end_with
+from experiments.sweeps.call import HELD, exit_with
 from experiments.sweeps.grid import ON_GPUS, Job
 from experiments.training.execute import execute
 from experiments.training.loop import Interrupted
 
-LAUNCHERS = ("slurm", "local")  # local: submitit's own processes on this machine, as it is tried out
-LONGEST = 24 * 60  # minutes of a run on a cluster; one that is cut off goes on from its checkpoint
-POLL = 1.0  # seconds between two looks at a cluster's runs
-Ended = Generator[tuple[Job, str]]  # each job as it ends, with what it failed of, or nothing
+LAUNCHERS = ("slurm", "local")  # local: submitit's processes on this machine, for tests
+LONGEST = 24 * 60  # time limit of a cluster job in minutes; a run that exceeds it resumes from its checkpoint
+POLL = 1.0  # seconds between two checks of the cluster's jobs
+Ended = Generator[tuple[Job, str]]  # each job when it ends, with its error message ("" if it succeeded)
 
 
 def on_this_machine(todo: list[Job], workers: int) -> Ended:
-    """Several at a time, each on one processor thread; those that other processes are at come last, when these are done
-    with them. Closed before its end, it has runs in training stop. Raises ChildProcessError if a process was killed."""
+    """Execute `workers` jobs at a time, each on one thread. Runs that other processes hold come last, once these are
+    done. Closing the generator early stops runs in training. Raises ChildProcessError if a process was killed."""
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(),)
     )
     try:
         for wait in (False, True):
-            futures = {pool.submit(work, job, wait): job for job in todo}
+            futures = {pool.submit(run_job, job, wait): job for job in todo}
             todo = []
             for future in concurrent.futures.as_completed(futures):
                 if future.result() == HELD:
@@ -42,21 +42,21 @@ def on_this_machine(todo: list[Job], workers: int) -> Ended:
                 else:
                     yield futures[future], future.result()
     except concurrent.futures.BrokenExecutor as error:
-        told = "a process of the runs was killed, for want of memory perhaps: the same command goes on from here"
-        raise ChildProcessError(told) from error
+        message = "a worker process was killed, possibly out of memory: run the same command again to resume"
+        raise ChildProcessError(message) from error
     except (KeyboardInterrupt, GeneratorExit):
         for child in multiprocessing.active_children():
-            child.terminate()  # SIGTERM: a run in training leaves a checkpoint
+            child.terminate()  # SIGTERM: a run in training saves a checkpoint
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def on_cluster(todo: list[Job], launcher: str, folder: Path) -> Ended:
-    """Each as a job of its own; the folder holds submitit's files. Closed before its end, it cancels the rest.
+    """Submit each run as one cluster job. Closing the generator early cancels the remaining jobs.
 
-    Partition, account and the like are those of the environment, as sbatch knows them: SBATCH_PARTITION and so on.
-    Raises ConfigError for a launcher that is not known.
+    folder: for submitit's files. Partition, account and so on come from sbatch's environment variables, for example
+    SBATCH_PARTITION. Raises ConfigError for an unknown launcher.
     """
     if launcher not in LAUNCHERS:
         raise ConfigError(f"LAUNCHER={launcher}: no such launcher; {nearest(launcher, LAUNCHERS)}")
@@ -64,12 +64,12 @@ def on_cluster(todo: list[Job], launcher: str, folder: Path) -> Ended:
     gpus = 1 if todo[0].scale in ON_GPUS else 0
     executor.update_parameters(timeout_min=LONGEST, cpus_per_task=4 if gpus else 1, gpus_per_node=gpus)
     with executor.batch():
-        waiting = [(job, executor.submit(work, job)) for job in todo]
+        waiting = [(job, executor.submit(run_job, job)) for job in todo]
     return collected(waiting)
 
 
 def collected(waiting: list[tuple[Job, submitit.Job[str]]]) -> Ended:
-    """Each job of a cluster as it ends."""
+    """Yield each cluster job when it ends."""
     try:
         while waiting:
             time.sleep(POLL)
@@ -83,18 +83,20 @@ def collected(waiting: list[tuple[Job, submitit.Job[str]]]) -> Ended:
 
 
 def begin_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent and to the training loop, and do not outlive the parent."""
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with(parent)
+    exit_with(parent)
 
 
-def work(job: Job, wait: bool = True) -> str:
-    """Run one job; returns what it failed of, nothing if it did not. wait: if another process is at it, until that is
-    done; HELD if not."""
+def run_job(job: Job, wait: bool = True) -> str:
+    """Execute one job; returns its error message, "" if it succeeded.
+
+    wait: if another process holds the run, wait for it; otherwise return HELD.
+    """
     try:
-        planned = job.spec()
-        planned.config["threads"] = 1
-        execute(planned, Console(file=StringIO()), wait)
+        spec = job.spec()
+        spec.config["threads"] = 1
+        execute(spec, Console(file=StringIO()), wait)
     except Interrupted:
         return "interrupted"
     except HeldError:

@@ -1,4 +1,4 @@
-"""The runs that an experiment consists of: its own sweep, as written in its configuration."""
+"""The runs of an experiment: the grid of the sweep in its configuration."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -14,15 +14,15 @@ from experiments.config.choices import groups
 from experiments.config.errors import ConfigError
 from experiments.training.run_spec import RunSpec, spec_of
 
-ON_GPUS = ("gpu", "paper")  # scales
-Compared = dict[str, set[str]]  # factors by experiment
+ON_GPUS = ("gpu", "paper")  # scales that need GPUs
+Compared = dict[str, set[str]]  # the factors that claims compare, by experiment
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of an experiment's sweep: the level of each factor, seed among them.
+    """One run of an experiment's sweep: the level of each factor, including the seed.
 
-    added: its seed is not one of the sweep's; a pair that lacks it is no gap.
+    added: whether its seed is an extra one, which the sweep does not list; pairs may lack it.
     """
 
     experiment: str
@@ -41,23 +41,23 @@ class Job:
         return [f"experiment={self.experiment}", f"scale={self.scale}", f"outputs={self.outputs}", *pairs]
 
     def spec(self, source: Callable[[str], Any] = data_source) -> RunSpec:
-        """The run this job is; `source` finds its data."""
+        """The specification of this run; `source` returns the data source for settings as JSON."""
         return spec_of(composition(self.overrides, self.seed, self.outputs), self.overrides, source)
 
 
 def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0, compared: Compared | None = None) -> list[Job]:
-    """The runs of an experiment's sweep, seed by seed.
+    """The runs of an experiment's sweep, sorted by seed. Raises ConfigError for an unknown experiment.
 
-    seeds: how many there are at least; those beyond the sweep's own are added. An experiment of one seed keeps one.
-    compared: the factors of each experiment that claims compare; at smoke scale all others have one level.
+    seeds: the minimal number of seeds; more are added if the sweep has fewer, unless it has only one. compared: at
+    smoke scale, factors that are not in it get a single level.
     """
     if experiment not in groups()["experiment"]:
         raise ConfigError(f"experiment={experiment}: no such choice; there are {', '.join(groups()['experiment'])}")
-    factors = {name: levels(name, written) for name, written in sweep(experiment).items()}
+    factors = {name: levels(name, values) for name, values in sweep(experiment).items()}
     random = len(factors.setdefault("seed", ["0"])) > 1
     if scale == "smoke" and compared is not None:
-        kept = compared.get(experiment, set())
-        factors = {name: found if name in kept else found[:1] for name, found in factors.items()}
+        needed = compared.get(experiment, set())
+        factors = {name: each if name in needed else each[:1] for name, each in factors.items()}
     own = factors["seed"]
     if random:
         factors["seed"] = [*own, *(str(seed) for seed in range(seeds) if str(seed) not in own)]
@@ -70,7 +70,7 @@ def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0, compared: Co
 def jobs_of_all(
     experiments: list[str], scales: list[str], outputs: str, seeds: int = 0, compared: Compared | None = None
 ) -> dict[str, list[Job]]:
-    """The runs of all these experiments by scale, composed on all processor cores."""
+    """The runs of all these experiments, by scale; they are composed in parallel on all cores."""
     compose_all(experiments, partial(overrides_of, scales, outputs, seeds, compared))
     return {
         scale: [job for name in experiments for job in jobs(name, scale, outputs, seeds, compared)] for scale in scales
@@ -80,21 +80,21 @@ def jobs_of_all(
 def overrides_of(
     scales: list[str], outputs: str, seeds: int, compared: Compared | None, experiment: str
 ) -> Iterator[list[str]]:
-    """Those of an experiment's runs at some scales."""
+    """The overrides of an experiment's runs at these scales."""
     return (job.overrides for scale in scales for job in jobs(experiment, scale, outputs, seeds, compared))
 
 
-def levels(name: str, written: str) -> list[str]:
-    """The levels that a sweep such as `relu, silu` or `range(3)` stands for."""
-    override = OverridesParser.create().parse_override(f"{name}={written}")
+def levels(name: str, values: str) -> list[str]:
+    """The levels of a factor, from Hydra's sweep syntax: `relu, silu` or `range(3)`."""
+    override = OverridesParser.create().parse_override(f"{name}={values}")
     if override.is_sweep_override():
         return [str(level) for level in override.sweep_string_iterator()]
     return [str(override.value())]
 
 
 def in_order(plans: dict[Job, RunSpec]) -> list[Job]:
-    """The first seed of all experiments, then the second of all; of one seed the longest runs first, so that no long
-    one is left alone at the end."""
+    """Sort jobs by seed over all experiments and, within a seed, start with the longest, so that no long run is left
+    alone at the end."""
 
     def effort(job: Job) -> int:
         config = plans[job].config

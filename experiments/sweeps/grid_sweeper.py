@@ -1,6 +1,6 @@
-"""Hydra's sweeper over all combinations of values, which composes once for the jobs that make the same choices.
+"""A Hydra sweeper over all combinations of values that composes once per set of group choices.
 
-Hydra's own composes every job twice: to find what cannot be composed before the first job starts, and for the job.
+Hydra's BasicSweeper composes every job twice: once to validate it before the first job starts, and once to run it.
 """
 
 import copy
@@ -20,41 +20,41 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from experiments.config.overrides import parse, put_in, values_of
+from experiments.config.overrides import apply, parse, values_of
 
-PLUGIN = "hydra_plugins.grid_sweeper"  # this module's name for Hydra, which loads plugins from that package alone
+PLUGIN = "hydra_plugins.grid_sweeper"  # Hydra loads plugins only from the package hydra_plugins
 sys.modules[PLUGIN] = sys.modules[__name__]
 
 
 class CachingLoader(ConfigLoader):
-    """A configuration loader that composes once for each set of choices and puts the values in afterwards."""
+    """A config loader that composes once per set of group choices and then sets the values."""
 
     def __init__(self, loader: ConfigLoader):
         self.loader = loader
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"composed": {}}  # other processes compose for themselves
+        return self.__dict__ | {"composed": {}}  # the cache is not sent to other processes
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """The configuration of one job. Raises ConfigError for a value that does not fit."""
+        """The configuration of one job. Raises ConfigError for an invalid value."""
         parsed = [parse(override) for override in sweep_overrides]
         choices = tuple(each.input_line or "" for each in parsed if not self.is_value(each))
         if choices not in self.composed:
             self.composed[choices] = self.loader.load_sweep_config(master_config, list(choices))
         config = copy.deepcopy(self.composed[choices])
         for each in filter(self.is_value, parsed):
-            put_in(config, each)
+            apply(config, each)
         config.hydra.overrides.task = sweep_overrides
         config.hydra.job.override_dirname = ",".join(sorted(sweep_overrides))
         return config
 
     def is_value(self, override: Override) -> bool:
-        """Whether an override sets a value in what was composed, and chooses no file of a group."""
+        """Whether an override sets a value, rather than choosing an option of a group."""
         return not (override.is_delete() or self.loader.get_group_options(override.key_or_group))
 
     def load_configuration(self, *arguments: Any, **settings: Any) -> DictConfig:
-        """Part of Hydra's interface, as are all below."""
+        """Part of Hydra's interface, like all methods below."""
         return self.loader.load_configuration(*arguments, **settings)
 
     def get_search_path(self) -> ConfigSearchPath:
@@ -74,12 +74,12 @@ class CachingLoader(ConfigLoader):
 
 
 def caching(context: HydraContext) -> HydraContext:
-    """Hydra's context with such a loader."""
+    """Hydra's context with a CachingLoader."""
     return HydraContext(CachingLoader(context.config_loader), context.callbacks)
 
 
 def combinations(overrides: Sequence[Override]) -> Iterator[list[str]]:
-    """The overrides of every job: one value for each key. A key that is given twice takes its last values."""
+    """The overrides of every job, with one value per key. If a key is given twice, the last one counts."""
     values = {each.get_key_element(): list(values_of(each)) for each in overrides}
     deleted = [each.input_line or "" for each in overrides if each.is_delete()]
     pairs = [[f"{key}={value}" for value in found] for key, found in values.items() if found]
@@ -87,12 +87,12 @@ def combinations(overrides: Sequence[Override]) -> Iterator[list[str]]:
 
 
 class GridSweeper(Sweeper):
-    """Runs every combination of the values given; the settings are those of conf/hydra/sweeper/grid.yaml."""
+    """Runs every combination of the given values. Its settings are in conf/hydra/sweeper/grid.yaml."""
 
     __module__ = PLUGIN
 
     def __init__(self, max_batch_size: int | None, params: dict[str, str]):
-        """max_batch_size: jobs that the launcher gets at a time, all if None. params: the sweep of the experiment."""
+        """max_batch_size: jobs passed to the launcher at a time (None: all). params: the experiment's own sweep."""
         self.max_batch_size, self.params = max_batch_size, params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -104,7 +104,7 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run all jobs; what cannot be composed is refused before the first one starts. Raises ConfigError."""
+        """Run all jobs. Raises ConfigError before the first one starts if any of them cannot be composed."""
         swept = [f"{key}={values}" for key, values in self.params.items()]
         jobs = list(combinations([parse(override) for override in [*swept, *arguments]]))
         Path(str(self.jobs_config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
@@ -116,5 +116,5 @@ class GridSweeper(Sweeper):
             results = self.launcher.launch(jobs[first : first + size], initial_job_idx=first)
             returned.append(results)
             for result in results:
-                _ = result.return_value  # raises what went wrong in the job
+                _ = result.return_value  # re-raises the job's error
         return returned

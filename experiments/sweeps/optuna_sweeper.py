@@ -1,11 +1,11 @@
-"""`-m hydra/sweeper=optuna`: Optuna chooses the values of a sweep, by what one metric of the runs before came to.
+"""`-m hydra/sweeper=optuna`: Optuna chooses the values of a sweep, to optimize one metric of its runs.
 
-Overrides say what is searched: `key=a,b` and choice(a,b) one of these, range(a,b) whole numbers below b, interval(a,b)
-any number, int(interval(a,b)) any whole number, and tag(log,…) of the last three by orders of magnitude. All others are
-the same for every run. The sweep that an experiment brings along is left out: what is tuned is one variant of it.
+Overrides define the search space: `key=a,b` or choice(a,b) for categories, range(a,b) for integers below b,
+interval(a,b) for floats, int(interval(a,b)) for integers, and tag(log,…) around the last three for a log scale. All
+other overrides are the same in every run. The experiment's own sweep is ignored: a study tunes one variant.
 
-A trial is a run like any other, with its record. As many are asked for at a time as the launcher runs at a time: one,
-joblib's n_jobs, Slurm's array_parallelism; the fewer these are, the more is known when the next are chosen.
+A trial is an ordinary run with a record. Trials start in batches of the launcher's parallelism: 1, joblib's n_jobs or
+Slurm's array_parallelism. The smaller the batch, the more results the sampler has for its next choice.
 """
 
 import math
@@ -48,22 +48,22 @@ from experiments.tracking.wandb_run import BETTER, better
 from experiments.training.run_spec import resolve
 
 Space = dict[str, BaseDistribution]
-PLUGIN = "hydra_plugins.optuna_sweeper"  # this module's name for Hydra, which loads plugins from that package alone
+PLUGIN = "hydra_plugins.optuna_sweeper"  # Hydra loads plugins only from the package hydra_plugins
 sys.modules[PLUGIN] = sys.modules[__name__]
 
 
 class OptunaSweeper(Sweeper):
-    """A sweep whose values Optuna chooses; the settings are those of conf/hydra/sweeper/optuna.yaml.
+    """A sweep whose values Optuna chooses. Its settings are in conf/hydra/sweeper/optuna.yaml.
 
-    There is a study, a file in <outputs>/hydra, for every search space, metric, and settings, data and code of the
-    runs. A call goes on with it until n_trials have finished. Trials that were cut off are run again, as they were;
-    failed ones are not, and do not count.
+    A study is a file in <outputs>/hydra. It belongs to one search space, one metric, and one identity (settings, data
+    and code) of its runs; each command resumes it until n_trials have finished. Interrupted trials are repeated with
+    the same values; failed trials are not repeated and do not count.
     """
 
     __module__ = PLUGIN
 
     def __init__(self, n_trials: int, metric: str | None, seed: int, params: dict[str, str] | None = None):
-        """params: the sweep that an experiment brings along, for the sweeper that runs all of it."""
+        """params: the experiment's own sweep, which is ignored."""
         self.n_trials, self.metric, self.seed = n_trials, metric, seed
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -76,7 +76,7 @@ class OptunaSweeper(Sweeper):
         self.at_a_time = jobs if jobs > 0 else os.cpu_count() or 1
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the trials that are missing and tell the best. Exits where the search cannot be made, with one line."""
+        """Run the missing trials and print the command of the best one. Exits with a one-line error if it cannot."""
         console = Console(stderr=True)
         try:
             self.tune(arguments, console)
@@ -85,7 +85,7 @@ class OptunaSweeper(Sweeper):
             raise SystemExit(1) from error
 
     def tune(self, arguments: Sequence[str], console: Console) -> None:
-        """The same; raises ConfigError for settings or overrides that make no search."""
+        """As `sweep`, but raises ConfigError for invalid settings or overrides."""
         check_value(self.n_trials, pydantic.PositiveInt, "hydra.sweeper.n_trials")
         check_value(self.seed, int, "hydra.sweeper.seed")
         direction = direction_of(self.metric)
@@ -94,7 +94,7 @@ class OptunaSweeper(Sweeper):
         searched = [override for override in overrides if override.is_sweep_override()]
         if not searched:
             raise ConfigError(
-                "hydra/sweeper=optuna has nothing to search: give a key several values, or an interval as in "
+                "hydra/sweeper=optuna has nothing to search: give a key several values, or an interval such as "
                 "'optimizer.lr=tag(log,interval(1e-4,1e-2))'"
             )
         space = {override.get_key_element(): distribution(override) for override in searched}
@@ -107,25 +107,25 @@ class OptunaSweeper(Sweeper):
                 study = optuna.create_study(
                     storage=storage, study_name="study", direction=direction, load_if_exists=True
                 )
-                self.go_on(study, fixed, space)
+                self.resume(study, fixed, space)
         except Timeout as error:
-            raise ConfigError(f"{file} is being searched by another process") from error
+            raise ConfigError(f"another process is running the study {file}: wait until it has finished") from error
         finished = len(study.get_trials(states=[TrialState.COMPLETE]))
-        console.print(f"{file}: {finished} of {self.n_trials} trials", highlight=False, soft_wrap=True)
+        console.print(f"{file}: {finished} of {self.n_trials} trials finished", highlight=False, soft_wrap=True)
         if finished:
             best = shlex.join(["python", "-m", "experiments.run", *fixed, *assignments(study.best_trial)])
-            told = f"best {self.metric}: {study.best_value:.6g}, by {best}"
-            console.print(told, markup=False, highlight=False, soft_wrap=True)
+            message = f"best {self.metric}: {study.best_value:.6g}, with {best}"
+            console.print(message, markup=False, highlight=False, soft_wrap=True)
 
-    def go_on(self, study: optuna.Study, fixed: list[str], space: Space) -> None:
-        """Run trials until enough are finished, or until the user stops. The sampler's chance depends on the trial's
-        number alone, so that a study goes on after a kill as if there had been none."""
+    def resume(self, study: optuna.Study, fixed: list[str], space: Space) -> None:
+        """Run trials until enough have finished or the user stops. The sampler's seed depends only on the trial's
+        number, so a study that was killed continues as if it had not been."""
         stopped = Path(os.environ[CALL]) / STOPPED
         again: list[FrozenTrial | Trial] = []
         for trial in study.get_trials(states=[TrialState.RUNNING]):
             if trial.params.keys() == space.keys():
                 again.append(trial)
-            else:  # cut off before all its values were chosen
+            else:  # killed before all its values were chosen
                 study.tell(trial.number, state=TrialState.FAIL)
         missing = self.n_trials - len(study.get_trials(states=[TrialState.COMPLETE]))
         begun = 0
@@ -134,7 +134,7 @@ class OptunaSweeper(Sweeper):
             for _ in range(min(self.at_a_time, missing - begun)):
                 study.sampler = optuna.samplers.TPESampler(seed=1_000_003 * self.seed + len(study.get_trials()))
                 trials.append(again.pop(0) if again else study.ask(space))
-            jobs = list(dict.fromkeys(tuple(assignments(trial)) for trial in trials))  # two may have the same values
+            jobs = list(dict.fromkeys(tuple(assignments(trial)) for trial in trials))  # trials may have equal values
             returned = self.launcher.launch([[*fixed, *job] for job in jobs], initial_job_idx=begun)
             metrics = {job: each.return_value for job, each in zip(jobs, returned)}
             for one in trials:
@@ -146,7 +146,8 @@ class OptunaSweeper(Sweeper):
             begun += len(trials)
 
     def value_of(self, metrics: dict[str, float] | None) -> float | None:
-        """What is told of a run with these metrics; None of one that failed, was stopped, or ended at no number."""
+        """The metric of a run, None if the run did not finish or the value is not finite. Raises ConfigError if the run
+        has no such metric."""
         if metrics is None:
             return None
         if self.metric not in metrics:
@@ -159,28 +160,30 @@ def direction_of(metric: str | None) -> StudyDirection:
     """Whether a metric is to be minimized or maximized. Raises ConfigError."""
     if metric is None:
         raise ConfigError(
-            "hydra/sweeper=optuna wants a metric of the runs to go by, such as hydra.sweeper.metric=nonoverlapping/loss"
+            "hydra/sweeper=optuna needs a metric to optimize: for example, set hydra.sweeper.metric=nonoverlapping/loss"
         )
-    known = better(str(metric))
-    if known is None:
-        raise ConfigError(f"hydra.sweeper.metric={metric} is no score: its name has none of {', '.join(BETTER)} in it")
-    return {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}[known]
+    direction = better(str(metric))
+    if direction is None:
+        raise ConfigError(
+            f"hydra.sweeper.metric={metric} is not a score: its name must contain one of {', '.join(BETTER)}"
+        )
+    return {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}[direction]
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """The values that an override with several of them stands for. Raises ConfigError."""
+    """Optuna's distribution for a sweep override. Raises ConfigError."""
     sweep: Any = override.value()
     known = set() if override.is_choice_sweep() else {"log"}
     for tag in sorted(sweep.tags - known):
         raise ConfigError(
-            f"'{override.input_line}': a tag {tag} means nothing here; there are tag(log,interval(a,b)) and, for whole "
-            "numbers, int(interval(a,b))"
+            f"'{override.input_line}': the tag {tag} is not supported here; use tag(log,interval(a,b)) or, for "
+            "integers, int(interval(a,b))"
         )
     log = "log" in sweep.tags
     try:
         if override.is_interval_sweep():
-            whole = isinstance(sweep.start, int)
-            return (IntDistribution if whole else FloatDistribution)(sweep.start, sweep.end, log=log)
+            integer = isinstance(sweep.start, int)
+            return (IntDistribution if integer else FloatDistribution)(sweep.start, sweep.end, log=log)
         values: list[Any] = list(override.sweep_iterator())
         if override.is_range_sweep() and all(isinstance(value, int) for value in values):
             return IntDistribution(min(values), max(values), step=abs(sweep.step), log=log)
@@ -190,14 +193,14 @@ def distribution(override: Override) -> BaseDistribution:
 
 
 def study_file(first: list[str], space: Space, metric: str) -> Path:
-    """Where the study of a search lies that has a run with the overrides `first`. Raises ConfigError and DataError if
-    that cannot be planned."""
-    planned = resolve(compose_unchecked(first), first)
-    kept = {key: distribution_to_json(each) for key, each in space.items()}
-    digest = digest_of(to_json([planned.record.id, kept, metric]))[:12]
-    folder = Path(planned.config["outputs"]) / "hydra"
+    """The file of a study, whose name depends on its space, its metric, and the id of a run with the overrides `first`.
+    Raises ConfigError or DataError if that run is invalid."""
+    spec = resolve(compose_unchecked(first), first)
+    distributions = {key: distribution_to_json(each) for key, each in space.items()}
+    digest = digest_of(to_json([spec.record.id, distributions, metric]))[:12]
+    folder = Path(spec.config["outputs"]) / "hydra"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{planned.config['name']}-{digest}.db"
+    return folder / f"{spec.config['name']}-{digest}.db"
 
 
 def assignments(trial: FrozenTrial | Trial) -> list[str]:

@@ -1,8 +1,8 @@
-"""Weights & Biases: every run of ours is a run there, of use in W&B's own pages as it is.
+"""The W&B run that goes with a run.
 
-Its group is the experiment, its job type the task, its tags are the levels of the factors and the scale; W&B's step is
-the training step. What is measured on test data is defined with the direction in which it is better. A run that is
-taken up again goes on where W&B's copy of it ends, so that all of its pieces are one run without gap or overlap.
+Its group is the experiment, its job type the task, and its tags are the factor levels and the scale; W&B's step is the
+training step. Test metrics are defined with their direction (min or max). A resumed run continues after the last step
+that W&B has, so it stays one W&B run without gaps or duplicates.
 """
 
 import contextlib
@@ -22,24 +22,24 @@ from experiments.tracking.offline import (
     in_sweep,
     last_step,
     marker,
-    out_of_reach,
     reachable_mode,
     run_files,
+    unreachable,
     use_folder,
 )
 
 
 def tags_of(overrides: Sequence[str]) -> list[str]:
-    """What a run was asked to be, as short tags; the experiment and the seed have places of their own."""
+    """A run's overrides as short tags, without those that W&B shows elsewhere or that do not affect its numbers."""
     pairs = [override.lstrip("+").split("=", 1) for override in overrides]
     skipped = {"experiment", "seed", "scale", "tracking", "outputs", "cache", "threads", "data.path", "start"}
     return [f"{key.split('.')[-1]}={value}"[:64] for key, value in pairs if key not in skipped]
 
 
-FACTORS, CONDITION = "factors", "condition"  # keys of the configuration there: a run's levels, and all of them in one
+FACTORS, CONDITION = "factors", "condition"  # keys in W&B's config: a run's factor levels, and all of them as one text
 
 
-BETTER = {  # by a word of a metric's name
+BETTER = {  # the better direction, by a word in the metric's name
     **dict.fromkeys(("loss", "perplexity", "degradation"), "min"),
     **dict.fromkeys(("accuracy", "digits", "exact", "overall", "rouge1", "rouge2", "rougeL", "rougeLsum"), "max"),
 }
@@ -53,8 +53,8 @@ starting, started = threading.Event(), threading.Event()
 
 
 def warm_up(config: dict[str, Any]) -> None:
-    """Start W&B's own process, and import what W&B itself imports with its first run and table, beside the work of the
-    first steps: it takes most of a second, once a process."""
+    """Start W&B's service and import the modules that its first run and table need, in parallel with the first training
+    steps: this takes almost a second, once per process."""
     if config["tracking"]["mode"] == "disabled" or starting.is_set():
         return
     starting.set()
@@ -70,13 +70,13 @@ def warm_up(config: dict[str, Any]) -> None:
 
 
 def better(name: str) -> str | None:
-    """min or max, whichever is better of a test metric; None of what is no score."""
+    """Whether min or max is better for a test metric; None if the metric is not a score."""
     words = [] if name.startswith("train/") else re.split(r"[/_]", name)
     return next((BETTER[word] for word in words if word in BETTER), None)
 
 
 def by_size(name: str) -> bool:
-    """Whether a metric is one of many: of one length, one window, one width."""
+    """Whether a metric is one of a series, for instance over lengths: its name has a number as a part."""
     return any(part.isdigit() for part in name.split("/"))
 
 
@@ -87,19 +87,18 @@ def table(rows: Sequence[dict[str, Any]]) -> wandb.Table:
 
 
 def without_single_gates(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics with the gates of all heads as one histogram in place of a number each."""
+    """The metrics, with one histogram of all gates instead of one number per head."""
     gates = [value for name, value in metrics.items() if GATE.fullmatch(name)]
-    kept = {name: value for name, value in metrics.items() if not GATE.fullmatch(name)}
+    others = {name: value for name, value in metrics.items() if not GATE.fullmatch(name)}
     if gates:
-        kept["gates/shares"] = wandb.Histogram(np_histogram=np.histogram(gates, GATE_BINS))
-    return kept
+        others["gates/shares"] = wandb.Histogram(np_histogram=np.histogram(gates, GATE_BINS))
+    return others
 
 
 class Tracker:
-    """One W&B run with the record's id, so that a run that is taken up again is the same one there.
+    """One W&B run. Its id is the record's, so a resumed run continues the same W&B run.
 
-    In a sweep of W&B's own, project and id are those that its agent has given; of what was done before, all of it is
-    logged there.
+    In a W&B sweep, the agent sets project and id, and a run that finished before is logged completely.
     """
 
     def __init__(self, config: dict[str, Any], record_id: str, tags: Sequence[str]):
@@ -110,14 +109,14 @@ class Tracker:
         task = str(config["task"].get("_target_", "")).rsplit(".", 1)[-1]
         self.mode = reachable_mode(settings["mode"])
         self.outputs, self.id = config["outputs"], record_id
-        place = {"project": settings["project"], "entity": settings["entity"], "id": record_id}
-        known = self.mode == "offline" and not in_sweep()
-        self.last = last_step(self.outputs, self.id) if known else -1  # what W&B holds already
+        destination = {"project": settings["project"], "entity": settings["entity"], "id": record_id}
+        resumable = self.mode == "offline" and not in_sweep()
+        self.last = last_step(self.outputs, self.id) if resumable else -1  # the last step that W&B already has
         if starting.is_set():
             started.wait()
         self.run = wandb.init(
             mode=self.mode,  # type: ignore[arg-type]
-            **({} if in_sweep() else place),
+            **({} if in_sweep() else destination),
             resume="allow",
             name="-".join([config["name"], *tags, f"seed{config['seed']}"]),
             group=config["name"],
@@ -125,7 +124,7 @@ class Tracker:
             tags=[*tags, config["scale"]],
             config=config | {FACTORS: factors},
             reinit="finish_previous",
-            settings=wandb.Settings(x_save_requirements=False),  # the record has the versions; W&B takes 50 ms for them
+            settings=wandb.Settings(x_save_requirements=False),  # takes 50 ms; the record has the versions
         )
         if self.mode == "online":
             self.last = self.run.starting_step - 1
@@ -133,54 +132,55 @@ class Tracker:
         self.step, self.row = 0, dict[str, Any]()
 
     def log(self, metrics: dict[str, Any], step: int) -> None:
-        """Add to a step's row. It goes to W&B when the next one begins: so a step that W&B has is complete, and is not
-        sent again."""
+        """Add metrics to the row of a step. The row is sent when the next step starts, so that W&B only has complete
+        rows and none is sent twice."""
         if step != self.step:
             self.send()
         self.step, self.row = step, self.row | metrics
 
     def send(self) -> None:
-        """Give the row to W&B. Every metric is defined by its whole name: of a pattern W&B keeps the best alone."""
+        """Send the row to W&B. Metrics are defined by full name: with a glob, W&B's summary would have only the best
+        value."""
         row, self.row = without_single_gates(self.row), {}
         if not row or self.step <= self.last:
             return
         for name in row.keys() - self.defined:
-            hidden = by_size(name) or None  # a chart for each would bury the others
+            hidden = by_size(name) or None  # too many charts otherwise
             self.run.define_metric(name, step_metric="_step", summary=better(name), hidden=hidden)
             self.defined.add(name)
         self.run.log(row, step=self.step, commit=True)
 
     def log_again(self, record: Record) -> None:
-        """Give W&B what it lacks of a finished run, from its record."""
+        """Send W&B what it lacks of a finished run, from the record."""
         self.log_rows(record)
         self.finish(record.summary, record.read("tables.json"), record.summary["steps"])
 
     def log_rows(self, record: Record) -> None:
-        """Give W&B what it lacks of the rows of a record."""
+        """Send W&B the rows of a record that it lacks."""
         for row in record.metrics() if record.metrics_file.exists() else []:
             self.log({name: value for name, value in row.items() if name != "step"}, row["step"])
 
     def finish(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
-        """The tables, and in the run's summary the last value of every metric under its own name, and under best/ the
-        best one where there were several evaluations.
+        """Send tables and summary, and close the run. The summary has the last value of every metric and, if there were
+        several evaluations, the best one under best/.
 
-        The run is recorded by now: what W&B fails of is a warning, and left to `make sync`.
+        The record is complete by now, so a failure of W&B is only a warning: `make sync` uploads the rest.
         """
-        reason = out_of_reach() if self.mode == "online" else None
+        reason = unreachable() if self.mode == "online" else None
         try:
-            if not reason:  # for tables W&B wants an answer of its server
+            if not reason:  # W&B needs its server for tables
                 self.send_results(summary, tables, step)
             self.run.finish(exit_code=1 if reason else 0)
         except (OSError, wandb.errors.Error) as error:
             reason = reason or first_line(error)
         if reason:
-            warnings.warn(f"W&B did not get all of this run ({reason}): `make sync` uploads it", stacklevel=2)
+            warnings.warn(f"W&B lacks a part of this run ({reason}): run `make sync` to upload the rest", stacklevel=2)
         elif self.mode == "online":
             for log in run_files(self.outputs, self.id):
                 marker(log).touch()
 
     def send_results(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
-        """What a run ends with."""
+        """Send the final metrics, tables and summary."""
         metrics, evaluations = summary["metrics"], summary["evaluations"].values()
         made: dict[str, Any] = {name: table(rows) for name, rows in tables.items() if rows}
         gates = [(GATE.fullmatch(name), value) for name, value in metrics.items()]
@@ -201,6 +201,6 @@ class Tracker:
         self.run.summary.update(plain | best | rest)
 
     def abandon(self) -> None:
-        """Close a run that did not get to its end."""
+        """Close a run that was interrupted or failed."""
         with contextlib.suppress(TimeoutError):
             self.run.finish(exit_code=1)

@@ -1,4 +1,4 @@
-"""The ledger's runs, worked off with a progress bar, while the ledger is rewritten as records arrive."""
+"""Execute the ledger's runs with a progress bar, and update the ledger while records arrive."""
 
 import contextlib
 import os
@@ -15,17 +15,17 @@ from experiments.records import environment
 from experiments.sweeps.executors import on_cluster, on_this_machine
 from experiments.sweeps.grid import Job
 
-REWRITE_EVERY = 20  # seconds between two versions of the page while runs come in, more where writing it takes long
+REWRITE_EVERY = 20  # minimal seconds between two updates of the page; more if writing it takes long
 
 
-def work_off(
+def run_jobs(
     todo: list[Job], workers: int, launcher: str, rewrite: Callable[[], None], console: Console
 ) -> list[tuple[Job, str]]:
-    """Run the jobs; returns those that failed and why.
+    """Execute the jobs; returns the failed ones with their error messages.
 
-    workers: jobs at a time on this machine, one a core if 0, one on a GPU. launcher: of a cluster, empty for this
-    machine. rewrite: rewrites the ledger and its page; called now and then while runs finish.
-    Raises KeyboardInterrupt after Ctrl-C or SIGTERM, when the runs in training have left checkpoints.
+    workers: jobs at a time on this machine (0: one per core, or one on a GPU). launcher: of a cluster, empty for this
+    machine. rewrite: updates ledger and page; called from time to time while runs finish.
+    Raises KeyboardInterrupt after Ctrl-C or SIGTERM, once the runs in training have saved checkpoints.
     """
     workers = workers or (1 if environment.processor_is_gpu() else len(os.sched_getaffinity(0)))
     outputs = todo[0].outputs
@@ -38,8 +38,8 @@ def work_off(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
-    place = f"by {launcher}" if launcher else f"{workers} at a time"
-    console.print(f"{len(todo)} runs to go, {place}, recorded in {outputs}/runs")
+    mode = f"with {launcher}" if launcher else f"{workers} at a time"
+    console.print(f"{len(todo)} runs to execute, {mode}; records are in {outputs}/runs")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     failures: list[tuple[Job, str]] = []
     due = time.monotonic() + REWRITE_EVERY
@@ -49,7 +49,7 @@ def work_off(
     ):
         line = bar.add_task("reproducing", total=len(todo))
         for job, message in ended:
-            if stop.is_set():  # a library that was at work when the signal came kept the exception to itself
+            if stop.is_set():  # a library may have caught the exception that the signal raised
                 raise KeyboardInterrupt
             if message:
                 failures.append((job, message))
