@@ -50,6 +50,7 @@ def test_a_target_outside_of_our_packages_is_refused(target: str) -> None:
         compose([f"activation._target_={target}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", PARTS)
 def test_every_part_is_built_inside_a_decoder(group: str) -> None:
     for choice in groups()[group]:
@@ -75,6 +76,7 @@ def test_every_schedule_warms_up_and_stays_within_one(choice: str) -> None:
     assert min(factors) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["smoke", "laptop"])
 @pytest.mark.parametrize("experiment", groups()["experiment"])
 def test_every_run_of_every_experiment_can_be_planned(experiment: str, scale: str, tmp_path) -> None:
@@ -114,6 +116,7 @@ def test_the_id_changes_with_what_determines_the_numbers_and_with_nothing_else(t
     assert by_precision[resolve_precision("auto")] == same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", groups()["experiment"])
 def test_a_kept_composition_is_hydras_own(experiment: str, tmp_path) -> None:
     """Of the last run of every experiment, whose levels are all other ones than the first."""

@@ -11,6 +11,8 @@ import pytest
 from experiments.records.record import Record, records
 from tests.conftest import ROOT, tiny
 
+pytestmark = pytest.mark.slow
+
 LONG = ("training.steps=60", "training.checkpoint_every=7", "training.log_every=2", "training.evaluate_at=[20]")
 CASES = {
     "nothing carried": ("attention=full",),

@@ -26,6 +26,8 @@ from tests.conftest import ROOT
 from tests.loopback import ENTITY, Server
 from tests.test_report import HOSTILE, made_up, write
 
+pytestmark = pytest.mark.slow
+
 Spec = Any
 PROJECT = "a-project-of-theirs"
 

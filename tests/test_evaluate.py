@@ -32,6 +32,8 @@ from models.pretrained import export
 from tasks.external.passkey import ANSWER, ExternalPasskey, scores_of
 from tests.conftest import CACHE, Program, tiny
 
+pytestmark = pytest.mark.slow
+
 TEXT = "The grass is green. The pass key is 71234; über naïve 日本語 <s> cafés are several bytes each.\n"
 SIZE = 340
 

@@ -17,6 +17,8 @@ from experiments.training.loop import check_state
 from tests.conftest import ROOT, tiny
 from tests.test_crash import wait_for_rows
 
+pytestmark = pytest.mark.slow
+
 CARRIED = ("attention=infini_delta", "attention.segment_length=16", "task.carry_state=true", "task.batch_size=4")
 OFTEN = ("training.steps=150", "training.log_every=1", "training.checkpoint_every=3", "training.precision=fp32")
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

@@ -211,6 +211,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(made_up(outputs), outputs)
 
 
+@pytest.mark.slow
 def test_the_page_holds_every_claim_in_one_small_file(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert len(text.encode()) < 3_000_000
@@ -234,6 +235,7 @@ def test_the_page_loads_nothing_and_shows_markup_as_text(page: Path) -> None:
     assert "\\u003cscript\\u003ealert(1)" in text  # in the data of a chart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [0.0, 0.3])
 def test_the_page_can_be_written_while_runs_are_missing(tmp_path: Path, finished: float) -> None:
     evidence = made_up(tmp_path, finished)

@@ -69,6 +69,7 @@ def contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
+@pytest.mark.slow
 def test_charts_are_written_as_pictures_with_colours_of_their_own(tmp_path: Path) -> None:
     evidence = {job: record for job, record in made_up(tmp_path).items() if job.experiment in ("positions", "passkey")}
     sections = ideas([judge(claim, evidence) for claim in CLAIMS], evidence, "laptop")

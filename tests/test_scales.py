@@ -64,6 +64,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_is_planned_in_full(experiment: str, scale: str, tmp_path: Path) -> None:
@@ -77,6 +78,7 @@ def test_an_experiment_is_planned_in_full(experiment: str, scale: str, tmp_path:
             assert one.config["data"]["revision"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name not in ("properties", "position_cost")])
 def test_a_model_is_built_without_weights(experiment: str, scale: str, tmp_path: Path) -> None:
@@ -94,6 +96,7 @@ def test_a_model_is_built_without_weights(experiment: str, scale: str, tmp_path:
             assert task.model_arguments["vocabulary_size"] >= settings["vocabulary_size"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name not in UNTRAINED])
 def test_a_step_is_made_at_reduced_width(experiment: str, scale: str, hub: dict[str, Path], tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import CACHE, ROOT, Program
 
+pytestmark = pytest.mark.slow
+
 TINY = ("experiment=activation_search", "scale=smoke", "data=digits", "model=resnet", "model.width=4", "threads=1")
 
 

@@ -11,6 +11,8 @@ from experiments.records.record import Record, records
 from tests.conftest import CACHE, Program
 from tests.test_run import one_line
 
+pytestmark = pytest.mark.slow
+
 TINY = ["experiment=context_extension", "scale=smoke", "model.width=32", "extension=2", "tracking=none", "threads=1"]
 
 

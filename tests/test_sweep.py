@@ -19,6 +19,8 @@ from experiments.sweeps.grid_sweeper import CachingLoader
 from experiments.training.run_spec import resolve
 from tests.conftest import ROOT, Program, tiny
 
+pytestmark = pytest.mark.slow
+
 JOBS = ("-m", "position=rope,none", "seed=0", "tracking=none")
 FILES = ("metrics.jsonl", "tables.json")
 

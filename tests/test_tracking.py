@@ -23,6 +23,8 @@ from experiments.tracking.wandb_run import better
 from tests.conftest import ROOT, Ended, tiny
 from tests.loopback import KEY, Server
 
+pytestmark = pytest.mark.slow
+
 GATES = ("experiment=gates", "gates=failing", "task.prompts=1")
 LONG = ("tracking=wandb_offline", "training.steps=60", "training.checkpoint_every=7", "training.evaluate_at=[20]")
 

@@ -38,6 +38,7 @@ def study_of(outputs: Path) -> optuna.Study:
     return optuna.load_study(study_name="study", storage=f"sqlite:///{file}")
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_until_enough_trials_are_finished(program: Program, tmp_path: Path) -> None:
     """Three, then one more after a kill -9 in the middle of it; the best is told as a command that gives it again."""
     assert program(*searched(tmp_path, 3, *SPACE)).returncode == 0
@@ -65,6 +66,7 @@ def test_a_study_goes_on_until_enough_trials_are_finished(program: Program, tmp_
     assert record.finished and record.summary["metrics"][METRIC] == min(found)
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_told_and_the_others_go_on_two_at_a_time(program: Program, tmp_path: Path) -> None:
     several = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     ended = program(*searched(tmp_path, 4, "optimizer.lr=-1,0.003", *several))
@@ -75,6 +77,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on_two_at_a_time(program: 
     assert len(trials) == 4
 
 
+@pytest.mark.slow
 def test_a_trial_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
     """Its result is told, not that it failed."""
     first = tiny(tmp_path, "tracking=none", "training.steps=2", "optimizer.lr=0.003")
@@ -90,6 +93,7 @@ def test_a_trial_that_another_process_is_at_is_waited_for(tmp_path: Path) -> Non
     assert trial.state == TrialState.COMPLETE and trial.value == held.summary["metrics"][METRIC]
 
 
+@pytest.mark.slow
 def test_a_metric_that_the_runs_lack_is_named_with_the_nearest(program: Program, tmp_path: Path) -> None:
     ended = program(*searched(tmp_path, 2, *SPACE, "hydra.sweeper.metric=perplexity"))
     assert "the runs have no such metric; the nearest is 'sliding/perplexity'" in one_line(ended)

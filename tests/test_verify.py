@@ -14,6 +14,8 @@ from experiments.verify import main
 from tasks.data.source import write_atomically
 from tests.conftest import CACHE, tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def record(tmp_path: Path) -> Record:

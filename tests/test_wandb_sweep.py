@@ -15,6 +15,8 @@ from experiments.tracking.wandb_run import better
 from tests.conftest import ROOT, tiny
 from tests.loopback_sweeps import SWEEP, SweepServer
 
+pytestmark = pytest.mark.slow
+
 FILE = CONF / "sweep.yaml"
 QUICK = "from wandb.wandb_agent import Agent; Agent.POLL_INTERVAL = 0.1; "  # seconds; 5 else
 MAIN = "import sys; from wandb.cli.cli import cli; cli(sys.argv[1:])"

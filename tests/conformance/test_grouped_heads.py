@@ -35,6 +35,8 @@ from models.initialization import initialize
 from models.positions import Position, position_ids
 from models.state import leaves
 
+pytestmark = pytest.mark.slow
+
 HEADS, HEAD = 4, WIDTH // 4
 GROUPED = [name for name in choices("attention") if "key_value_heads" in settings("attention", name)]
 every_grouped = pytest.mark.parametrize(

@@ -30,6 +30,8 @@ from models.generation import read_prompt
 from models.positions import Position
 from models.recurrent_memory import RecurrentMemory
 
+pytestmark = pytest.mark.slow
+
 every_position = pytest.mark.parametrize("position", choices("position"))
 MEMORIES = ["compressive", "memorizing", "recurrent_memory"]
 LENGTH = 27

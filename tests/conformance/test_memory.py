@@ -32,6 +32,8 @@ from models.attention.infini import Infini
 from models.generation import read_prompt
 from models.positions import Position
 
+pytestmark = pytest.mark.slow
+
 every_infini = pytest.mark.parametrize("attention", INFINI)
 every_position = pytest.mark.parametrize("position", choices("position"))
 GATES_OPEN, GATES_SHUT = 60.0, -60.0  # sigmoid(±60) is 1 or 0 to 26 digits

@@ -24,6 +24,8 @@ from models.state import leaves
 from tasks.data.tokens import DOCUMENT, END
 from tests.conftest import ROOT, Program, tiny
 
+pytestmark = pytest.mark.slow
+
 CHOSEN = [("full", position) for position in choices("position")]
 CHOSEN += [(name, "none") for name in choices("attention") if name != "full"]
 every_choice = pytest.mark.parametrize(("attention", "position"), CHOSEN)

@@ -18,6 +18,8 @@ from models.seq2seq import EncoderDecoder
 from tasks.summarization import pretrained_vocabulary
 from tests.conformance.test_tasks import summarization
 
+pytestmark = pytest.mark.slow
+
 WINDOW = 8
 FAMILIES = ("bart", "primera")
 SUMMARIZERS = [

@@ -21,6 +21,7 @@ def cut(model: Any, folder: Path, tokens: Tensor) -> Path:
     return folder / "state.safetensors"
 
 
+@pytest.mark.slow
 @every_pair
 @pytest.mark.parametrize("length", [1, SEGMENT, 3 * SEGMENT + 1])
 def test_a_stream_that_is_cut_goes_on_from_its_file(attention: str, position: str, length: int, tmp_path: Path) -> None:
@@ -34,6 +35,7 @@ def test_a_stream_that_is_cut_goes_on_from_its_file(attention: str, position: st
         assert_close(leaf, expected)
 
 
+@pytest.mark.slow
 @every_attention
 def test_a_state_that_does_not_fit_is_refused_in_one_line(attention: str, tmp_path: Path) -> None:
     model = decoder(attention)

@@ -71,6 +71,7 @@ def assert_published(model: nn.Module, millions: str) -> None:
     assert f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.{decimals}f}" == millions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "size", "classes", "millions"), PUBLISHED)
 def test_a_network_has_as_many_parameters_as_published(network: str, size: str, classes: int, millions: str) -> None:
     config = composed(f"model={network}", "scale=paper", "activation=relu", *sized(size))
@@ -78,6 +79,7 @@ def test_a_network_has_as_many_parameters_as_published(network: str, size: str, 
         assert_published(build(config.model, channels=3, classes=classes), millions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["gpu", "paper"])
 @pytest.mark.parametrize(("network", "classes", "millions"), AT_PAPER)
 def test_the_large_scales_are_the_papers(network: str, classes: int, millions: str, scale: str) -> None:
