@@ -4,13 +4,10 @@ import inspect
 
 import hydra
 import pytest
-from omegaconf import OmegaConf
 
-from experiments.config.checks import plain
 from experiments.config.choices import groups
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
-from experiments.config.schema import register
 from experiments.ledger.claims import claims
 from experiments.records.environment import resolve_precision
 from experiments.sweeps.grid import jobs
@@ -51,12 +48,6 @@ def test_a_value_outside_of_a_choice_is_refused() -> None:
 def test_a_target_outside_of_our_packages_is_refused(target: str) -> None:
     with pytest.raises(ConfigError, match="it must be in one of models, tasks"):
         compose([f"activation._target_={target}"])
-
-
-def test_a_scale_that_a_setting_has_no_value_for_is_refused() -> None:
-    register()
-    with pytest.raises(ConfigError, match="scale=paper is not planned here; choose one of smoke, laptop"):
-        plain(OmegaConf.create({"scale": "paper", "steps": "${at_scale:{smoke: 8, laptop: 600}}"}))
 
 
 @pytest.mark.parametrize("group", PARTS)

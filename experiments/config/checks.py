@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config.choices import nearest
 from experiments.config.errors import ConfigError, first_line
+from experiments.config.schema import Scale
 
 PACKAGES = ("models", "tasks", "experiments", "torch", "transformers")  # packages allowed in a _target_
 
@@ -27,15 +28,25 @@ def flatten(node: Any, prefix: str = "") -> Iterator[str]:
                 yield from flatten(node[key], f"{path}.")
 
 
+def is_setting(key: str) -> bool:
+    """Whether a key is a setting of the run, not one of the sizes and tables that settings read at its scale."""
+    return key.split(".")[0] not in Scale.__annotations__
+
+
 def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     """The configuration as plain dicts and lists, with all interpolations resolved.
 
-    Raises ConfigError if a node does not match the signature of its `_target_` or, if `complete`, a value is missing.
+    Raises ConfigError if the experiment has no row for the scale, if a node does not match the signature of its
+    `_target_`, or, if `complete`, a value is missing.
     """
     try:
+        if config.get("scales") and config.scaled is None:
+            offered = ", ".join(map(str, config.scales))
+            raise ConfigError(f"scale={config.scale} is not planned here; choose one of {offered}")
         result: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=complete, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error
+    result = {key: node for key, node in result.items() if is_setting(str(key))}
     for key, node in result.items():
         if isinstance(node, dict):
             check_call(node, str(key))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from experiments.config.checks import flatten, plain
+from experiments.config.checks import flatten, is_setting, plain
 from experiments.config.choices import groups_of, nearest
 from experiments.config.composition import compose_unchecked
 from experiments.config.errors import ConfigError
@@ -40,7 +40,7 @@ def check_overrides(overrides: Sequence[str], multirun: bool = False, root: str 
     for override in values:
         key = override.key_or_group
         if not (override.is_add() or override.is_force_add()) and key not in keys:
-            raise ConfigError(f"unknown key '{key}'; {nearest(key, [*known, *keys])}")
+            raise ConfigError(f"unknown key '{key}'; {nearest(key, [*known, *filter(is_setting, keys)])}")
         changed = copy.deepcopy(composed)  # compose only once: it takes Hydra 0.1 s
         for value in values_of(override):
             plain(apply(changed, parse(f"{(override.input_line or '').split('=')[0]}={value}")), complete=False)

@@ -20,7 +20,15 @@ USER_ERRORS = (ValueError, RecordError, OSError)  # printed in one line; the tra
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, with OmegaConf's key if there is one; its type if the message is empty."""
+    """The first line of an error's message, with OmegaConf's key if there is one; its type if the message is empty.
+
+    A ConfigError that caused the error is returned whole.
+    """
+    behind = error.__cause__ or error.__context__
+    while behind is not None and not isinstance(behind, ConfigError):
+        behind = behind.__cause__ or behind.__context__
+    if behind is not None:
+        return str(behind)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     key = getattr(cause, "full_key", None)

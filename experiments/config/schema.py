@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from experiments.config.choices import CONF, groups
 from experiments.config.errors import ConfigError
 
 Precision = Enum("Precision", ["auto", "bf16", "fp32"])
@@ -52,7 +55,7 @@ class Tracking:
 
 @dataclass
 class Config:
-    """The root. The parts that hold a _target_ have its signature for a schema."""
+    """A run. The parts that hold a _target_ have its signature for a schema."""
 
     name: str = MISSING
     seed: int = MISSING
@@ -78,11 +81,41 @@ class Config:
     tracking: Tracking = field(default_factory=Tracking)
 
 
-def at_scale(values: DictConfig, *, _root_: DictConfig) -> Any:
-    """The value for the run's scale: ${at_scale:{smoke: 8, laptop: 600}}."""
-    if _root_.scale not in values:
-        raise ConfigError(f"scale={_root_.scale} is not planned here; choose one of {', '.join(map(str, values))}")
-    return values[_root_.scale]
+@dataclass
+class Scale:
+    """What settings read of the run's scale by interpolation; the plain configuration has none of it.
+
+    sizes: of what experiments share, from conf/scale/<scale>.yaml. datasets: there too, the data set of each kind.
+    scales: the experiment's own table, a row for each scale. row: whose row is read where there is none for the run's
+    scale. scaled: the row that is read.
+    """
+
+    sizes: Any = MISSING
+    datasets: Any = MISSING
+    scales: Any = None
+    row: str = MISSING
+    scaled: Any = MISSING
+
+
+@dataclass
+class Root(Scale, Config):
+    """The root of conf/config.yaml; bases are read from the last to the first."""
+
+
+def dataset(kind: str, *, _root_: DictConfig) -> Any:
+    """The data set of a kind at the run's scale: ${dataset:text} in a defaults list, which cannot read settings."""
+    offered = scale_file(CONF / "scale" / f"{_root_.scale}.yaml").get("datasets", {})
+    if kind not in offered:
+        raise ConfigError(f"conf/scale/{_root_.scale}.yaml has no datasets.{kind}, which the experiment needs")
+    return offered[kind]
+
+
+@cache
+def scale_file(path: Path) -> DictConfig:
+    """A file of conf/scale, with what it takes from the scales that its own defaults name."""
+    file: Any = OmegaConf.load(path)
+    bases = (scale_file(path.with_stem(base)) for base in file.get("defaults", []) if base in groups()["scale"])
+    return OmegaConf.merge(*bases, file)  # type: ignore[return-value]
 
 
 def quotient(dividend: int, divisor: int) -> int:
@@ -92,6 +125,6 @@ def quotient(dividend: int, divisor: int) -> int:
 
 def register() -> None:
     """Make the schema and the resolvers known to Hydra; safe to call again."""
-    ConfigStore.instance().store(name="schema", node=Config)
-    OmegaConf.register_new_resolver("at_scale", at_scale, replace=True)
+    ConfigStore.instance().store(name="schema", node=Root)
+    OmegaConf.register_new_resolver("dataset", dataset, replace=True)
     OmegaConf.register_new_resolver("quotient", quotient, replace=True)

@@ -19,7 +19,7 @@ from experiments.config.build import build, data_source
 from experiments.config.checks import plain
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
-from experiments.config.schema import Tracking
+from experiments.config.schema import Scale, Tracking
 from experiments.records import environment
 from experiments.records.record import Record, identity, run_id
 from experiments.tracking.wandb_run import Tracker, tags_of
@@ -33,7 +33,7 @@ SUMMARIES = "evaluate_summarization"  # the only task for sequence-to-sequence m
 
 @dataclass
 class Config:
-    """The root of conf/evaluate.yaml."""
+    """An evaluation."""
 
     name: str = MISSING
     pretrained: str = MISSING
@@ -47,9 +47,14 @@ class Config:
     tracking: Tracking = field(default_factory=Tracking)
 
 
+@dataclass
+class Root(Scale, Config):
+    """The root of conf/evaluate.yaml."""
+
+
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
     """The plain configuration for these overrides. Raises ConfigError."""
-    ConfigStore.instance().store(name="evaluation_schema", node=Config)
+    ConfigStore.instance().store(name="evaluation_schema", node=Root)
     given = {override.split("=")[0] for override in overrides}
     for key, values in (("model", "<folder or hub id>"), ("task", "passkey|language_modeling|summarization")):
         if key not in given:
