@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from experiments.config.errors import USER_ERRORS, print_error
-from experiments.ledger.evidence import chosen, gather, lacking
+from experiments.ledger.evidence import chosen, gather, unfinished
 from experiments.ledger.extra_seeds import next_seeds
 from experiments.ledger.verdicts import judge_all
 from experiments.report.publish import publish
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
             evidence = gather(options.scale, options.outputs, options.seeds)
         requested = chosen(options.only, evidence)
         done, failures = 0, []
-        todo = [] if options.no_runs else lacking(evidence, requested)
+        todo = [] if options.no_runs else unfinished(evidence, requested)
 
         def rewrite() -> None:
             publish(evidence, options.scale, options.outputs, None)

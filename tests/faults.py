@@ -2,7 +2,7 @@
 
 Nothing that was finished may be lost, nothing false may enter the ledger, and the same command mends what can be mended
 and names what cannot. Disk, network and clock are in faults_machine.py, what is quicker in test_crash.py, test_run.py,
-test_left_out.py and test_tracking.py.
+test_excluded_records.py and test_tracking.py.
 """
 
 import random
@@ -219,10 +219,10 @@ def test_a_checkpoint_that_is_damaged_is_named_and_other_jobs_go_on(program: Pro
 def verdicts(ended: Ended) -> str:
     """The table of the terminal."""
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout[ended.stdout.index("ledger, smoke") :].split("left out")[0].rsplit(" not reproduced", 1)[0]
+    return ended.stdout[ended.stdout.index("ledger, smoke") :].split("excluded:")[0].rsplit(" not reproduced", 1)[0]
 
 
-def test_a_record_edited_by_hand_is_left_out_with_the_reason_and_run_again(program: Program, tmp_path: Path) -> None:
+def test_a_record_edited_by_hand_is_excluded_with_the_reason_and_run_again(program: Program, tmp_path: Path) -> None:
     arguments = ("--scale", "smoke", "--only", "properties", "--outputs", str(tmp_path), "--workers", "1")
     true = verdicts(program(*arguments, module=REPRODUCE))
     record = finished(tmp_path)[0]
@@ -230,9 +230,9 @@ def test_a_record_edited_by_hand_is_left_out_with_the_reason_and_run_again(progr
     summary["metrics"] = {name: value + 1 for name, value in summary["metrics"].items()}
     (record.folder / "summary.json").write_bytes(to_json(summary))
     shown = program(*arguments, "--no-runs", module=REPRODUCE)
-    reason = next(line for line in shown.stdout.splitlines() if line.startswith("left out"))
+    reason = next(line for line in shown.stdout.splitlines() if line.startswith("excluded:"))
     assert "summary.json was changed after the run finished" in reason
     again = program(*arguments, module=REPRODUCE)
-    assert "1 runs in" in again.stdout and "left out" not in again.stdout
+    assert "1 runs in" in again.stdout and "excluded:" not in again.stdout
     assert verdicts(again) == true
     tell(f"a record edited by hand: {reason!r}; `make reproduce` ran this one again, and the ledger is as before")

@@ -163,7 +163,7 @@ def test_a_clock_that_jumps(program: Program, tmp_path: Path) -> None:
         if day == 1:
             process.kill()
         _, told = process.communicate(timeout=120)
-    assert process.returncode == 0 and "going on from step" in told, told
+    assert process.returncode == 0 and "resuming from step" in told, told
     assert contents(outputs) == contents(true)
     (record,) = finished(outputs)
     assert 0 < record.summary["seconds"] < 60

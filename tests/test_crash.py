@@ -50,7 +50,7 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes(case: str, tmp_path: Pat
     last = start(tmp_path / "killed", case)
     _, errors = last.communicate(timeout=240)
     assert last.returncode == 0, errors
-    assert "going on from step" in errors
+    assert "resuming from step" in errors
     assert record.id == whole.id
     assert record.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
     first, second = (

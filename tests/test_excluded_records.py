@@ -1,4 +1,4 @@
-"""What the ledger leaves out, what it takes in beyond its sweeps, and claims about runs that do not exist."""
+"""Records that the ledger excludes, seeds that it adds, and claims about runs that do not exist."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 from experiments.config.errors import RecordError
 from experiments.ledger.claims import ClaimError, check_levels, claims, compared_factors
 from experiments.ledger.evidence import Evidence, gather
-from experiments.ledger.excluded_records import left_out
+from experiments.ledger.excluded_records import excluded_records
 from experiments.ledger.extra_seeds import next_seeds
 from experiments.ledger.verdicts import judge
 from experiments.records.record import FORMAT, Record, run_id, to_json
@@ -39,18 +39,18 @@ def evidence(tmp_path: Path) -> Evidence:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"code": "older"}, r"^other code: older, and here \w+$"),
-        ({"torch": "1.0"}, r"^other torch: 1.0, and here [\d.]+"),
-        ({"data": "elsewhere", "precision": "fp8"}, "other data: elsewhere, and here .*; other precision: fp8"),
+        ({"code": "older"}, r"^different code: older, not \w+$"),
+        ({"torch": "1.0"}, r"^different torch: 1.0, not [\d.]+"),
+        ({"data": "elsewhere", "precision": "fp8"}, "different data: elsewhere, not .*; different precision: fp8"),
         ({"settings": "own"}, "no run of the ledger has these settings"),
-        ({"experiment": "renamed"}, "no claim rests on this experiment"),
+        ({"experiment": "renamed"}, "no claim uses this experiment"),
     ],
 )
-def test_a_record_of_another_kind_is_left_out(
+def test_a_record_of_another_kind_is_excluded(
     changes: dict[str, str], said: str, evidence: Evidence, tmp_path: Path
 ) -> None:
     other = written(tmp_path, **changes)
-    (group,) = left_out(evidence, "laptop", tmp_path)
+    (group,) = excluded_records(evidence, "laptop", tmp_path)
     assert group.folders == [str(other.folder)]
     assert re.search(said, group.reason)
 
@@ -60,17 +60,17 @@ def test_a_record_of_the_ledger_of_another_scale_or_unfinished_is_not(evidence: 
     assert used.folder in {record.folder for record in evidence.values()}
     written(tmp_path, scale="smoke", settings="of smoke")
     written(tmp_path, settings="unfinished").set_status("interrupted")
-    assert left_out(evidence, "laptop", tmp_path) == []
+    assert excluded_records(evidence, "laptop", tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["status.json", "summary.json", "environment.json", "metrics.jsonl"])
-def test_a_record_cut_short_is_left_out_and_run_again(name: str, evidence: Evidence, tmp_path: Path) -> None:
+def test_a_record_cut_short_is_excluded_and_run_again(name: str, evidence: Evidence, tmp_path: Path) -> None:
     record = written(tmp_path)
     assert record.finished
     file = record.folder / name
     file.write_bytes(file.read_bytes()[:-9])
     assert record.status == "damaged" and not record.finished
-    (group,) = left_out(evidence, "laptop", tmp_path)
+    (group,) = excluded_records(evidence, "laptop", tmp_path)
     assert group.reason.startswith(name)
     record.begin({}, {})
     assert record.status == "running" and not record.metrics_file.exists()
@@ -85,27 +85,27 @@ def test_a_record_edited_by_hand_is_damaged(tmp_path: Path) -> None:
     assert record.damage == "summary.json is missing"
 
 
-def test_a_record_of_a_newer_version_is_left_out_and_left_alone(evidence: Evidence, tmp_path: Path) -> None:
+def test_a_record_of_a_newer_version_is_excluded_and_not_changed(evidence: Evidence, tmp_path: Path) -> None:
     record = written(tmp_path)
     status = record.read("status.json") | {"format": FORMAT + 1}
     write_atomically(record.folder / "status.json", to_json(status))
-    (group,) = left_out(evidence, "laptop", tmp_path)
+    (group,) = excluded_records(evidence, "laptop", tmp_path)
     assert group.reason.startswith("newer version of this program")
     with pytest.raises(RecordError, match="newer version"):
         record.begin({}, {})
     assert record.read("status.json") == status
 
 
-def test_what_is_left_out_is_told_where_the_ledger_is(program: Program, tmp_path: Path) -> None:
+def test_excluded_records_are_reported_with_the_ledger(program: Program, tmp_path: Path) -> None:
     written(tmp_path, experiment="gone", scale="smoke")
     ended = program("--scale", "smoke", "--outputs", str(tmp_path), "--no-runs", module="experiments.reproduce")
     assert ended.returncode == 0, ended.stderr
-    assert "left out: 1 of gone, no claim rests on this experiment" in ended.stdout
+    assert "excluded: 1 of gone, no claim uses this experiment" in ended.stdout
     assert "no finished run of scale smoke" in " ".join(ended.stdout.split())
     ledger = json.loads((tmp_path / "report" / "ledger.json").read_text())
-    assert ledger["left_out"][0]["experiment"] == "gone"
+    assert ledger["excluded_records"][0]["experiment"] == "gone"
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "Records left out" in page and ledger["left_out"][0]["folders"][0] in page
+    assert "Excluded records" in page and ledger["excluded_records"][0]["folders"][0] in page
 
 
 def write_sweep(evidence: Evidence, effect: float, noise: float) -> None:

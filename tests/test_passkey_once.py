@@ -36,7 +36,7 @@ def test_answer_seconds_and_memory_are_told(run: str, program: Program) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["length=50"], "needs at least 62 tokens and is asked for 46"),
+        (["length=50"], "needs at least 62 tokens; 46 were requested"),
         (["depth=top"], "depth=top: Input should be 'start', 'middle' or 'end'"),
         (["key=123"], "key=123: a key has 5 digits"),
         (["size=4"], "size=4: Unexpected keyword argument"),

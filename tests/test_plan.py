@@ -189,7 +189,7 @@ def test_a_long_text_is_as_many_pieces_as_it_has(tokens: int, pieces: int) -> No
             work, most = recalled(lambda before=state, made=made: made.append(model(source, before)[1]))
             by_hand, peak, state = by_hand.and_also(work), max(peak, given + most), made[0]
         reader = Reader(model, [])
-        found = reader.work(Reading(1, tokens, pieces=pieces, written=1))
+        found = reader.work(Reading(1, tokens, pieces=pieces, generated=1))
         found = found.and_also(reader.known[1, tokens, False][1], -1)  # the token
     assert found == pytest.approx(by_hand, rel=1e-3)
     assert by_hand.scores > 0 and reader.peak == pytest.approx(peak, rel=1e-3)

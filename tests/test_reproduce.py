@@ -48,7 +48,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(reproduced: tuple[Path, 
     again = program("--scale", "smoke", "--outputs", str(outputs), module=REPRODUCE)
     assert again.returncode == 0
     assert "0 runs in" in again.stdout
-    assert "left out" not in again.stdout
+    assert "excluded:" not in again.stdout
     assert {folder: (folder / "status.json").stat().st_mtime_ns for folder in before} == before
     table = first.stdout[first.stdout.index("ledger, smoke") : first.stdout.rindex(" not reproduced")]
     assert table in again.stdout
@@ -58,7 +58,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(reproduced: tuple[Path, 
     ("arguments", "message"),
     [
         (["--scale", "huge"], "scale=huge: no such choice"),
-        (["--only", "position"], "only=position: no claim rests on such an experiment; the nearest is 'positions'"),
+        (["--only", "position"], "only=position: no claim uses this experiment; the nearest is 'positions'"),
     ],
 )
 def test_a_wrong_name_is_one_line(arguments: list[str], message: str, program: Program, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_run_that_was_taken_up_again_arrives_as_one(how: str, heads: int, serv
         log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
     again = call(None, "experiments.run", *command[3:])
     assert again.returncode == 0, again.stderr
-    assert "going on from step" in again.stderr
+    assert "resuming from step" in again.stderr
     ended = call(server, "experiments.sync", str(tmp_path))
     assert ended.returncode == 0, ended.stdout
     (record,) = records(tmp_path)

@@ -12,7 +12,7 @@ from rich.table import Table
 from torch.nn import functional as F
 
 from experiments.config.compose import compose
-from experiments.measurements.timing import against, in_turn
+from experiments.measurements.timing import against, interleaved
 from experiments.training.loop import parameter_groups
 from models.initialization import initialize
 
@@ -75,7 +75,7 @@ def attention_table(console: Console, precision: str) -> Table:
     product, product_operations = matrix_product(precision)
     steps = {name: training_step(precision, f"attention={name}") for name in names}
     calls: dict[str, Callable[[], object]] = {name: step for name, (step, _) in steps.items()}
-    times = in_turn({"product": product, **calls}, REPEATS)
+    times = interleaved({"product": product, **calls}, REPEATS)
     peak = product_operations / statistics.median(times["product"])
     console.print(f"matrix product {peak / 1e9:,.0f} GFLOP/s")
     title = f"training at width {WIDTH}, {BATCH} × {LENGTH} tokens, segments of {SEGMENT}; median of {REPEATS} [range]"
@@ -90,8 +90,8 @@ def attention_table(console: Console, precision: str) -> Table:
 def activation_table(precision: str) -> Table:
     """Speed of every compared activation function relative to SiLU, in training and alone."""
     names = ("silu", "swish", "relu", "gelu", "mish", "prelu")
-    training = in_turn({name: training_step(precision, f"activation={name}")[0] for name in names}, REPEATS)
-    alone = in_turn({name: activation_step(name, precision) for name in names}, REPEATS)
+    training = interleaved({name: training_step(precision, f"activation={name}")[0] for name in names}, REPEATS)
+    alone = interleaved({name: activation_step(name, precision) for name in names}, REPEATS)
     table = Table("activation", "training, relative to SiLU", "alone, relative to SiLU")
     for name in names:
         table.add_row(name, against(training[name], training["silu"]), against(alone[name], alone["silu"]))
@@ -102,7 +102,7 @@ def position_table(precision: str) -> Table:
     """Training speed with every position scheme, relative to none."""
     names = ("none", "learned", "sinusoidal", "rope", "alibi", "relative_bias", "relative_shaw", "relative_xl")
     steps = {name: training_step(precision, f"position={name}", length=512)[0] for name in names}
-    times = in_turn(steps, 2 * REPEATS)
+    times = interleaved(steps, 2 * REPEATS)
     title = f"training at width {WIDTH}, {BATCH} × 512 tokens, full attention"
     table = Table("position", "step time relative to none", title=title)
     for name in names:
@@ -144,7 +144,7 @@ def decoding_table(precision: str) -> Table:
                 llama(token, past_key_values=cache)
         cache.crop(-DECODED)
 
-    times = in_turn({"ours": decode_ours, "llama": decode_llama}, 2 * REPEATS)
+    times = interleaved({"ours": decode_ours, "llama": decode_llama}, 2 * REPEATS)
     title = f"decoding after {CACHED:,} tokens, 2 layers"
     table = Table("decoding", "ms per token", "relative to Llama", title=title)
     for name in times:

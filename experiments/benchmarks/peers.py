@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from experiments.config.compose import compose
 from experiments.measurements.tensor_memory import peak_bytes
-from experiments.measurements.timing import against, in_turn
+from experiments.measurements.timing import against, interleaved
 from models.generation import read_prompt
 from models.initialization import initialize
 
@@ -117,7 +117,7 @@ def training_lucidrains(wrapper: nn.Module, tokens: Tensor, precision: str) -> S
 
 def compare(table: Table, title: str, steps: dict[str, Step], models: dict[str, nn.Module], repeats: int) -> None:
     """Measure the steps in turn and add a row for each; the first one is ours."""
-    times = in_turn(steps, repeats)
+    times = interleaved(steps, repeats)
     memory = {name: peak_bytes(step) for name, step in steps.items()}
     ours = next(iter(steps))
     for name in steps:
@@ -195,7 +195,7 @@ def streaming_table(precision: str, repeats: int) -> Table:
         "ours after 1,048,576": decode(far),
         "infini-transformer-pytorch after 1,024": decode_peer,
     }
-    times = in_turn(calls, repeats)
+    times = interleaved(calls, repeats)
     table = Table("decoding", "ms per token", "relative to ours after 1,024", title="decoding, width 256")
     for name in calls:
         median = statistics.median(times[name]) / DECODED

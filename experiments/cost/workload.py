@@ -141,7 +141,7 @@ class Reader:
 
     def work(self, reading: Reading) -> Work:
         """The work of a reading, once."""
-        kind = (reading.rows, reading.tokens, not reading.written)
+        kind = (reading.rows, reading.tokens, not reading.generated)
         looked_at = min(reading.pieces, PIECES + SHORT // reading.tokens)
         pieces, written = self.known.get(kind, ([], Work()))
         if len(pieces) < looked_at:
@@ -151,7 +151,7 @@ class Reader:
         later = reading.pieces - len(works)
         if later:  # each of which makes as much more as the last one looked at
             self.peak = max(self.peak, peaks[-1] + later * (peaks[-1] - peaks[-2]))
-        return stream(works, reading.pieces).and_also(written, reading.written)
+        return stream(works, reading.pieces).and_also(written, reading.generated)
 
     def read(self, rows: int, tokens: int, scored: bool, pieces: int) -> tuple[list[Piece], Work]:
         """What reading comes to of the first pieces, each of them, and the work of writing one token afterwards. Where

@@ -23,7 +23,7 @@ from experiments.config.schema import Scale, Tracking
 from experiments.records import environment
 from experiments.records.record import Record, identity, run_id
 from experiments.tracking.wandb_run import Tracker, tags_of
-from models.foreign import Source, find
+from models.external import Source, find
 from tasks.data.source import write_atomically
 
 NEEDS = {"evaluate_language_modeling": "documents", "evaluate_summarization": "pairs"}  # what the data must provide

@@ -1,1 +1,1 @@
-"""Claims, the evidence for them, and the verdicts."""
+"""The ledger: claims, the evidence for them, and verdicts."""

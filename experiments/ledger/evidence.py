@@ -1,4 +1,4 @@
-"""The records that claims rest on, and the numbers that comparisons take from them."""
+"""The records behind the claims, and the numbers that comparisons take from them."""
 
 import statistics
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ from experiments.sweeps.grid import Compared, Job, in_order, jobs, jobs_of_all
 from experiments.training.run_spec import RunSpec
 
 Evidence = dict[Job, Record]
-EXACT = "properties"  # nothing is trained in it, and claims of every idea rest on it
+EXACT = "properties"  # an experiment without training, which claims of every idea need
 
 
 def side(comparison: Comparison, wanted: Levels, evidence: Evidence) -> dict[tuple[tuple[str, str], ...], list[Job]]:
-    """The jobs with the wanted levels, by the levels of the factors that are neither fixed nor pooled: what pairs."""
+    """The jobs with the wanted levels, grouped by the levels of the other factors that are not pooled."""
     apart = {*comparison.treatment, *comparison.control, *comparison.over}
     found: dict[tuple[tuple[str, str], ...], list[Job]] = {}
     for job in evidence:
@@ -30,7 +30,7 @@ def side(comparison: Comparison, wanted: Levels, evidence: Evidence) -> dict[tup
 
 
 def pool(comparison: Comparison, sides: list[list[Job]], evidence: Evidence) -> list[float]:
-    """One number for each side: the metric of its only run, or what `pool` makes of its curve or of several runs."""
+    """One number per side: the metric of its only run, or its runs (or learning curve) pooled by `comparison.pool`."""
     if comparison.pool == "steps":
         return steps_to_equal(*(curve_of(comparison.metric, evidence[only]) for (only,) in sides))
     values = [[value_of(comparison, evidence[job]) for job in jobs] for jobs in sides]
@@ -44,7 +44,7 @@ def pool(comparison: Comparison, sides: list[list[Job]], evidence: Evidence) -> 
 
 
 def value_of(comparison: Comparison, record: Record) -> float:
-    """The metric of a record. One that the run did not measure is an error of the claim's file."""
+    """The comparison's metric in a record. Raises ClaimError if the record does not have it."""
     evaluations = record.summary["evaluations"]
     step = (min if comparison.evaluation == "first" else max)(evaluations, key=int)
     source = evaluations[step] if comparison.metric in evaluations[step] else record.summary
@@ -55,18 +55,18 @@ def value_of(comparison: Comparison, record: Record) -> float:
 
 
 def curve_of(metric: str, record: Record) -> list[tuple[int, float]]:
-    """A metric by step, smoothed."""
+    """The smoothed metric by step. Raises ClaimError if the record has no such metric."""
     rows = [row for row in record.metrics() if metric in row]
     if not rows:
-        raise ClaimError(f"{record.folder} has logged no {metric}")
+        raise ClaimError(f"{record.folder} has not logged the metric {metric}")
     return list(zip([row["step"] for row in rows], smooth(row[metric] for row in rows)))
 
 
 def gather(scale: str, outputs: str, seeds: int = 0) -> Evidence:
-    """Every job that a claim could rest on, in the order to run them, with its record, finished or not.
+    """All jobs that claims need, in the order to run them, each with its record, finished or not.
 
-    seeds: how many seeds there are to be at least; without it, those of the sweeps and what was once added to them.
-    Raises ConfigError for a scale that does not exist and ClaimError for a claim about runs that do not.
+    seeds: minimum number of seeds; 0 for those of the sweeps. Seeds that were added before are always included.
+    Raises ConfigError for an unknown scale and ClaimError for a claim about runs that do not exist.
     """
     if scale not in groups()["scale"]:
         raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
@@ -83,13 +83,13 @@ def gather(scale: str, outputs: str, seeds: int = 0) -> Evidence:
 
 
 def added_seed(experiment: str, scale: str, outputs: str, seed: int, compared: Compared) -> dict[Job, RunSpec]:
-    """The runs of a seed beyond the sweep's own, nothing if none of them was ever begun."""
+    """The runs of a seed beyond those of the sweep; empty if none of them has ever started."""
     found = {job: job.spec() for job in jobs(experiment, scale, outputs, seed + 1, compared) if job.seed == seed}
     return found if any(spec.record.status != "new" for spec in found.values()) else {}
 
 
 def levels_of(experiment: str, known: Iterable[Job]) -> dict[str, set[str]]:
-    """The levels that each factor of an experiment has among these jobs."""
+    """The levels of each factor of an experiment in these jobs."""
     found: dict[str, set[str]] = {}
     for job in known:
         for name, level in job.factors if job.experiment == experiment else ():
@@ -97,8 +97,8 @@ def levels_of(experiment: str, known: Iterable[Job]) -> dict[str, set[str]]:
     return found
 
 
-def lacking(evidence: Evidence, experiments: list[str]) -> list[Job]:
-    """The runs of these experiments' own sweeps that are not finished."""
+def unfinished(evidence: Evidence, experiments: list[str]) -> list[Job]:
+    """The unfinished runs of these experiments' sweeps, without added seeds."""
     return [
         job
         for job, record in evidence.items()
@@ -107,10 +107,13 @@ def lacking(evidence: Evidence, experiments: list[str]) -> list[Job]:
 
 
 def chosen(only: str, evidence: Evidence) -> list[str]:
-    """The experiments named by `only`, and what costs nothing; all if it is empty."""
+    """The experiments named in `only`, and `properties`, which costs little; all experiments if `only` is empty.
+
+    Raises ConfigError for an experiment without claims.
+    """
     known = list(dict.fromkeys(job.experiment for job in evidence))
     names = [name.strip() for name in only.split(",") if name.strip()]
     for name in names:
         if name not in known:
-            raise ConfigError(f"only={name}: no claim rests on such an experiment; {nearest(name, known)}")
+            raise ConfigError(f"only={name}: no claim uses this experiment; {nearest(name, known)}")
     return [*names, EXACT] if names else known

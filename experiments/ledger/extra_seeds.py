@@ -1,4 +1,4 @@
-"""More seeds for what is not decided: which runs come next."""
+"""Extra seeds for undecided comparisons."""
 
 from experiments.ledger.evidence import Evidence, side
 from experiments.ledger.verdicts import INCONCLUSIVE, NOT_RUN, Verdict
@@ -6,9 +6,9 @@ from experiments.sweeps.grid import Job
 
 
 def next_seeds(verdicts: list[Verdict], evidence: Evidence, experiments: list[str]) -> list[Job]:
-    """For every comparison of these experiments that does not decide its claim yet, the runs of its next seed.
+    """The runs of the next seed of every undecided comparison in these experiments.
 
-    A comparison with no seed left in the evidence gets none.
+    Only seeds that are in the evidence are considered.
     """
     found: dict[Job, None] = {}
     for verdict in verdicts:
@@ -20,7 +20,7 @@ def next_seeds(verdicts: list[Verdict], evidence: Evidence, experiments: list[st
             sides = [side(comparison, comparison.treatment, evidence)]
             if comparison.control:
                 sides.append(side(comparison, comparison.control, evidence))
-            lacking = [job for pairs in sides for jobs in pairs.values() for job in jobs if not evidence[job].finished]
-            first = min((job.seed for job in lacking), default=None)
-            found |= {job: None for job in lacking if job.seed == first}
+            todo = [job for pairs in sides for jobs in pairs.values() for job in jobs if not evidence[job].finished]
+            first = min((job.seed for job in todo), default=None)
+            found |= {job: None for job in todo if job.seed == first}
     return list(found)

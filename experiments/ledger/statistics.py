@@ -1,4 +1,4 @@
-"""Intervals for paired effects."""
+"""Means, confidence intervals and other statistics of paired effects."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,12 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-SMOOTHING = 0.7  # what the exponential moving average of a learning curve keeps of its past
+SMOOTHING = 0.7  # weight of the past in the exponential moving average of a learning curve
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n values with its confidence interval; without one (NaN) where n is below 2."""
+    """The mean of n values and its confidence interval, which is NaN for n below 2."""
 
     n: int
     mean: float
@@ -22,13 +22,13 @@ class Estimate:
 
 
 def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """The mean of independent values and Student's t interval around it.
+    """The mean of independent values and its Student's t interval.
 
-    Values without any spread, such as counts that do not depend on the seed, have an interval of no width.
+    Equal values, such as counts that do not depend on the seed, have an interval of zero width.
     """
     sample = np.asarray(values, dtype=np.float64)
     mean = float(sample.mean()) if len(sample) else math.nan
-    if abs(mean) < 1e-12 * np.abs(sample).max(initial=0.0):  # what rounding leaves of values that cancel
+    if abs(mean) < 1e-12 * np.abs(sample).max(initial=0.0):  # rounding error of values that cancel
         mean = 0.0
     if len(sample) < 2 or not np.isfinite(sample).all():
         return Estimate(len(sample), mean, math.nan, math.nan)
@@ -43,8 +43,10 @@ def estimate_ratio(values: Sequence[float], confidence: float = CONFIDENCE) -> E
 
 
 def values_needed(effect: Estimate, distance: float) -> int | None:
-    """How many values would put the end of Student's interval nearer to the mean than `distance`, were their spread
-    and mean to stay as they are; None where no number of values up to 1,000 would, or there is no interval yet."""
+    """The number of values that would make half the width of Student's interval smaller than `distance`.
+
+    Assumes the mean and deviation of `effect`. None if that takes over 1,000 values or `effect` has no interval.
+    """
     if effect.n < 2 or not math.isfinite(effect.low):
         return None
     half = (effect.high - effect.low) / 2
@@ -57,7 +59,7 @@ def values_needed(effect: Estimate, distance: float) -> int | None:
 def bootstrap(values: Sequence[float]) -> Estimate:
     """The mean and its bias-corrected and accelerated bootstrap interval (Efron 1987), which assumes no distribution.
 
-    Without one (NaN) below 8 values, where resampling covers too rarely: of 3 normal values three times in four.
+    The interval is NaN below 8 values, where its coverage is too low: 75 % for 3 normal values.
     """
     sample = np.asarray(values, dtype=np.float64)
     if len(sample) < 8 or not np.isfinite(sample).all() or np.ptp(sample) == 0:
@@ -68,7 +70,7 @@ def bootstrap(values: Sequence[float]) -> Estimate:
 
 
 def estimate_share(differences: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """The share of positive differences among those that are not zero, and its exact binomial interval (sign test)."""
+    """The share of positive differences among the non-zero ones, and its exact binomial interval (sign test)."""
     signs = np.sign(np.asarray(differences, dtype=np.float64))
     positive, n = int((signs > 0).sum()), int((signs != 0).sum())
     if not n:
@@ -78,13 +80,13 @@ def estimate_share(differences: Sequence[float], confidence: float = CONFIDENCE)
 
 
 def rank_correlation(values: Sequence[float], expected: Sequence[float]) -> float:
-    """Spearman's correlation of two rankings; 0 where all values are alike and there is none."""
+    """Spearman's rank correlation; 0 if it is undefined because all values are equal."""
     found = float(stats.spearmanr(values, expected).statistic) if len(set(values)) > 1 else 0.0
     return found if math.isfinite(found) else 0.0
 
 
 def smooth(values: Iterable[float], keep: float = SMOOTHING) -> list[float]:
-    """The exponential moving average, corrected for its start."""
+    """The exponential moving average with bias correction; `keep` is the weight of the past."""
     average, weight, found = 0.0, 0.0, []
     for value in values:
         average = keep * average + (1 - keep) * value
@@ -94,17 +96,17 @@ def smooth(values: Iterable[float], keep: float = SMOOTHING) -> list[float]:
 
 
 def steps_to_equal(first: Sequence[tuple[int, float]], second: Sequence[tuple[int, float]]) -> list[float]:
-    """The steps that two loss curves take to the same loss: the one at which the worse of them ends."""
+    """The numbers of steps in which two loss curves reach the same loss: the final loss of the worse one."""
     goal = max(first[-1][1], second[-1][1])
     return [steps_to(curve, goal) for curve in (first, second)]
 
 
 def steps_to(curve: Sequence[tuple[int, float]], goal: float) -> float:
-    """The step at which a loss curve first reaches the goal, between two of its points in proportion."""
+    """The step at which a loss curve first reaches the goal, by linear interpolation; NaN if it never does."""
     before_step, before = 0, math.inf
     for step, loss in curve:
         if loss <= goal:
             share = (before - goal) / (before - loss) if math.isfinite(before) and before > loss else 1.0
             return before_step + share * (step - before_step)
         before_step, before = step, loss
-    return math.nan  # a loss that is not a number, nowhere at or below its own end
+    return math.nan  # the curve contains NaN

@@ -1,4 +1,4 @@
-"""Claims × records → verdicts."""
+"""Verdicts on claims, from the records of their runs."""
 
 import math
 import statistics
@@ -22,10 +22,10 @@ REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduce
 
 @dataclass
 class Finding:
-    """What one comparison came to: the effect with its interval, the means of both sides, and what it rests on.
+    """The result of one comparison: the effect and its interval, the means of both sides, and the records used.
 
-    corrected: with the interval that holds for all claims of the ledger at once. bootstrapped: with the one by
-    resampling, of differences and levels over enough pairs.
+    corrected: the effect with an interval corrected for all claims of the ledger. bootstrapped: with a bootstrap
+    interval, for differences and levels with enough pairs.
     """
 
     comparison: Comparison
@@ -48,14 +48,14 @@ class Finding:
 
     @property
     def needed(self) -> int | None:
-        """About how many pairs would decide what is inconclusive, None if that cannot be told."""
+        """The approximate number of pairs that would decide an inconclusive comparison; None if unknown."""
         comparison, effect = self.comparison, self.effect
         if self.verdict != INCONCLUSIVE or comparison.rule == "sign":
             return None
         bounds = [comparison.threshold]
         if comparison.rule == "equivalence":
             bounds = [comparison.threshold - comparison.tolerance, comparison.threshold + comparison.tolerance]
-        if comparison.rule == "ratio":  # whose interval is that of the logarithms
+        if comparison.rule == "ratio":  # its interval is computed from logarithms
             effect = Estimate(effect.n, *(math.log(x) for x in (effect.mean, effect.low, effect.high)))
             bounds = [math.log(bound) for bound in bounds]
         return values_needed(effect, min(abs(effect.mean - bound) for bound in bounds))
@@ -63,7 +63,7 @@ class Finding:
 
 @dataclass
 class Verdict:
-    """What a claim came to: reproduced if all of its comparisons are, not reproduced if any is not."""
+    """The verdict on a claim: reproduced if all of its comparisons are, not reproduced if any is not."""
 
     claim: Claim
     verdict: str
@@ -78,10 +78,10 @@ def judge_all(evidence: Evidence) -> list[Verdict]:
 
 
 def judge(claim: Claim, evidence: Evidence, family: int = 1) -> Verdict:
-    """The verdict on a claim from the finished records among the jobs it could rest on.
+    """The verdict on a claim, from the finished records of the jobs it needs.
 
-    family: of how many claims it is one, for the corrected intervals. A claim needs no correction for its own
-    comparisons, since all of them must hold.
+    family: number of claims for which the corrected intervals are corrected. A claim needs no correction for its own
+    comparisons, because all of them must hold.
     """
     findings = [find(comparison, evidence, family) for comparison in claim.comparisons]
     found = {finding.verdict for finding in findings if finding.comparison.decides}
@@ -90,7 +90,7 @@ def judge(claim: Claim, evidence: Evidence, family: int = 1) -> Verdict:
 
 
 def find(comparison: Comparison, evidence: Evidence, family: int) -> Finding:
-    """Pair the records of one comparison and weigh the effect."""
+    """Pair the records of one comparison and estimate the effect."""
     treated = side(comparison, comparison.treatment, evidence)
     controls = side(comparison, comparison.control, evidence) if comparison.control else {}
     if not treated or (comparison.control and not controls):
@@ -127,7 +127,7 @@ def find(comparison: Comparison, evidence: Evidence, family: int) -> Finding:
 
 
 def effect_of(comparison: Comparison, pairs: list[list[float]], confidence: float) -> Estimate:
-    """The effect over the pairs."""
+    """The effect over the pairs, with its interval; for rule `exact`, the value furthest from the threshold."""
     if comparison.rule == "exact" and pairs:
         worst = max((pair[0] for pair in pairs), key=lambda value: abs(value - comparison.threshold))
         return Estimate(len(pairs), worst, worst, worst)
@@ -139,12 +139,12 @@ def effect_of(comparison: Comparison, pairs: list[list[float]], confidence: floa
 
 
 def effects(comparison: Comparison, pairs: list[list[float]]) -> list[float]:
-    """The difference of each pair, or the level of each treatment."""
+    """The difference of each pair or, without a control, the value of the treatment."""
     return [pair[0] - pair[1] if comparison.control else pair[0] for pair in pairs]
 
 
 def verdict_on(comparison: Comparison, effect: Estimate) -> str:
-    """On which side of the threshold the effect's interval lies."""
+    """The verdict, by the position of the effect's interval relative to the threshold."""
     if comparison.rule == "exact":
         holds = abs(effect.mean - comparison.threshold) <= comparison.tolerance
         return REPRODUCED if holds else NOT_REPRODUCED
@@ -160,16 +160,16 @@ def verdict_on(comparison: Comparison, effect: Estimate) -> str:
 
 
 def notes_on(findings: list[Finding], evidence: Evidence) -> list[str]:
-    """What a reader must know of the records behind the findings."""
+    """Notes on the records behind the findings."""
     used = {folder for finding in findings for folder in finding.records}
     processors = {record.environment["processor"] for record in evidence.values() if str(record.folder) in used}
-    notes = [f"the records come from {len(processors)} kinds of processor"] if len(processors) > 1 else []
+    notes = [f"the records come from {len(processors)} types of processor"] if len(processors) > 1 else []
     missing = sum(len(finding.missing) for finding in findings)
     return [*notes, f"{missing} runs are missing"] if missing else notes
 
 
 def as_json(verdicts: list[Verdict], scale: str) -> dict[str, Any]:
-    """The ledger as plain data; numbers that do not exist are null."""
+    """The ledger as plain data for JSON; NaN and infinity become null."""
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,1 +1,1 @@
-"""What is measured without training: costs and exact properties."""
+"""Measurements without training: costs and exact properties."""

@@ -1,4 +1,4 @@
-"""What a long context costs: time per token, state and peak memory as a stream grows."""
+"""The cost of a long context: time per token, size of the state and peak memory as a stream grows."""
 
 import itertools
 import math
@@ -14,20 +14,20 @@ from experiments.training.checkpoint import leaves
 from tasks.base import Evaluation, Measurement, Reading, device_of
 
 VOCABULARY = 1024
-GROWN = 16  # pieces after which a state that grows is taken to have become too slow, when a cost is planned
+GROWN = 16  # for cost estimates: pieces after which a model with a growing state is assumed to be too slow
 
 
 class ContextCost(Measurement):
-    """Streams random tokens through a model and measures it each time that one of `lengths` tokens has been read.
+    """Streams random tokens through a model and measures its cost at each of `lengths` tokens.
 
-    piece: tokens that are read at a time. repeats: how often a piece is timed at every length; the fastest counts.
-    slowest: seconds that a piece may take; a model that needs longer, as full attention comes to, is not taken further,
-    and the table says so.
+    piece: tokens read at a time. repeats: timings of a piece at every length; the fastest counts. slowest: most seconds
+    that a piece may take; the stream of a slower model, such as full attention at some length, ends there, and
+    `longest` says where. Raises ValueError for lengths that do not increase or are no multiples of `piece`.
     """
 
     def __init__(self, seed: int, lengths: list[int], piece: int, repeats: int, slowest: float):
         if any(length % piece for length in lengths) or sorted(set(lengths)) != lengths:
-            raise ValueError(f"task.lengths must rise and be multiples of task.piece={piece}, not {lengths}")
+            raise ValueError(f"task.lengths must increase and be multiples of task.piece={piece}, not {lengths}")
         self.seed, self.lengths, self.piece = seed, lengths, piece
         self.repeats, self.slowest = repeats, slowest
         self.model_arguments = {"vocabulary_size": VOCABULARY}
@@ -74,11 +74,11 @@ class ContextCost(Measurement):
         grows = sum(x.numel() for x in leaves(after)) > sum(x.numel() for x in leaves(before))
         pieces = min(self.lengths[-1] // self.piece, GROWN if grows else math.inf)
         measured = sum(length <= pieces * self.piece for length in self.lengths)
-        again = Reading(1, self.piece, (self.repeats + 2) * measured, written=4 * self.repeats)
+        again = Reading(1, self.piece, (self.repeats + 2) * measured, generated=4 * self.repeats)
         return [Reading(1, self.piece, pieces=int(pieces)), again]
 
     def measure(self, model: nn.Module, tokens: torch.Tensor, state: Any, seen: int) -> dict[str, Any]:
-        """Reading the piece that makes it `seen` tokens, and decoding one token after them."""
+        """The cost of reading the piece that ends at token `seen`, and of decoding one token after it."""
         _, after = model(tokens, state)
         reading = min(self.timed(model, tokens, state) for _ in range(self.repeats))
         decoding = min(self.timed(model, tokens[:, :1], after) for _ in range(4 * self.repeats))

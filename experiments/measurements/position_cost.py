@@ -1,4 +1,4 @@
-"""What a position scheme costs: speed and memory of training, evaluation and cached decoding, side by side."""
+"""The cost of position schemes: speed and memory of training, evaluation and decoding from a cache."""
 
 import statistics
 from collections.abc import Callable
@@ -12,22 +12,23 @@ from torch.nn import functional as F
 
 from experiments.config.composition import compose_unchecked
 from experiments.measurements.tensor_memory import peak_bytes
-from experiments.measurements.timing import in_turn
+from experiments.measurements.timing import interleaved
 from experiments.records import environment
 from models.initialization import initialize
 from models.positions.rotary import Rotary, rotation_matrix
 from tasks.base import Evaluation, Measurement
 
-PEER = "sinusoidal"  # what every scheme is compared with, as in the ALiBi paper's table 1
+PEER = "sinusoidal"  # the scheme that all are compared with, as in table 1 of the ALiBi paper
 VOCABULARY = 1024
-DECODED = 8  # tokens of a timed piece of decoding
+DECODED = 8  # tokens per timing of decoding
 
 
 class PositionCost(Measurement):
-    """Measures the same decoder under every scheme, in one process and in turn.
+    """Measures the same decoder with every scheme, interleaved in one process.
 
-    tokens: of a batch in training and evaluation. lengths: of its sequences, and of the contexts that tokens are
-    decoded after. head_widths: for the element-wise rotation beside the product with the rotation's matrix (R6).
+    tokens: tokens of a batch in training and evaluation. lengths: lengths of its sequences, and of the cached contexts
+    in decoding. head_widths: for comparing the element-wise rotation with the product by the rotation matrix (R6).
+    Raises ValueError if the schemes lack `sinusoidal` or `rope`.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class PositionCost(Measurement):
         self.seed, self.schemes, self.tokens = seed, schemes, tokens
         self.lengths, self.head_widths, self.repeats = lengths, head_widths, repeats
         if not {PEER, "rope"} <= set(schemes):
-            raise ValueError(f"task.schemes must have {PEER} and rope among them, which the others are compared with")
+            raise ValueError(f"task.schemes must include {PEER} and rope, which the others are compared with")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def evaluate(self, model: nn.Module) -> Evaluation:
@@ -45,7 +46,7 @@ class PositionCost(Measurement):
             metrics, rows = self.costs()
             rotations = self.rotations()
         longest = f"/{max(self.lengths)}/"
-        for key, value in list(metrics.items()):  # what claims rest on, whatever the scale's lengths are
+        for key, value in list(metrics.items()):  # names without a length, for claims at any scale
             if longest in key:
                 metrics[key.replace(longest, "/")] = value
         for name in self.schemes:
@@ -58,7 +59,7 @@ class PositionCost(Measurement):
         return Evaluation(metrics, {"costs": rows, "rotations": rotations})
 
     def costs(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """Speed and peak memory of every scheme as multiples of those of PEER, as metrics and as rows."""
+        """Speed and peak memory of every scheme, relative to PEER, as metrics and as table rows."""
         metrics: dict[str, float] = {}
         rows: list[dict[str, Any]] = []
         models = {name: self.decoder(name) for name in self.schemes}
@@ -66,7 +67,7 @@ class PositionCost(Measurement):
             for make in (self.training, self.evaluation, self.decoding):
                 work = make.__name__
                 calls = {name: make(decoder, length) for name, decoder in models.items()}
-                times = in_turn(calls, self.repeats)
+                times = interleaved(calls, self.repeats)
                 count = DECODED if work == "decoding" else self.tokens
                 memory = {name: peak_bytes(call) for name, call in calls.items()}
                 for name in self.schemes:
@@ -78,7 +79,7 @@ class PositionCost(Measurement):
         return metrics, rows
 
     def decoder(self, position: str) -> Any:
-        """The configuration's decoder with this scheme, its table long enough for every length."""
+        """The configured decoder with this scheme, and with a position table that is long enough for every length."""
         longest = max(self.lengths) + DECODED * (self.repeats + 2)
         config = compose_unchecked([f"position={position}", f"trained_length={longest}", "attention=full"])
         OmegaConf.resolve(config)
@@ -109,21 +110,21 @@ class PositionCost(Measurement):
         return torch.no_grad()(lambda: model(text))
 
     def decoding(self, model: nn.Module, length: int) -> Callable[[], object]:
-        """A few tokens, one by one, each after a cache that holds `length` tokens and more."""
+        """DECODED tokens, decoded one by one from a cache of at least `length` tokens."""
         token = self.text(1, 1)
         with torch.no_grad():
-            _, kept = model(self.text(1, length))
+            _, cache = model(self.text(1, length))
 
         @torch.no_grad()
         def call() -> None:
-            state = kept
+            state = cache
             for _ in range(DECODED):
                 _, state = model(token, state)
 
         return call
 
     def rotations(self) -> list[dict[str, Any]]:
-        """Time and memory of turning by the matrices of all positions, as multiples of the element-wise rotation's."""
+        """Time and memory of rotating by the matrices of all positions, relative to the element-wise rotation."""
         rows = []
         for head_width in self.head_widths:
             for length in self.lengths:
@@ -132,13 +133,13 @@ class PositionCost(Measurement):
 
                 def by_matrix(scheme=scheme, x=x) -> Tensor:
                     frequencies = scheme.frequencies()
-                    matrices = torch.stack([rotation_matrix(frequencies, place) for place in range(x.shape[2])])
+                    matrices = torch.stack([rotation_matrix(frequencies, position) for position in range(x.shape[2])])
                     return torch.einsum("tij,bhtj->bhti", matrices.to(x), x)
 
                 def by_element(scheme=scheme, x=x, positions=positions) -> Tensor:
                     return scheme.rotate(x, positions)
 
-                times = in_turn({"matrix": by_matrix, "element": by_element}, self.repeats)
+                times = interleaved({"matrix": by_matrix, "element": by_element}, self.repeats)
                 slower = statistics.median(m / e for m, e in zip(times["matrix"], times["element"]))
                 larger = peak_bytes(by_matrix) / peak_bytes(by_element)
                 row = {"head_width": head_width, "length": length}

@@ -1,4 +1,4 @@
-"""Exact properties of position schemes: every one that the configuration offers, in float64."""
+"""Exact properties of all configured position schemes, in float64."""
 
 from functools import cache
 from typing import Any
@@ -21,7 +21,7 @@ WIDTH, HEADS, LENGTH = 64, 4, 64
 
 @cache
 def decoder(position: str) -> Any:
-    """A small decoder in float64 with this scheme and random weights, those of the scheme among them."""
+    """A small decoder in float64 with this scheme and random weights, including the scheme's own."""
     size = [f"model.width={WIDTH}", f"model.heads={HEADS}", "model.layers=2"]
     config = compose_unchecked(["attention=full", f"position={position}", f"trained_length={LENGTH}", *size])
     model = hydra.utils.instantiate(config.model, vocabulary_size=100)
@@ -33,7 +33,7 @@ def decoder(position: str) -> Any:
 
 
 def rotary_distance() -> Evaluation:
-    """R7: whether a prefix before a sentence changes the scores inside it, for every scheme; and what RoPE turns."""
+    """R7: for every scheme, the change of the scores in a sentence by a prefix; for RoPE, what the rotation changes."""
     generator = torch.Generator().manual_seed(0)
     words = SENTENCE.split()
     shift = len(PREFIX.split())
@@ -82,7 +82,7 @@ def rotary_matrix() -> Evaluation:
         scheme = Rotary(head_width, 1)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(1, 1, 256, head_width, generator=generator, dtype=torch.float64)
-        matrices = torch.stack([rotation_matrix(scheme.frequencies(), place) for place in range(256)])
+        matrices = torch.stack([rotation_matrix(scheme.frequencies(), position) for position in range(256)])
         product = torch.einsum("tij,bhtj->bhti", matrices, x)
         change = float((scheme.rotate(x, torch.arange(256)) - product).abs().max())
         metrics[f"deviation/{head_width}"] = change
@@ -91,7 +91,7 @@ def rotary_matrix() -> Evaluation:
 
 
 def cached_decoding() -> Evaluation:
-    """R8: the largest difference between the logits of one token at a time from a cache and of the whole at once."""
+    """R8: the largest difference between the logits of decoding from a cache and of reading the whole sequence."""
     tokens = torch.randint(0, 100, (2, LENGTH), generator=torch.Generator().manual_seed(0))
     metrics, rows = {}, []
     for name in groups()["position"]:
@@ -107,9 +107,9 @@ def cached_decoding() -> Evaluation:
 
 
 def rotary_reach() -> Evaluation:
-    """R9: the mean score of a query with an equal key by distance, Σ cos(m θ) / (d / 2), for two bases at d = 128.
+    """R9: the mean score of a query and an equal key by distance m, Σ cos(m θ) / (d / 2), for two bases at d = 128.
 
-    Men et al. 2024 take the first distance at which it is negative for the reach of a base: about 6.97 · base^0.614.
+    Men et al. 2024 define the reach of a base as the first distance with a negative score, about 6.97 · base^0.614.
     """
     distance = torch.arange(2**17, dtype=torch.float64)
     metrics, rows = {}, []

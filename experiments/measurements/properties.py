@@ -1,4 +1,4 @@
-"""Exact properties: what can be computed from our own parts without training, in float64 or by counting."""
+"""Exact properties of our models, computed without training, in float64 or by counting."""
 
 from collections.abc import Callable
 from functools import partial
@@ -40,7 +40,7 @@ PropertyName = Literal[
 
 
 class Property(Measurement):
-    """A task whose evaluation computes one property."""
+    """A task that computes one property."""
 
     def __init__(self, property: PropertyName):
         self.property: Callable[[], Evaluation] = PROPERTIES[property]
@@ -50,12 +50,12 @@ class Property(Measurement):
 
 
 def swish(x: Tensor, beta: float) -> Tensor:
-    """Swish at x (N,) with a fixed β, in float64."""
+    """Swish with a fixed β at x (N,), in float64."""
     return Swish(1, initial_beta=beta).double()(x[:, None])[:, 0].detach()
 
 
 def swish_shape() -> Evaluation:
-    """S6: where Swish has its minimum, how often its slope changes sign, and what it is at the ends of β."""
+    """S6: the minimum of Swish, the sign changes of its slope, and its limits for small and large β."""
     found = minimize_scalar(lambda x: float(swish(torch.tensor([x], dtype=torch.float64), 1.0)), bounds=(-3, 0))
     x = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
     slope = swish(x, 1.0).diff()
@@ -91,7 +91,7 @@ def swish_shape() -> Evaluation:
 
 
 def functions() -> Evaluation:
-    """Every activation of the configuration with its slope on [-5, 5], trained parameters at their first values."""
+    """Values and slopes of all configured activations on [-5, 5], with trainable parameters at their initial values."""
     rows: list[dict[str, Any]] = []
     for choice in groups()["activation"]:
         x = (torch.arange(-50, 51) / 10).double().requires_grad_()
@@ -100,15 +100,15 @@ def functions() -> Evaluation:
         (slope,) = torch.autograd.grad(value.sum(), x)
         for line, points in (("value", value.detach()), ("slope", slope)):
             at = {"level": choice.replace("_", " "), "line": line}
-            rows += [at | {"x": place, "value": y} for place, y in zip(x.tolist(), points.tolist())]
+            rows += [at | {"x": point, "value": y} for point, y in zip(x.tolist(), points.tolist())]
     return Evaluation({"functions": float(len(groups()["activation"]))}, {"functions": rows})
 
 
 def memory_size() -> Evaluation:
-    """M2: floats of memory at the paper's sizes, 12 layers of 8 heads of 128 and segments of 2,048, without weights.
+    """M2: floats of memory at the paper's sizes (12 layers, 8 heads of width 128, segments of 2,048), without weights.
 
-    Of RMT with 100 memory tokens both what is carried from segment to segment and what the paper's table counts, the
-    tokens' keys and values in every layer while a segment reads them.
+    For RMT with 100 memory tokens, both the state between segments and the number in the paper's table: the keys and
+    values of the memory tokens in every layer.
     """
     layers, heads, segment, memory = 12, 8, 2048, 65_000
     width = 128 * heads
@@ -136,22 +136,22 @@ def memory_size() -> Evaluation:
     for name, model in models.items():
         metrics[f"floats/{name}"] = float(floats(model(tokens)[1]))
     metrics["floats/recurrent_memory"] = float(floats(recurrent(tokens[:, :segment])[1]))
-    of_layers = leaves(recurrent(tokens[:, :1])[1].layers)  # of the memory tokens and the first token after them
+    of_layers = leaves(recurrent(tokens[:, :1])[1].layers)  # for the memory tokens and one token after them
     metrics["floats/recurrent_memory_in_layers"] = float(floats([leaf[:, :, :-1] for leaf in of_layers]))
     rows = [{"mechanism": name.removeprefix("floats/"), "floats": value} for name, value in metrics.items()]
     return Evaluation(metrics, {"memory": rows})
 
 
 def floats(state: Any) -> int:
-    """How many floating-point numbers a state holds."""
+    """The number of floating-point numbers in a state."""
     return sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())
 
 
 def delta_rewrite() -> Evaluation:
-    """M7: what writing the same segment again adds to the memory, as a share of the first write.
+    """M7: the change of the memory when the same segment is stored again, relative to the first time.
 
-    Once with keys that are orthogonal under ELU + 1, which the memory can read back exactly, and once with as many
-    random keys as a head has channels, which it cannot.
+    For keys that are orthogonal under ELU + 1, whose values can be retrieved exactly, and for as many random keys as a
+    head has channels, whose values cannot.
     """
     width = 64
     generator = torch.Generator().manual_seed(0)
@@ -164,7 +164,7 @@ def delta_rewrite() -> Evaluation:
         for keys, key in (("orthogonal", orthogonal), ("random", random)):
             states: list[InfiniState] = [infini.initial_state(key[:, 0])]
             for _ in range(2):
-                memories, normalizers = infini.write(key, value, states[-1])
+                memories, normalizers = infini.store(key, value, states[-1])
                 states.append(states[-1]._replace(memory=memories[:, :, -1], normalizer=normalizers[:, :, -1]))
             empty, once, twice = (state.memory for state in states)
             share = float((twice - once).norm() / (once - empty).norm())

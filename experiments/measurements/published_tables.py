@@ -1,7 +1,7 @@
-"""The tables of Ramachandran et al. 2017, v2, as printed: tables 3 to 11 of baselines, and what they add up to.
+"""Tables 3 to 11 of Ramachandran et al. 2017, v2, as printed, and table 3 recomputed from the others.
 
-Table 3 counts over nine models how often Swish is better than, equal to and worse than each baseline. Its footnote
-says that a model with several results counts by their median. Here the counts are made again from the other tables.
+Table 3 counts for how many of nine models Swish is better than, equal to and worse than each baseline. According to its
+footnote, the median counts for a model with several results.
 """
 
 import statistics
@@ -13,7 +13,7 @@ FUNCTIONS = ("LReLU", "PReLU", "Softplus", "ELU", "SELU", "GELU", "ReLU", "Swish
 BASELINES = ("ReLU", "LReLU", "PReLU", "Softplus", "ELU", "SELU", "GELU")
 PRINTED = dict(zip(BASELINES, ("9/0/0", "7/1/1", "6/3/0", "6/2/1", "8/0/1", "8/1/0", "8/1/0")))  # table 3
 
-# Every line: the results of one model with each of FUNCTIONS in turn.
+# The results of each model with each of FUNCTIONS, in their order.
 RESULTS: dict[str, tuple[Sequence[float], ...]] = {
     "ResNet-164": (  # tables 4 and 5: CIFAR-10 and CIFAR-100
         (94.2, 74.2), (94.1, 74.5), (94.6, 76.0), (94.1, 75.0), (93.0, 73.2), (94.3, 74.7), (93.8, 74.2),
@@ -54,7 +54,7 @@ TREATMENTS = {"swish": ("Swish",), "swish_1": ("Swish-1",), "better_of_both": ("
 
 
 def counts(treatment: Sequence[str], baseline: str, aggregate: Callable[[Sequence[float]], float]) -> str:
-    """Models in which the best of `treatment` is better than / equal to / worse than the baseline."""
+    """The number of models in which the best of `treatment` is better than / equal to / worse than the baseline."""
     tally = {1: 0, 0: 0, -1: 0}
     for results in RESULTS.values():
         score = {name: round(aggregate(values), 6) for name, values in zip(FUNCTIONS, results)}
@@ -64,7 +64,7 @@ def counts(treatment: Sequence[str], baseline: str, aggregate: Callable[[Sequenc
 
 
 def published_counts() -> Evaluation:
-    """S2: how many of table 3's seven columns can be made again from the paper's own tables, by each reading."""
+    """S2: how many of the seven columns of table 3 follow from the paper's other tables, for each way to count."""
     metrics, rows = {}, []
     for name, treatment in TREATMENTS.items():
         for aggregation, aggregate in AGGREGATIONS.items():

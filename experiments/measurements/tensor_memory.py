@@ -1,4 +1,4 @@
-"""Peak memory of a call, as the bytes of tensors that are alive at a time."""
+"""Peak memory of a call: the largest sum of bytes of the tensors that are alive at the same time."""
 
 import weakref
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Tally(TorchDispatchMode):
-    """Counts the storage of every tensor that an operation makes for as long as it lives."""
+    """Sums the storage of all live tensors that operations have created."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Tally(TorchDispatchMode):
         self.known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {storage._cdata for storage in storages((args, kwargs))}  # made before, or counted already
+        given = {storage._cdata for storage in storages((args, kwargs))}  # older, or already counted
         made = func(*args, **(kwargs or {}))
         for storage in storages(made):
             if storage._cdata not in given:
@@ -26,15 +26,15 @@ class Tally(TorchDispatchMode):
         return made
 
     def hold(self, storage: torch.UntypedStorage) -> None:
-        """Count a storage for as long as it lives."""
-        place, size = storage._cdata, storage.nbytes()
+        """Count a storage until it is freed."""
+        address, size = storage._cdata, storage.nbytes()
 
         def forget(_: object) -> None:
-            del self.known[place]
+            del self.known[address]
             self.live -= size
 
-        if place not in self.known:
-            self.known[place] = weakref.ref(storage, forget)
+        if address not in self.known:
+            self.known[address] = weakref.ref(storage, forget)
             self.live += size
             self.peak = max(self.peak, self.live)
 
@@ -45,10 +45,10 @@ def storages(tree: Any) -> list[torch.UntypedStorage]:
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """The most bytes that tensors made by a call take up at a time; what was there before does not count.
+    """The peak number of bytes of the tensors that a call creates.
 
-    Counted from the tensors themselves and not from the process, whose memory an allocator rounds and keeps. What a
-    kernel takes and gives back within itself is not seen.
+    Measured from the tensors, not from the process, whose allocator rounds and caches memory. Temporary memory inside
+    kernels is not included.
     """
     with Tally() as tally:
         call()

@@ -1,4 +1,4 @@
-"""Time of calls, beside each other."""
+"""Interleaved timing of calls."""
 
 import statistics
 import time
@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 
 
-def in_turn(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """The seconds of each call, all of them in turn and often, so that a slow moment of the machine hits all alike."""
+def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """The seconds of each call, `repeats` times. The calls are interleaved, so that a slow moment affects all."""
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -23,6 +23,6 @@ def in_turn(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str
 
 
 def against(times: list[float], others: list[float]) -> str:
-    """The median ratio of times measured in turn, with its range."""
+    """The median ratio of interleaved times, with its range."""
     ratios = sorted(own / other for own, other in zip(times, others))
     return f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"

@@ -17,7 +17,7 @@ import vl_convert
 from markupsafe import Markup
 
 from experiments.ledger.evidence import Evidence
-from experiments.ledger.excluded_records import LeftOut
+from experiments.ledger.excluded_records import ExcludedRecords
 from experiments.ledger.verdicts import Verdict
 from experiments.report import forest, numbers, own_models
 from experiments.report.charts import Chart, Table
@@ -71,7 +71,7 @@ def render(
     evidence: Evidence,
     scale: str,
     own: Evidence | None = None,
-    others: Sequence[LeftOut] = (),
+    others: Sequence[ExcludedRecords] = (),
 ) -> str:
     """The page as text. own: the evaluations of models of the user's own. others: records that are left out."""
     environment = jinja2.Environment(

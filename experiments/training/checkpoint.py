@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped, in one safetensors file."""
+"""Checkpoints: everything that a run needs to resume as if it had never stopped, in one safetensors file."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from models.state import leaves, rebuild, save_tensors
 
 @dataclass
 class Progress:
-    """How far a run has come: steps done, bytes of metrics that belong to them, seconds, tokens (or images) seen."""
+    """The progress of a run: steps done, bytes of metrics logged in them, seconds, and tokens (or images) read."""
 
     step: int = 0
     metrics_bytes: int = 0
@@ -25,7 +25,7 @@ class Progress:
 
 
 def collect(model: nn.Module, optimizer: torch.optim.Optimizer, state: Any) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, put together from all processes."""
+    """The tensors of a checkpoint, gathered from all processes."""
     tensors = {f"model/{name}": whole(tensor) for name, tensor in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": whole(torch.as_tensor(value)) for key, value in values.items()}
@@ -34,21 +34,21 @@ def collect(model: nn.Module, optimizer: torch.optim.Optimizer, state: Any) -> d
 
 
 def save(file: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
-    """Replace `file` by a checkpoint, whole or not at all."""
+    """Replace `file` atomically by a checkpoint."""
     metadata = {"progress": json.dumps(vars(progress))}
-    for name, tensor in list(tensors.items()):  # safetensors refuses tied weights: each name gets its own copy
+    for name, tensor in list(tensors.items()):  # safetensors rejects tied weights: each name gets its own copy
         if any(other is not tensor and same_storage(other, tensor) for other in tensors.values()):
             tensors[name] = tensor.clone()
     save_tensors(file, tensors, metadata)
 
 
 def same_storage(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors lie in the same memory."""
+    """Whether two tensors share their memory."""
     return first.numel() > 0 and first.data_ptr() == second.data_ptr()
 
 
 def load_weights(file: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Put a checkpoint's weights into a model; returns all it holds, and its metadata.
+    """Load a checkpoint's weights into a model. Returns all its tensors, and its metadata.
 
     Raises RecordError if the file is damaged or belongs to another model.
     """
@@ -61,12 +61,12 @@ def load_weights(file: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[
         model.load_state_dict({name: parted(tensor, own.get(name)) for name, tensor in weights.items()})
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise RecordError(f"the checkpoint {file} is damaged ({reason}): remove it to start that run again") from error
+        raise RecordError(f"the checkpoint {file} is damaged ({reason}): remove it to restart that run") from error
     return tensors, metadata
 
 
 def load(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, template: Any) -> tuple[Any, Progress]:
-    """Put a checkpoint's contents back; returns the carried state, built like `template`, and the progress.
+    """Restore a checkpoint. Returns the model's state, with the structure of `template`, and the progress.
 
     Raises RecordError if the file is damaged or belongs to another model.
     """
@@ -78,12 +78,12 @@ def load(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, templat
         moments.setdefault(int(index), {})[key] = parted(tensor, parameters[int(index)])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     torch.set_rng_state(tensors["random/torch"])
-    carried = with_prefix(tensors, "state/")
-    state = rebuild(template, iter([carried[str(index)] for index in range(len(carried))])) if carried else None
+    stored = with_prefix(tensors, "state/")
+    state = rebuild(template, iter([stored[str(index)] for index in range(len(stored))])) if stored else None
     progress = Progress(**json.loads(metadata["progress"]))
     return state, progress
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors of a group, by their names in it."""
+    """The tensors whose names start with a prefix, by their names without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

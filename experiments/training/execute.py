@@ -28,10 +28,10 @@ from tasks.data.source import write_atomically
 
 
 def execute(spec: RunSpec, console: Console, wait: bool = False) -> Record:
-    """Execute a run and record it; a finished run is left alone, one that was cut off goes on.
+    """Execute a run and record it. A finished run is not run again; an interrupted one resumes.
 
-    The run that it starts from is run first. wait: if another process is at this run, wait until it is done.
-    Raises Interrupted after Ctrl-C or SIGTERM. Whatever else goes wrong while it runs is in the record's status too.
+    If the run starts from another run, that one is executed first. wait: if another process executes this run, wait for
+    it. Raises Interrupted after Ctrl-C or SIGTERM. Any other error is raised and recorded in the record's status.
     """
     record, config = spec.record, spec.config
     if agreed(record.finished):
@@ -42,22 +42,22 @@ def execute(spec: RunSpec, console: Console, wait: bool = False) -> Record:
     check_same_data(config["outputs"], config, spec.record.identity["data"])
     start = execute(spec_of_start(spec), console, wait=True) if config["start"] else None
     with record.locked(wait):
-        if agreed(record.finished):  # by the one that was waited for
+        if agreed(record.finished):  # by the process that held the lock
             return record
         environment.use_threads(config["threads"])
         reset_peak()
         resident = process_peak()
-        task, model = assemble(spec)  # what cannot be built is refused before anything is recorded
+        task, model = assemble(spec)  # invalid settings raise before anything is recorded
         warm_up(config)
         if start:
             checkpoint.load_weights(start.checkpoint_file, model)
         console.print(f"run {record.folder}", soft_wrap=True)
-        asked = {"overrides": list(spec.overrides), "start": start and start.id, "resident_bytes": resident}
-        record.begin(config, environment.describe(record.identity) | asked)
-        if hasattr(task, "tokenizer") and is_first():  # for whoever takes the model elsewhere
+        more = {"overrides": list(spec.overrides), "start": start and start.id, "resident_bytes": resident}
+        record.begin(config, environment.describe(record.identity) | more)
+        if hasattr(task, "tokenizer") and is_first():  # for the export of the model
             write_atomically(record.folder / "tokenizer.json", task.tokenizer.to_str().encode())
         tracker = Tracker(config, record.id, tags_of(spec.overrides))
-        agreed(True)  # that the record is begun
+        agreed(True)  # wait until the record has begun
         try:
             result = work(spec, task, model, tracker, console)
             summary = summarize(task, model, result, config)
@@ -68,15 +68,15 @@ def execute(spec: RunSpec, console: Console, wait: bool = False) -> Record:
                 record.set_status("interrupted" if stopped else "failed", None if stopped else error)
                 tracker.abandon()
             except OSError:
-                pass  # a full disk has been told once, by the error that is on its way
+                pass  # a full disk is reported by the error that is raised next
             raise
         tracker.finish(summary, result.tables, config["training"]["steps"])
-    agreed(True)  # that the record is finished
+    agreed(True)  # wait until the record is finished
     return record
 
 
 def assemble(spec: RunSpec) -> tuple[Any, nn.Module]:
-    """The task and the model with its initial weights."""
+    """Build the task, and the model with its initial weights. Raises ConfigError if they do not fit."""
     config = spec.config
     settings = OmegaConf.create(config)
     torch.manual_seed(config["seed"])
@@ -86,8 +86,8 @@ def assemble(spec: RunSpec) -> tuple[Any, nn.Module]:
     longest, limit = getattr(task, "length", 0), getattr(sketch, "limit", None)
     if limit is not None and longest > limit:
         raise ConfigError(
-            f"the task's sequences of {longest} tokens are beyond the {limit} positions of the model: make its table "
-            "longer (position.max_length) or choose a scheme without one"
+            f"the task's sequences of {longest} tokens are beyond the {limit} positions of the model: set a longer "
+            "position.max_length, or choose a scheme without a maximum length"
         )
     if sketch is not None:
         check_fits(sketch, task, config, spec.record.identity["precision"])
@@ -98,7 +98,7 @@ def assemble(spec: RunSpec) -> tuple[Any, nn.Module]:
 
 
 def work(spec: RunSpec, task: Any, model: nn.Module, tracker: Tracker, console: Console) -> Result:
-    """Train and evaluate one model, or search among many."""
+    """Train and evaluate one model, or run a search over many."""
     config = spec.config
     if config["search"] is None:
         return train_model(spec, task, model, tracker, console)
@@ -108,9 +108,9 @@ def work(spec: RunSpec, task: Any, model: nn.Module, tracker: Tracker, console: 
 
 
 def train_unrecorded(config: dict[str, Any], precision: str, folder: Path) -> tuple[Result, int]:
-    """Train and evaluate the model of a configuration without W&B; returns the result and the number of parameters.
+    """Train and evaluate the model of a configuration without W&B. Returns the result and the number of parameters.
 
-    folder: takes the checkpoint and the metrics.
+    folder: for the checkpoint and the metrics.
     """
     spec = RunSpec(config, data_source(json.dumps(config["data"])), Record(folder, {"precision": precision}))
     task, model = assemble(spec)
@@ -119,7 +119,7 @@ def train_unrecorded(config: dict[str, Any], precision: str, folder: Path) -> tu
 
 
 def train_model(spec: RunSpec, task: Any, model: nn.Module, tracker: Tracker | None, console: Console) -> Result:
-    """Train and evaluate."""
+    """Train and evaluate a model; a model without weight matrices is only evaluated."""
     training = spec.config["training"]
     if training.get("shard") and processes() > 1:
         shard(model)
@@ -134,14 +134,14 @@ def train_model(spec: RunSpec, task: Any, model: nn.Module, tracker: Tracker | N
     result = train(
         model, task, optimizer, schedule, training, spec.record.identity["precision"], record, tracker, console
     )
-    learned = trained_beta(model)
-    result.evaluations[training["steps"]] |= learned.metrics
-    result.tables |= learned.tables
+    beta = trained_beta(model)
+    result.evaluations[training["steps"]] |= beta.metrics
+    result.tables |= beta.tables
     return result
 
 
 def summarize(task: Any, model: nn.Module, result: Result, config: dict[str, Any]) -> dict[str, Any]:
-    """The numbers that a run ends with."""
+    """The summary of a finished run."""
     summary = {
         "metrics": result.evaluations[max(result.evaluations)],
         "evaluations": {str(step): metrics for step, metrics in sorted(result.evaluations.items())},

@@ -1,4 +1,4 @@
-"""What training made of single numbers: the β of Swish by channel (S9), the gates of Infini-attention by head (M6)."""
+"""Statistics of learned parameters: the β of Swish by channel (S9), the gates of Infini-attention by head (M6)."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ BIN = 0.1
 
 
 def trained_beta(model: nn.Module) -> Evaluation:
-    """Metrics and histogram of every β in a model; none if there is no β."""
+    """Metrics and a histogram of all β of a model; empty if there are none."""
     activations = [module for module in model.modules() if isinstance(module, Activation)]
     betas = [whole(p.detach()) for module in activations for name, p in module.named_parameters() if name == "beta"]
     if not betas:
@@ -24,14 +24,14 @@ def trained_beta(model: nn.Module) -> Evaluation:
         "beta/share_0_to_1.5": float(((beta >= 0) & (beta <= 1.5)).double().mean()),
         "beta/peak": BIN * int(bins[counts.argmax()]),
     }
-    rows = [{"beta": BIN * place, "share": count / len(beta)} for place, count in zip(bins.tolist(), counts.tolist())]
+    rows = [{"beta": BIN * index, "share": count / len(beta)} for index, count in zip(bins.tolist(), counts.tolist())]
     return Evaluation(metrics, {"beta": rows})
 
 
 def gates(model: nn.Module) -> dict[str, float]:
-    """The share of memory σ(β) in the output of every head of every layer, and their spread; none without gates.
+    """The gate σ(β), the share of memory in the output, of every head and layer, and its spread; empty without gates.
 
-    Specialised is below 0.1 or above 0.9, undecided within 0.1 of a half (Munkhdalai et al. 2024, figure 3).
+    Specialised means below 0.1 or above 0.9, undecided within 0.1 of a half (Munkhdalai et al. 2024, figure 3).
     """
     found = [whole(p.detach()).double().cpu() for name, p in model.named_parameters() if name.endswith(".gate")]
     if not found:
@@ -43,5 +43,5 @@ def gates(model: nn.Module) -> dict[str, float]:
         "gates/undecided": float(((shares - 0.5).abs() < 0.1).double().mean()),
         "gates/largest_beta": float(torch.stack(found).abs().max()),
     }
-    places = torch.cartesian_prod(*(torch.arange(size) for size in shares.shape)).tolist()
-    return metrics | {f"gates/layer_{layer}/head_{head}": float(shares[layer, head]) for layer, head in places}
+    indices = torch.cartesian_prod(*(torch.arange(size) for size in shares.shape)).tolist()
+    return metrics | {f"gates/layer_{layer}/head_{head}": float(shares[layer, head]) for layer, head in indices}

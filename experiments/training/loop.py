@@ -1,4 +1,4 @@
-"""The one training loop: state carried as a value, batches a pure function of the step."""
+"""The training loop: batches are a pure function of the step, and the model's state is passed from step to step."""
 
 import contextlib
 import json
@@ -30,12 +30,12 @@ from tasks.scoring import IGNORED
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has left a checkpoint."""
+    """The run stopped on request and has saved a checkpoint."""
 
 
 @dataclass
 class Result:
-    """What training leaves: the evaluations by step, the last one's tables, and what it took."""
+    """The result of training: the metrics of the evaluations by step, the tables of the last one, seconds, and data."""
 
     evaluations: dict[int, dict[str, float]]
     tables: dict[str, list[dict[str, Any]]]
@@ -44,7 +44,7 @@ class Result:
 
 
 class StopRequest:
-    """Ctrl-C and SIGTERM: noted while a step runs, acted on between two steps; at once while nothing can be lost."""
+    """Handles Ctrl-C and SIGTERM: stops between two steps, or immediately while nothing can be lost (evaluation)."""
 
     def __init__(self) -> None:
         self.requested = 0  # the first signal's number
@@ -76,8 +76,10 @@ class StopRequest:
 
 
 def parameter_groups(model: nn.Module, gate_rate: float, gate_decay: float = 0.0) -> list[dict[str, Any]]:
-    """Matrices and tables with the optimizer's weight decay; norms, biases and β without; gates with rate and decay of
-    their own."""
+    """The optimizer's parameter groups: matrices and tables with its weight decay; norms, biases and β without.
+
+    Gates, if there are any, have their own learning rate and weight decay.
+    """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     gated: list[nn.Parameter] = []
@@ -101,17 +103,17 @@ def train(
     tracker: Tracker | None,
     console: Console,
 ) -> Result:
-    """Train and evaluate, from the record's checkpoint if there is one; metrics go to the record and to W&B.
+    """Train and evaluate, from the record's checkpoint if there is one; metrics are logged to the record and to W&B.
 
-    A run that is killed and started again writes the same metrics, byte for byte, as one that is not: rows after the
-    checkpoint are dropped and made again, and the time a step took is no part of them.
+    A run that is killed and resumed logs the same metrics, byte for byte, as an uninterrupted one: rows after the
+    checkpoint are dropped and computed again, and metrics contain no times. Raises Interrupted.
     """
     AcceleratorState._reset_state(True)  # precision may differ between the runs of one process
     accelerator = Accelerator(cpu=on_processors(), mixed_precision="bf16" if precision == "bf16" else "no")
     if settings.get("compile"):
         model.compile()
     sharded = is_sharded(model)
-    model = accelerator.prepare_model(model, evaluation_mode=sharded)  # DistributedDataParallel where it is not sharded
+    model = accelerator.prepare_model(model, evaluation_mode=sharded)  # DistributedDataParallel, unless sharded
     optimizer = accelerator.prepare_optimizer(optimizer)
     bare = accelerator.unwrap_model(model)
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -123,9 +125,9 @@ def train(
         template = bare.initial_state(1) if hasattr(bare, "initial_state") else None
         state, progress = checkpoint.load(record.checkpoint_file, bare, optimizer, template)
         state = rebuild(state, map(own_part, leaves(state)))
-        console.print(f"going on from step {progress.step} of {steps}")
+        console.print(f"resuming from step {progress.step} of {steps}")
     with record.rows(progress.metrics_bytes):
-        pass  # what came after the checkpoint is made again
+        pass  # drops the rows after the checkpoint
     result = Result(past_evaluations(record), {}, seen=progress.seen)
     if tracker:
         tracker.log_rows(record)
@@ -158,7 +160,7 @@ def train(
     with record.rows(progress.metrics_bytes) as metrics_file, stop.listening(), progress_bar(console) as bar:
         line = bar.add_task(record.folder.parent.name, total=steps, completed=progress.step, loss="", speed="")
         for step in range(progress.step, steps + 1):
-            stopping = asked_of_any(bool(stop.requested), accelerator)
+            stopping = any_process(bool(stop.requested), accelerator)
             due = step % settings["checkpoint_every"] == 0 or step in evaluate_at or stopping
             if step > progress.step and due:
                 save(step)
@@ -178,9 +180,10 @@ def train(
                     there = {name: tensor.to(accelerator.device) for name, tensor in part.items()}
                     with accelerator.autocast():
                         mean, state = task.loss(model, there, state)
-                    check_carried(state, batch, accumulation)
+                    check_state(state, batch, accumulation)
                     state = detach(state)
-                    share = mean * (processes() * asked(part) / asked(batch))  # whose mean over processes is taken
+                    weight = processes() * loss_terms(part) / loss_terms(batch)  # gradients are averaged over processes
+                    share = mean * weight
                     accelerator.backward(share)
                     loss += share.detach()
             norm = accelerator.clip_grad_norm_(model.parameters(), settings["clip"])
@@ -198,52 +201,54 @@ def train(
     return result
 
 
-def asked_of_any(found: bool, accelerator: Accelerator) -> bool:
-    """Whether any process found it."""
+def any_process(found: bool, accelerator: Accelerator) -> bool:
+    """Whether `found` is true in any process."""
     if processes() == 1:
         return found
     return bool(accelerator.reduce(torch.tensor(float(found), device=accelerator.device)))
 
 
-def check_carried(state: Any, batch: Batch, accumulation: int) -> None:
-    """Raise ValueError where a state that rows carry on would come to other rows."""
+def check_state(state: Any, batch: Batch, accumulation: int) -> None:
+    """Raise ValueError if the state of one row would be passed to another row."""
     if state is not None and accumulation > 1:
-        raise ValueError(f"training.accumulation={accumulation} would mix the states that rows carry on")
+        raise ValueError(
+            f"training.accumulation={accumulation} would mix the states of rows: set it to 1, or task.carry_state=false"
+        )
     if state is not None and len(next(iter(batch.values()))) % processes():
-        raise ValueError(f"a task.batch_size that carries states on must be a multiple of the {processes()} processes")
+        raise ValueError(f"with task.carry_state, task.batch_size must be a multiple of the {processes()} processes")
 
 
 def pieces(batch: Batch, count: int) -> list[Batch]:
-    """The rows of a batch in so many pieces, fewer if there are fewer rows."""
+    """The rows of a batch in `count` pieces, or in one piece per row if there are fewer rows."""
     rows = len(next(iter(batch.values())))
-    return [{name: x[place::count] for name, x in batch.items()} for place in range(min(count, rows))]
+    return [{name: x[start::count] for name, x in batch.items()} for start in range(min(count, rows))]
 
 
-def asked(batch: Batch) -> int:
-    """What a batch's loss is the mean of: targets that are not left out or, where there is no telling, rows."""
+def loss_terms(batch: Batch) -> int:
+    """The number of terms whose mean is the loss: the targets that are not IGNORED or, without targets, the rows."""
     targets = batch.get("targets")
     return len(next(iter(batch.values()))) if targets is None else int((targets != IGNORED).sum())
 
 
 def size(batch: Batch) -> int:
-    """Tokens of a batch of sequences, images of a batch of images."""
+    """The number of tokens, or images, in a batch."""
     first = next(iter(batch.values()))
     return first.numel() if first.ndim == 2 else len(first)
 
 
 def unit(batch: Batch) -> str:
-    """What `size` counts."""
+    """The unit of `size`."""
     return "tokens" if next(iter(batch.values())).ndim == 2 else "images"
 
 
 def past_evaluations(record: Record) -> dict[int, dict[str, float]]:
-    """The evaluations that the metrics already hold."""
+    """The evaluations that are already in the record's metrics."""
     rows = [row for row in record.metrics() if "train/loss" not in row]
     return {row["step"]: {key: value for key, value in row.items() if key != "step"} for row in rows}
 
 
 def progress_bar(console: Console) -> ProgressBar:
-    """Steps, loss, tokens (or images) a second and the time left."""
+    """A progress bar with steps, loss, tokens (or images) per second and the remaining time."""
     return ProgressBar(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""A run that is known in full and not started."""
+"""The full specification of a run that has not started."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,8 +19,7 @@ from experiments.training.distributed import record_of
 
 @dataclass
 class RunSpec:
-    """A run that is known in full and not started: its settings, its data, where its record lies, and the overrides
-    that asked for it."""
+    """A run before it starts: its configuration, its data, its record, and the overrides it was requested by."""
 
     config: dict[str, Any]
     data: Any
@@ -29,12 +28,12 @@ class RunSpec:
 
 
 def resolve(composed: DictConfig, overrides: Sequence[str] = ()) -> RunSpec:
-    """Find out which run a configuration is. Raises ConfigError and DataError before anything is built."""
+    """The run that a composed configuration specifies. Raises ConfigError and DataError before anything is built."""
     return spec_of(plain(composed), overrides)
 
 
 def spec_of(config: dict[str, Any], overrides: Sequence[str], source: Callable[[str], Any] = data_source) -> RunSpec:
-    """The same from a configuration that is plain and checked; `source` finds its data."""
+    """The run that a plain, checked configuration specifies. source: builds the data from its settings as JSON."""
     data = source(json.dumps(config["data"])) if config["data"] else None
     fingerprint = data.fingerprint if data is not None else "generated"
     precision = environment.resolve_precision(config["training"]["precision"])
@@ -46,14 +45,14 @@ def spec_of(config: dict[str, Any], overrides: Sequence[str], source: Callable[[
 
 
 def spec_of_start(spec: RunSpec) -> RunSpec:
-    """The run that another one starts from."""
+    """The run whose weights a run starts from."""
     overrides = overrides_of_start(spec)
     return resolve(compose_unchecked(overrides), overrides)
 
 
 def overrides_of_start(spec: RunSpec) -> list[str]:
-    """The overrides of the run that another one starts from: its own but for those of `start`, which replace them."""
+    """The overrides of the run that a run starts from: the run's own, replaced by those of `start`."""
     start = spec.config["start"]
     replaced = tuple(f"{override.split('=')[0]}{end}" for override in start for end in ("=", "."))
-    kept = [override for override in spec.overrides if not override.startswith(replaced)]
-    return [*kept, *start, "start=null"]
+    others = [override for override in spec.overrides if not override.startswith(replaced)]
+    return [*others, *start, "start=null"]

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a factor for every step, with nothing to remember."""
+"""Learning-rate schedules: stateless functions from the step to a factor of the learning rate."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Constant:
 
 @dataclass
 class LateCosine:
-    """1 for `constant_steps` steps, after a linear warm-up, then half a cosine down to `final` over the rest."""
+    """Linear warm-up, 1 until step `constant_steps`, then half a cosine down to `final`."""
 
     warmup_steps: int
     constant_steps: int
@@ -30,7 +30,7 @@ class LateCosine:
 
 @dataclass
 class Cosine:
-    """Half a cosine from 1 down to `final` over all `steps`, with a linear warm-up (Loshchilov & Hutter 2017)."""
+    """Half a cosine from 1 to `final` over all steps, with a linear warm-up (Loshchilov & Hutter 2017)."""
 
     warmup_steps: int
     final: float

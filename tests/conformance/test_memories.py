@@ -261,7 +261,7 @@ def test_recurrent_memory_stays_bounded() -> None:
 
 
 def test_recurrent_memory_needs_places_for_its_tokens() -> None:
-    with pytest.raises(InstantiationException, match="need 10 places and the position scheme holds 9"):
+    with pytest.raises(InstantiationException, match="need 10 positions and the position scheme has 9"):
         decoder("recurrent_memory", "learned", "position.max_length=9")
     model = decoder("recurrent_memory", "learned", "position.max_length=10")
     assert isinstance(model, RecurrentMemory) and model.limit is None

@@ -121,13 +121,13 @@ def test_a_truncated_decoder_reads_the_beginning_and_the_last_token() -> None:
     model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
     source, target = sources(2, 20), random_tokens(2, 4)
     source[0, :3] = 0
-    read = model.beginning(source)
+    read = model.truncate(source)
     assert read[1].tolist() == [*source[1, :7].tolist(), int(source[1, -1])]
     assert read[0].tolist() == [*source[0, 3:10].tolist(), int(source[0, -1])]
     assert torch.equal(model(source, target=target)[0], model(read, target=target)[0])
     assert torch.equal(model.answer(source, 5), model.answer(read, 5))
     short = torch.cat([torch.zeros(1, 12, dtype=torch.long), source[:1, -4:]], dim=1)
-    assert torch.equal(model.beginning(short), short[:, -WINDOW:])
+    assert torch.equal(model.truncate(short), short[:, -WINDOW:])
 
 
 def test_all_summarizers_have_about_as_many_parameters() -> None:

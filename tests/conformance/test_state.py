@@ -39,11 +39,11 @@ def test_a_state_that_does_not_fit_is_refused_in_one_line(attention: str, tmp_pa
     model = decoder(attention)
     file = cut(model, tmp_path, random_tokens(2, 2 * SEGMENT + 1))
     for other, batch, message in [
-        (decoder(attention, layers=3), 2, "it is of 2 layers, not of 3"),
-        (model, 3, "it is of 2 sequences, not of 3"),
-        (decoder(attention).float(), 2, "is of type torch.float64, not torch.float32"),
-        (decoder(attention, "none", "model.width=32"), 2, "is of shape"),
-        (decoder("window" if attention == "full" else "full"), 2, r"which this model carries, but \w+State of"),
+        (decoder(attention, layers=3), 2, "it has 2 layers, not 3"),
+        (model, 3, "it has 2 sequences, not 3"),
+        (decoder(attention).float(), 2, "has dtype torch.float64, not torch.float32"),
+        (decoder(attention, "none", "model.width=32"), 2, "has shape"),
+        (decoder("window" if attention == "full" else "full"), 2, r"but this model needs \w+State of"),
     ]:
         with pytest.raises(ValueError, match=message) as caught:
             load_state(file, other, batch)

@@ -1,4 +1,4 @@
-"""The claims: data, one YAML file each."""
+"""The claims, one YAML file each."""
 
 from dataclasses import field
 from functools import cache
@@ -18,17 +18,16 @@ Levels = dict[str, str | int | float]
 
 @dataclass(config=STRICT)
 class Comparison:
-    """One measured effect and what is claimed of it.
+    """A measured effect, and what is claimed about it.
 
-    rule: difference (treatment - control), ratio (treatment / control) and sign (the share of the pairs in which the
-    treatment is the greater), paired by all factors that neither side fixes; equivalence (the difference lies within
-    `tolerance` of the threshold, on either side); level (the treatment alone); exact (the treatment alone, within
-    `tolerance` of the threshold).
-    pool: how the runs that differ only in the factors `over` become one number: area, the share of them within
-    `tolerance` of the best one of both sides; rank, Spearman's correlation with the paper's `figures` by level; steps,
-    how many a run takes to the loss at which the worse of its pair ends, by the smoothed curves of the metric.
-    side: on which side of the threshold the effect is claimed to lie. evaluation: the first or the last one of a run.
-    decides: whether the claim's verdict rests on it, or it is only shown beside.
+    rule: difference (treatment - control), ratio (treatment / control) or sign (share of pairs in which the treatment
+    is greater), for runs paired by all factors that neither side fixes; equivalence (the difference is within
+    `tolerance` of the threshold); level (the treatment alone); exact (the treatment alone, within `tolerance` of the
+    threshold). pool: how runs that differ only in the factors `over` are pooled to one number: area, the share of them
+    within `tolerance` of the best run of both sides; rank, Spearman's correlation with the paper's `figures` by level;
+    steps, the steps to the final loss of the worse run of the pair, on smoothed curves of the metric. side: the side of
+    the threshold on which the effect is claimed to be. evaluation: the first or the last of a run. decides: whether the
+    claim's verdict depends on this comparison; if not, it is only shown.
     """
 
     label: str
@@ -51,7 +50,7 @@ class Comparison:
 
 @dataclass(config=STRICT)
 class Claim:
-    """A claim: what is said, by whom, with which figures, and how it is put to the test here."""
+    """A claim: its statement, its source, the published figures, and how it is tested here."""
 
     id: Annotated[str, Field(pattern=r"^[A-Z]\d+$")]
     idea: Idea
@@ -64,11 +63,11 @@ class Claim:
 
 
 class ClaimError(ValueError):
-    """A claim's file that does not fit; the message names it and what is wrong."""
+    """An invalid claim; the message says which claim or record, and what is wrong."""
 
 
 def read_claim(file: Path) -> Claim:
-    """The claim in a file. `defaults` holds what its comparisons have in common."""
+    """The claim in a YAML file. `defaults` has the settings that its comparisons share. Raises ClaimError."""
     try:
         content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
         defaults = content.pop("defaults", {})
@@ -79,19 +78,19 @@ def read_claim(file: Path) -> Claim:
 
 
 @cache
-def as_written(file: Path, time: int) -> Claim:
-    """The claim that was written into a file at a time: a page asks for all of them twenty times."""
+def cached_claim(file: Path, modified: int) -> Claim:
+    """The claim in a file, cached until the file is modified: one report reads all claims twenty times."""
     return read_claim(file)
 
 
 def claims(folder: Path = FOLDER) -> list[Claim]:
-    """All claims, in the order of the ideas and by number."""
-    found = [as_written(file, file.stat().st_mtime_ns) for file in folder.glob("*.yaml")]
+    """All claims, ordered by idea and number."""
+    found = [cached_claim(file, file.stat().st_mtime_ns) for file in folder.glob("*.yaml")]
     return sorted(found, key=lambda claim: (IDEAS.index(claim.idea), claim.id[0], int(claim.id[1:])))
 
 
 def compared_factors(found: list[Claim]) -> dict[str, set[str]]:
-    """The factors of each experiment whose levels claims compare."""
+    """The factors of each experiment that claims compare."""
     factors: dict[str, set[str]] = {}
     for comparison in (comparison for claim in found for comparison in claim.comparisons):
         own = factors.setdefault(comparison.experiment, set())
@@ -100,7 +99,7 @@ def compared_factors(found: list[Claim]) -> dict[str, set[str]]:
 
 
 def check_levels(found: list[Claim], known: dict[str, dict[str, set[str]]]) -> None:
-    """Raise ClaimError if a claim compares a level that no run has. known: the levels by experiment and factor."""
+    """Raise ClaimError if a claim compares a level that no run has. known: levels by experiment and factor."""
     for claim in found:
         for comparison in claim.comparisons:
             factors = known[comparison.experiment]

@@ -1,4 +1,4 @@
-"""Summaries by a model that was trained elsewhere."""
+"""Summaries by an external model."""
 
 from itertools import groupby
 from typing import Any
@@ -7,22 +7,24 @@ import torch
 
 from tasks.base import Evaluation, Measurement, device_of
 from tasks.data.source import DataError
+from tasks.external import TextTokenizer, context_length
 from tasks.extracts import extracts
-from tasks.foreign import TextTokenizer, fitting
 from tasks.rouge import rouge
 from tasks.summarization import SAMPLES, PairSource
 
-LONGEST_SOURCE = 4096  # tokens, unless more are asked for
+LONGEST_SOURCE = 4096  # tokens, unless task.source_length is set
 AFTER = "\n\nSummary:"
 
 
-class ForeignSummarization(Measurement):
-    """Summaries of a split's documents, scored by ROUGE beside simple baselines.
+class ExternalSummarization(Measurement):
+    """Summaries of test documents, scored by ROUGE together with simple baselines.
 
     encoder: whether the model reads the document with an encoder; a decoder reads document and summary as one text.
-    before, after: what stands around a document, such as T5's "summarize: "; None after it is "\\n\\nSummary:" for a
-    decoder, nothing for an encoder. source_length: tokens that are read, the document cut to fit; None for the model's
-    own context up to 4,096, less the summary's for a decoder. summary_length: tokens of a summary at most.
+    before, after: the prompt's text around a document, such as T5's "summarize: "; an `after` of None is
+    "\\n\\nSummary:" for a decoder and empty for an encoder. source_length: tokens of the prompt, to which the document
+    is truncated; None for the model's context, up to 4,096, for a decoder minus the summary. summary_length: most
+    tokens of a summary. Raises DataError without test documents, ValueError if the prompt leaves no space for a
+    document.
     """
 
     def __init__(
@@ -40,10 +42,10 @@ class ForeignSummarization(Measurement):
         after: str | None,
     ):
         self.tokenizer, self.encoder, self.seed, self.batch_size = tokenizer, encoder, seed, batch_size
-        written = 0 if encoder else summary_length - 1  # the last token of a summary is never read
-        self.source_length = source_length or fitting(None, limit, LONGEST_SOURCE) - written
+        read_back = 0 if encoder else summary_length - 1  # the last token of a summary is never read
+        self.source_length = source_length or context_length(None, limit, LONGEST_SOURCE) - read_back
         self.summary_length = summary_length
-        self.length = max(self.source_length + written, summary_length)
+        self.length = max(self.source_length + read_back, summary_length)
         self.before = tokenizer.encode(before)
         self.after = tokenizer.encode(after if after is not None else "" if encoder else AFTER)
         self.pairs = data.pairs("test")[:evaluation_documents]
@@ -51,10 +53,10 @@ class ForeignSummarization(Measurement):
             raise DataError(f"{data.name} has no test documents with summaries")
         self.room = self.source_length - len(self.prompt([]))
         if self.room < 1:
-            raise ValueError(f"task.source_length={self.source_length} leaves no room for a document in the prompt")
+            raise ValueError(f"task.source_length={self.source_length} leaves no space for a document in the prompt")
 
     def prompt(self, document: list[int]) -> list[int]:
-        """What the model reads for a document."""
+        """The prompt for a document, in tokens."""
         tokens = [*self.before, *document, *self.after]
         if self.encoder:
             return self.tokenizer.source(tokens)
@@ -63,27 +65,27 @@ class ForeignSummarization(Measurement):
     @torch.no_grad()
     def evaluate(self, model: Any) -> Evaluation:
         prompts = [self.prompt(self.tokenizer.encode(pair.document)[: self.room]) for pair in self.pairs]
-        written = [""] * len(prompts)
+        generated = [""] * len(prompts)
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-        for _, same in groupby(order, key=lambda index: len(prompts[index])):  # of one length: nothing is padded
+        for _, same in groupby(order, key=lambda index: len(prompts[index])):  # equal lengths: no padding
             group = list(same)
             for start in range(0, len(group), self.batch_size):
                 rows = group[start : start + self.batch_size]
                 source = torch.tensor([prompts[index] for index in rows]).to(device_of(model))
                 for index, answer in zip(rows, model.answer(source, self.summary_length, self.tokenizer.end).tolist()):
-                    written[index] = self.text(answer)
+                    generated[index] = self.text(answer)
         documents, references = [pair.document for pair in self.pairs], [pair.summary for pair in self.pairs]
-        metrics = dict(rouge(written, references))
+        metrics = dict(rouge(generated, references))
         for name, texts in extracts(documents, references, self.seed).items():
             scores = rouge(texts, references).items()
             metrics |= {f"baseline/{name}/{score}": value for score, value in scores if "/" not in score}
         samples = [
             {"document": pair.document[:300], "reference": pair.summary, "summary": text}
-            for pair, text in list(zip(self.pairs, written))[:SAMPLES]
+            for pair, text in list(zip(self.pairs, generated))[:SAMPLES]
         ]
         return Evaluation(metrics, {"samples": samples})
 
     def text(self, answer: list[int]) -> str:
-        """What was written up to its end."""
+        """The text of an answer up to its end token."""
         end = self.tokenizer.end
         return self.tokenizer.decode(answer[: answer.index(end)] if end in answer else answer).strip()

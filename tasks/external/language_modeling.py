@@ -1,4 +1,4 @@
-"""Perplexity of a model that was trained elsewhere."""
+"""Perplexity of an external model."""
 
 from typing import Literal
 
@@ -8,18 +8,19 @@ from tasks.base import Measurement
 from tasks.data.source import SPLITS, DataError
 from tasks.data.text import Document
 from tasks.data.tokens import Corpus, TokenStream
-from tasks.foreign import TextTokenizer, fitting
+from tasks.external import TextTokenizer, context_length
 from tasks.scoring import Scoring, joined
 
-LONGEST_WINDOW = 4096  # tokens, unless another window is asked for
+LONGEST_WINDOW = 4096  # tokens, unless task.length is set
 
 
-class ForeignLanguageModeling(Measurement, Scoring):
-    """Both protocols of Scoring over the documents of a split, in the model's own tokens.
+class ExternalLanguageModeling(Measurement, Scoring):
+    """Both protocols of Scoring on the documents of a split, in the model's own tokens.
 
-    A document begins with the model's opening token; where it has none, its own first token is given and not scored.
-    length: tokens of a window, None for the model's own context up to 4,096. stride: that of the sliding protocol, None
-    for half a window. split: train, validation, test or, for texts that no model here was trained on, all.
+    A document starts with the model's opening token; without one, its first token is context and is not scored. length:
+    tokens of a window; None for the model's context, up to 4,096. stride: of the sliding protocol; None for half a
+    window. split: train, validation, test, or all, if the model was trained on none of the texts. Raises DataError if
+    there are no documents.
     """
 
     def __init__(
@@ -33,13 +34,13 @@ class ForeignLanguageModeling(Measurement, Scoring):
         evaluation_tokens: int,
         batch_size: int,
     ):
-        self.length = self.window = fitting(length, limit, LONGEST_WINDOW)
+        self.length = self.window = context_length(length, limit, LONGEST_WINDOW)
         self.stride = stride or max(1, self.window // 2)
         self.check_windows()
         self.evaluation_tokens, self.tokens_per_batch = evaluation_tokens, batch_size * self.window
         documents, sizes = [], []
         for document in documents_in(data, split):
-            tokens, bytes_of = tokenizer.sized(document.text)
+            tokens, bytes_of = tokenizer.encode_with_bytes(document.text)
             if tokenizer.opening is not None:
                 tokens, bytes_of = [tokenizer.opening, *tokens], [0, *bytes_of]
             if len(tokens) > 1:
@@ -57,7 +58,7 @@ class ForeignLanguageModeling(Measurement, Scoring):
 
 
 def documents_in(data: Corpus, split: str) -> list[Document]:
-    """The documents of one split, or of all that there are. Raises DataError if there is none."""
+    """The documents of a split, or of all splits. Raises DataError if there are none."""
     if split != "all":
         return data.documents(split)
     found: list[Document] = []
@@ -65,7 +66,7 @@ def documents_in(data: Corpus, split: str) -> list[Document]:
     for name in SPLITS:
         try:
             found += data.documents(name)
-        except DataError as error:  # a single file is in one split alone
+        except DataError as error:  # a single file leaves the other splits empty
             reasons.append(str(error))
     if not found:
         raise DataError(reasons[0] if reasons else f"{data.name} has no document")

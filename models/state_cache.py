@@ -1,4 +1,4 @@
-"""A carried state as transformers' cache: what its generate() hands from token to token."""
+"""A model's state as a cache of transformers, which generate() passes from token to token."""
 
 from typing import Any
 
@@ -9,9 +9,10 @@ from models.state import leaves, rebuild
 
 
 class StateLayer(CacheLayerMixin):
-    """One state in place of a layer's keys and values, and how many tokens it has seen.
+    """A cache layer that holds a state instead of keys and values, and the number of tokens that the state has seen.
 
-    Of a layer of a Llama or of a whole decoder: a mechanism reads `state`, and calls `carry` with the one that follows.
+    The state belongs to one layer of a Llama or to a whole decoder, which reads `state` and calls `advance` with the
+    next one.
     """
 
     is_sliding = False
@@ -20,8 +21,8 @@ class StateLayer(CacheLayerMixin):
         super().__init__()
         self.state, self.seen = state, seen
 
-    def carry(self, state: Any, tokens: int) -> None:
-        """Go on from `state`, which has seen so many tokens more."""
+    def advance(self, state: Any, tokens: int) -> None:
+        """Replace the state by the one after `tokens` more tokens."""
         self.state, self.seen = state, self.seen + tokens
 
     def get_seq_length(self) -> int:
@@ -34,7 +35,7 @@ class StateLayer(CacheLayerMixin):
         return query_length, self.seen  # no mask is needed for what the state holds
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Take over the states of these rows (beam search)."""
+        """Select the states of these rows (beam search)."""
         rows = [leaf.index_select(0, beam_idx.to(leaf.device)) if leaf.ndim else leaf for leaf in leaves(self.state)]
         self.state = rebuild(self.state, iter(rows))
 
@@ -42,35 +43,35 @@ class StateLayer(CacheLayerMixin):
         self.state, self.seen = None, 0
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        raise TypeError("a carried state is no place for keys and values")
+        raise TypeError("a StateLayer cannot store keys and values")
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        raise TypeError("a carried state is no place for keys and values")
+        raise TypeError("a StateLayer cannot store keys and values")
 
 
 def state_layer(cache: Cache, index: int) -> StateLayer:
-    """The cache's layer for a state, put in the place of one for keys and values if that is still empty.
+    """The StateLayer at this index of the cache; replaces an empty layer for keys and values.
 
-    Raises ValueError for a cache that another model has filled.
+    Raises ValueError if the cache holds keys and values of another model.
     """
     while len(cache.layers) <= index:
         cache.layers.append(StateLayer())
     layer = cache.layers[index]
     if not isinstance(layer, StateLayer):
         if layer.get_seq_length():  # type: ignore[union-attr]
-            raise ValueError("the cache holds keys and values of another model: start with an empty one, or none")
+            raise ValueError("the cache holds keys and values of another model: pass an empty cache, or none")
         layer = cache.layers[index] = StateLayer()
     return layer
 
 
 def check_unpadded(mask: Tensor | None) -> None:
-    """Raise ValueError for a mask of transformers, (B, T) or (B, 1, Tq, Tk), that hides tokens from the last one.
+    """Raise ValueError if a mask of transformers, (B, T) or (B, 1, Tq, Tk), hides tokens from the last token.
 
-    A carried state holds whatever comes in.
+    A state contains every token that the model has read.
     """
     if mask is None:
         return
     last = mask[..., -1, :] if mask.ndim == 4 else mask
     hidden = last < 0 if last.is_floating_point() else last == 0
     if bool(hidden.any()):
-        raise ValueError("padding cannot be hidden from a carried state: give sequences of one length")
+        raise ValueError("a state cannot exclude padding tokens: pass sequences of equal length, without padding")
