@@ -34,13 +34,13 @@ ledger: setup ## print the ledger and rewrite the page from the records there ar
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs
 
 figures: setup ## write every chart of the page as SVG and PNG, into report/figures
-	$(BIN)/python -m experiments.report.pictures $(SCALE) $(OUTPUTS)
+	$(BIN)/python -m experiments.figures --scale $(SCALE) --outputs $(OUTPUTS)
 
 dashboards: setup ## write the W&B workspace and report of the records there are; published if WANDB_API_KEY is set
-	$(BIN)/python -m experiments.report.dashboards --scale $(SCALE) --outputs $(OUTPUTS)
+	$(BIN)/python -m experiments.dashboards --scale $(SCALE) --outputs $(OUTPUTS)
 
 readme: setup ## put the ledger's table and picture into README.md, from the records there are
-	$(BIN)/python -m experiments.report.readme $(SCALE) $(OUTPUTS)
+	$(BIN)/python -m experiments.readme --scale $(SCALE) --outputs $(OUTPUTS)
 
 sync: setup ## upload to W&B what was tracked offline; what is there already is not sent again
 	$(BIN)/python -m experiments.sync $(OUTPUTS)

@@ -15,7 +15,7 @@ from experiments import environment
 from experiments.claims import claims
 from experiments.grid import Job
 from experiments.ledger import Evidence, judge_all
-from experiments.report import write_report
+from experiments.report.page.files import write_report
 from experiments.reproduce import gather
 from tasks.data.source import write_atomically
 

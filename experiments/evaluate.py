@@ -23,7 +23,8 @@ from experiments.config import ConfigError, Tracking, compose, plain
 from experiments.execution import USER_ERRORS, build, data_source, tags_of
 from experiments.parallel import check_alone
 from experiments.records import Record, identity, run_id
-from experiments.reproduce import gather, publish
+from experiments.report.publish import publish
+from experiments.reproduce import gather
 from experiments.sweep import fail, print_result
 from experiments.tracking import Tracker
 from models.foreign import Source, find

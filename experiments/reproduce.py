@@ -19,11 +19,9 @@ from experiments.config import ConfigError, groups, nearest
 from experiments.execution import USER_ERRORS
 from experiments.grid import Job, in_order, jobs, jobs_of_all
 from experiments.ledger import Evidence, judge_all
-from experiments.left_out import in_words, left_out
 from experiments.parallel import check_alone
-from experiments.report import terminal_table, write_report
+from experiments.report.publish import publish
 from experiments.seeds import next_seeds
-from experiments.summary_runs import log_summaries
 from experiments.sweep import fail
 from experiments.workers import on_cluster, on_this_machine
 
@@ -116,20 +114,6 @@ def chosen(only: str, evidence: Evidence) -> list[str]:
         if name not in known:
             raise ConfigError(f"only={name}: no claim rests on such an experiment; {nearest(name, known)}")
     return [*names, EXACT] if names else known
-
-
-def publish(evidence: Evidence, scale: str, outputs: str, console: Console | None) -> Path:
-    """Write the ledger and the page; print the table if there is a console to print to."""
-    verdicts, others = judge_all(evidence), left_out(evidence, scale, outputs)
-    if console:
-        console.print(terminal_table(verdicts, scale))
-        if not any(record.finished for record in evidence.values()):
-            said = f"no finished run of scale {scale} under {outputs}: make reproduce SCALE={scale}"
-            console.print(said, style="yellow")
-        for line in in_words(others):
-            console.print(line, markup=False, soft_wrap=True)
-        log_summaries(verdicts, evidence, scale, outputs)
-    return write_report(verdicts, evidence, scale, Path(outputs), others)
 
 
 def run(todo: list[Job], evidence: Evidence, workers: int, launcher: str, console: Console) -> list[tuple[Job, str]]:

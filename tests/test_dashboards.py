@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
+from experiments import dashboards
 from experiments.claims import claims
 from experiments.ledger import Evidence, judge
 from experiments.records import to_json
-from experiments.report import dashboards
-from experiments.report.dashboards import specification, workspace
-from experiments.report.data import finished_runs
-from experiments.report.figures import title
-from experiments.report.wandb_report import escaped, report
+from experiments.report.figures.registry import title
+from experiments.report.runs import finished_runs
+from experiments.report.wandb.report import escaped, report
+from experiments.report.wandb.workspace import specification, workspace
 from experiments.reproduce import gather
 from experiments.tracking import Tracker
 from tasks.data.source import write_atomically
@@ -176,7 +176,7 @@ def outputs(smoke: Evidence) -> Path:
 
 def called(outputs: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command as `make dashboards SCALE=smoke` gives it, by a user without a key but for that in `environment`."""
-    command = [sys.executable, "-m", "experiments.report.dashboards", "--scale", "smoke", "--outputs", str(outputs)]
+    command = [sys.executable, "-m", "experiments.dashboards", "--scale", "smoke", "--outputs", str(outputs)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     alone = {"HOME": str(outputs), "WANDB_ERROR_REPORTING": "false"}  # where no .netrc has a key
     return subprocess.run(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from experiments.claims import claims
 from experiments.ledger import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, judge
-from experiments.report.readme import END, PICTURE, START, markdown_table
+from experiments.report.export.readme_table import END, PICTURE, START, markdown_table
 from tests.conftest import CACHE, ROOT, Program
 from tests.test_evaluate import save_llama, write_texts
 

@@ -16,9 +16,9 @@ from experiments.claims import claims
 from experiments.grid import Job
 from experiments.ledger import Evidence, judge
 from experiments.records import Record, to_json
-from experiments.report import write_report
-from experiments.report.comparison import comparable
-from experiments.report.data import smooth
+from experiments.report.page.files import write_report
+from experiments.report.page.run_comparison import comparable_runs
+from experiments.report.runs import smooth
 from tasks.data.source import write_atomically
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
@@ -275,7 +275,7 @@ def test_without_records_the_page_says_what_to_run(tmp_path: Path) -> None:
 def test_what_is_compared_is_what_was_recorded(tmp_path: Path) -> None:
     """Configuration, last metrics and curve of a run, put together again from what the page holds."""
     evidence = made_up(tmp_path)
-    compared = comparable(evidence)
+    compared = comparable_runs(evidence)
     texts = compared["texts"]
     records = {(job.experiment, record.id): record for job, record in evidence.items() if record.finished}
     found = [(experiment, run) for experiment in compared["experiments"] for run in experiment["runs"]]

@@ -16,7 +16,7 @@ from experiments.claims import claims
 from experiments.grid import Job
 from experiments.ledger import Evidence, judge
 from experiments.records import Record, records
-from experiments.summary_runs import log_summaries
+from experiments.report.wandb.summary_runs import log_summaries
 from experiments.tracking import FOLDERS, better, marker, run_files
 from tests.conftest import ROOT, Ended, tiny
 from tests.loopback import KEY, Server

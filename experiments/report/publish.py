@@ -1,0 +1,28 @@
+"""Show what the records say: the ledger in the terminal, the page and its files, and W&B's summary runs."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.ledger import Evidence, judge_all
+from experiments.left_out import in_words, left_out
+from experiments.report.page.files import write_report
+from experiments.report.terminal import terminal_table
+from experiments.report.wandb.summary_runs import log_summaries
+
+
+def publish(evidence: Evidence, scale: str, outputs: str, console: Console | None) -> Path:
+    """Write the page and its files; with a console, also print the ledger and log summaries to W&B.
+
+    Returns the path of the page.
+    """
+    verdicts, excluded = judge_all(evidence), left_out(evidence, scale, outputs)
+    if console:
+        console.print(terminal_table(verdicts, scale))
+        if not any(record.finished for record in evidence.values()):
+            message = f"no finished run of scale {scale} under {outputs}: make reproduce SCALE={scale}"
+            console.print(message, style="yellow")
+        for line in in_words(excluded):
+            console.print(line, markup=False, soft_wrap=True)
+        log_summaries(verdicts, evidence, scale, outputs)
+    return write_report(verdicts, evidence, scale, Path(outputs), excluded)
