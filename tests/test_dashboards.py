@@ -195,7 +195,7 @@ def test_without_a_key_it_writes_files_and_says_what_to_set(
     assert "WANDB_API_KEY" in said
     for name in ("workspace", "report"):
         file = outputs / "report" / "wandb" / f"{name}.json"
-        assert f"{file}\n" in said and "nothing here is a finding" in file.read_text(encoding="utf-8")
+        assert f"{file}\n" in said and "its numbers are meaningless" in file.read_text(encoding="utf-8")
 
 
 def test_published_twice_there_is_one_workspace_and_one_report(outputs: Path) -> None:

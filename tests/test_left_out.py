@@ -103,9 +103,9 @@ def test_what_is_left_out_is_told_where_the_ledger_is(program: Program, tmp_path
     assert "left out: 1 of gone, no claim rests on this experiment" in ended.stdout
     assert "no finished run of scale smoke" in " ".join(ended.stdout.split())
     ledger = json.loads((tmp_path / "report" / "ledger.json").read_text())
-    assert ledger["left_out"][0]["experiment"] == "gone"
+    assert ledger["excluded_records"][0]["experiment"] == "gone"
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "Records left out" in page and ledger["left_out"][0]["folders"][0] in page
+    assert "Excluded records" in page and ledger["excluded_records"][0]["folders"][0] in page
 
 
 def test_the_code_of_a_run_is_what_it_reaches(tmp_path: Path) -> None:

@@ -82,6 +82,16 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def stated(value: float) -> str:
+    """A number with the digits that it was written with."""
+    return signed(without_zeros(f"{value:,.10g}"))
+
+
+def without_zeros(text: str) -> str:
+    """A number's text without leading zeros of its exponent."""
+    return text.replace("e-0", "e-").replace("e+0", "e+")
+
+
 def signed(text: str) -> str:
     """A number's text with a typographic minus."""
     return text.replace("-", "−")
@@ -93,7 +103,7 @@ def plain(value: float | None) -> str:
         return MISSING
     rounded = float(f"{value:.3g}")
     if abs(rounded) < 1000:
-        return f"{rounded:.3g}"
+        return without_zeros(f"{rounded:.3g}")
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{rounded:,.0f}"
 
 
@@ -109,8 +119,10 @@ def span(values: Sequence[int]) -> str:
 
 
 def claimed(comparison: Comparison) -> str:
-    """The side of the threshold, or the value, that the claim predicts."""
-    threshold = number(comparison.threshold)
+    """The side of the threshold, or the value, that the claim predicts, with all digits of the claim's file."""
+    threshold, tolerance = (stated(value) for value in (comparison.threshold, comparison.tolerance))
     if comparison.rule == "exact":
-        return f"{threshold} ± {number(comparison.tolerance)}" if comparison.tolerance else f"exactly {threshold}"
+        return f"{threshold} ± {tolerance}" if comparison.tolerance else f"exactly {threshold}"
+    if comparison.rule == "equivalence":
+        return f"{threshold} ± {tolerance}"
     return f"{comparison.side} {threshold}"

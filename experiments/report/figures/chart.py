@@ -16,6 +16,7 @@ from experiments.report.numbers import NumberFormat, column_format, is_number, n
 from experiments.report.runs import Row
 
 HEIGHT = 220  # pixels of a chart whose vertical axis is a number
+FEW_PANELS = 4  # that fit one column of the page
 INTERVAL = ("n", "mean", "low", "high")
 
 
@@ -44,19 +45,22 @@ class Table:
         return found
 
     def numeric(self, place: int) -> bool:
-        """Whether a column holds numbers: all its cells but the empty ones."""
-        cells = [row[place] for row in self.rows if row[place] is not None]
-        return bool(cells) and all(map(is_number, cells))
+        """Whether all cells of a column that are not empty hold numbers."""
+        return all(is_number(row[place]) for row in self.rows if row[place] is not None)
 
 
 @dataclass
 class Chart:
-    """A specification, a description in words for readers who cannot see it, and its numbers as a table."""
+    """A specification, a description in words for readers who cannot see it, and its numbers as a table.
+
+    broad: it has many panels, for which the page gives it its whole width.
+    """
 
     spec: dict[str, Any]
     description: str
     table: Table | None = None
     note: str = ""
+    broad: bool = False
 
 
 def finish(chart: Any, **datasets: list[Row]) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def fitted(chart: Any, height: int) -> Any:
 
 
 def panelled(spec: dict[str, Any], width: int) -> dict[str, Any]:
-    """A faceted specification that says how wide a panel is, for the page to choose the number of columns."""
+    """A faceted specification that says how wide a panel is, axes included, so that the page can set its columns."""
     return spec | {"usermeta": {"panelWidth": width}}
 
 

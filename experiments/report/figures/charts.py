@@ -5,6 +5,7 @@ from typing import Any
 import altair as alt
 
 from experiments.report.figures.chart import (
+    FEW_PANELS,
     HEIGHT,
     INTERVAL,
     Chart,
@@ -24,9 +25,10 @@ from experiments.report.figures.palette import SERIES, dashes, repeats, series, 
 from experiments.report.numbers import number
 from experiments.report.runs import Row, distinct
 
+HEADING = 275  # pixels of a panel's heading, at most
 FEW = 20  # steps of a line whose points are drawn too
 LINE_HEIGHTS = {12: 26, 24: 18}  # lines of a dot chart up to which each is so many pixels high
-LOWEST_LINE = 12
+LOWEST_LINE = 8
 
 
 def dots(rows: list[Row], means: list[Row], title: str, level: str, group: str) -> Chart:
@@ -140,7 +142,7 @@ def frames(rows: list[Row], x: str, y: str) -> Chart:
         .facet(facet=alt.Facet("level:N", sort=levels, title=None), columns=4, spacing=10)
     )
     spec = panelled(finish(chart, frames=rows), 150)
-    return Chart(spec, f"{y} against {x} of {', '.join(levels)}.")
+    return Chart(spec, f"{y} against {x} of {', '.join(levels)}.", broad=len(levels) > FEW_PANELS)
 
 
 def pairs(rows: list[Row], x: str, level: str) -> Chart:
@@ -219,16 +221,19 @@ def heat(rows: list[Row], x: str, y: str, value: str) -> Chart:
         alt.layer(cells, texts, data=alt.NamedData(name="cells"))
         .properties(width=alt.Step(column), height=alt.Step(26))
         .facet(
-            facet=alt.Facet("panel:N", sort=order, title=None, header=alt.Header(labelAnchor="start", labelLimit=275)),
+            facet=alt.Facet(
+                "panel:N", sort=order, title=None, header=alt.Header(labelAnchor="start", labelLimit=HEADING)
+            ),
             columns=1,
             spacing=14,
         )
         .resolve_axis(x="independent", y="independent")
     )
-    spec = panelled(finish(chart, cells=[row | {"panel": panel} for row, panel in zip(rows, panels)]), 345)
+    width = 70 + max(column * len(across), min(HEADING, 6 * max(map(len, order))))
+    spec = panelled(finish(chart, cells=[row | {"panel": panel} for row, panel in zip(rows, panels)]), width)
     table = [[row["level"], row["group"], row["x"], row["y"], row["n"], row["mean"]] for row in rows]
     found = "; ".join(f"{name_of(row)}, {row['x']} {row['y']}: {number(row['mean'])}" for row in rows[:24])
-    return Chart(spec, found, Table(["level", "evaluation", x, y, "n", value], table))
+    return Chart(spec, found, Table(["level", "evaluation", x, y, "n", value], table), broad=len(order) > FEW_PANELS)
 
 
 def bars(rows: list[Row], means: list[Row], x: str, level: str) -> Chart:

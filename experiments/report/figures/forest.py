@@ -42,9 +42,16 @@ def bars(verdict: Verdict) -> dict[int, Bar]:
 def ends(finding: Finding) -> list[float]:
     """The finite numbers that a bar has to show."""
     effect = finding.effect
-    return [
-        value for value in (effect.mean, effect.low, effect.high, finding.comparison.threshold) if math.isfinite(value)
-    ]
+    numbers = (effect.mean, effect.low, effect.high, finding.comparison.threshold, *claimed_range(finding))
+    return [value for value in numbers if math.isfinite(value)]
+
+
+def claimed_range(finding: Finding) -> tuple[float, float]:
+    """The values that the claim predicts, unbounded on one side unless it claims equivalence."""
+    c = finding.comparison
+    if c.rule == "equivalence":
+        return c.threshold - c.tolerance, c.threshold + c.tolerance
+    return (c.threshold, math.inf) if c.side == "above" else (-math.inf, c.threshold)
 
 
 def position(value: float, finding: Finding) -> float:
@@ -56,17 +63,17 @@ def bar(finding: Finding, low: float, high: float) -> Bar:
     """The bar of one finding on a scale from low to high."""
 
     def pixel(value: float) -> float:
+        if not math.isfinite(value):
+            return WIDTH if value > 0 else 0
         share = (position(value, finding) - low) / (high - low)
         return round(MARGIN + share * (WIDTH - 2 * MARGIN), 1)
 
-    effect, threshold = finding.effect, pixel(finding.comparison.threshold)
+    effect = finding.effect
     known = math.isfinite(effect.low) and math.isfinite(effect.high)
-    above = finding.comparison.side == "above"
     return Bar(
-        threshold,
+        pixel(finding.comparison.threshold),
         pixel(effect.mean),
         pixel(effect.low) if known else None,
         pixel(effect.high) if known else None,
-        threshold if above else 0,
-        WIDTH if above else threshold,
+        *map(pixel, claimed_range(finding)),
     )

@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
     "axis": {
         "labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--line)", "domain": False,
         "tickColor": "var(--line)", "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
-        "labelLimit": 150, "labelPadding": 6, "labelFlush": False, "labelOverlap": True,
+        "labelLimit": 150, "labelPadding": 6, "labelFlush": False, "labelOverlap": True, "labelSeparation": 8,
     },
     "axisDiscrete": {"labelColor": "var(--ink)", "ticks": False, "grid": False},
     "legend": {

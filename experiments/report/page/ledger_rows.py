@@ -14,16 +14,24 @@ Formats = dict[Hashable, NumberFormat]
 
 
 @dataclass(frozen=True)
+class Aligned:
+    """A number as text, and the spaces after it that align its decimal point with those of its column."""
+
+    text: str
+    padding: str = ""
+
+
+@dataclass(frozen=True)
 class LedgerRow:
     """A comparison with its numbers as texts; an interval that does not exist is empty."""
 
     finding: Finding
-    effect: str
+    effect: Aligned
     interval: str
     corrected: str
     bootstrapped: str
-    treatment: str
-    control: str
+    treatment: Aligned
+    control: Aligned
     parameters: str
     tokens: str
     seconds: str
@@ -41,11 +49,11 @@ def ledger_rows(verdict: Verdict) -> list[LedgerRow]:
     rows = []
     for index, finding in found:
         effect, level = effects[quantity(finding)], levels[metric(finding)]
-        treatment, control = (padded(value, level, levels) for value in level_numbers(finding))
+        treatment, control = (aligned(value, level, levels) for value in level_numbers(finding))
         rows.append(
             LedgerRow(
                 finding=finding,
-                effect=padded(finding.effect.mean, effect, effects),
+                effect=aligned(finding.effect.mean, effect, effects),
                 interval=interval(finding.effect, effect) or deviation(finding),
                 corrected=interval(finding.corrected, effect),
                 bootstrapped=interval(finding.bootstrapped, effect),
@@ -94,7 +102,7 @@ def shared_formats(
     return {
         name: column_format(
             [value for finding in group for value in numbers(finding)],
-            [half_width(finding.effect) for finding in group if uncertain(finding) and has_interval(finding.effect)],
+            [width for finding in group if uncertain(finding) and (width := half_width(finding))],
         )
         for name, group in groups.items()
     }
@@ -105,9 +113,16 @@ def has_interval(estimate: Estimate) -> bool:
     return math.isfinite(estimate.low) and math.isfinite(estimate.high) and estimate.low != estimate.high
 
 
-def half_width(estimate: Estimate) -> float:
-    """The distance from the mean to the nearer end of the interval; ratios have intervals that are not symmetric."""
-    return min(estimate.mean - estimate.low, estimate.high - estimate.mean)
+def half_width(finding: Finding) -> float:
+    """How exactly an effect is known, 0 if it has no interval.
+
+    The distance from the mean to the nearer end of its interval, for that of a ratio is not symmetric; for an exact
+    property ten times its tolerance, so that a digit more than that of the tolerance is written.
+    """
+    effect = finding.effect
+    if finding.comparison.rule == "exact":
+        return 10 * finding.comparison.tolerance
+    return min(effect.mean - effect.low, effect.high - effect.mean) if has_interval(effect) else 0.0
 
 
 def interval(estimate: Estimate, written: NumberFormat) -> str:
@@ -120,10 +135,11 @@ def deviation(finding: Finding) -> str:
     comparison = finding.comparison
     if comparison.rule != "exact":
         return ""
-    return f"off by {number(abs(finding.effect.mean - comparison.threshold))}"
+    return f"off by {number(float(f'{abs(finding.effect.mean - comparison.threshold):.2g}'))}"
 
 
-def padded(value: float | None, written: NumberFormat, column: Formats) -> str:
-    """A number with spaces after it that align its decimal point with those of the other formats of its column."""
+def aligned(value: float | None, written: NumberFormat, column: Formats) -> Aligned:
+    """A number in its format, with the spaces that its column needs."""
     text = written(value)
-    return text if text == MISSING else text + written.padding(max(each.decimals for each in column.values()))
+    most = max(each.decimals for each in column.values())
+    return Aligned(text, written.padding(most) if text != MISSING else "")

@@ -15,7 +15,7 @@ from experiments.report.terminal import count, interval
 from experiments.report.wandb.panels import laid_out, panels
 
 FINAL = ("nonoverlapping/loss",)  # drawn wherever it is measured, even if no claim rests on it
-SMOKE = "**Smoke scale only tests that everything runs: models train for a few steps. These numbers are no findings.**"
+SMOKE = "**Smoke scale runs the pipeline end to end; its numbers are meaningless.**"
 
 
 def report(verdicts: Sequence[Verdict], runs: dict[str, list[Run]], scale: str, entity: str, project: str) -> wr.Report:
