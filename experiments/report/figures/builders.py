@@ -90,9 +90,9 @@ def retrieval_map(prefix: str) -> Builder:
 
 
 def retrieval_chart(rows: Sequence[Row], value: str) -> Built:
-    """Maps of a share by prompt length and place of the key; rows of level, group, x, y and value."""
+    """Maps of a share by prompt length and position of the key; rows of level, group, x, y and value."""
     cells = summarize(rows, ["level", "group", "x", "y"])
-    return charts.heat(cells, "prompt length, tokens", "place of the key", value) if cells else None
+    return charts.heat(cells, "prompt length, tokens", "position of the key", value) if cells else None
 
 
 def table_as_recorded(name: str) -> Builder:

@@ -24,7 +24,7 @@ INTERVAL = ("n", "mean", "low", "high")
 class Table:
     """Rows under named columns; cells are numbers or texts.
 
-    interval: the places of a mean and of the two ends of its interval, which are written in one format.
+    interval: the indices of the columns of a mean and of the two ends of its interval, which are written in one format.
     prose: the cells are long texts.
     """
 
@@ -36,17 +36,17 @@ class Table:
     @cached_property
     def formats(self) -> list[NumberFormat]:
         """The number format of every column."""
-        found = [column_format(row[place] for row in self.rows) for place in range(len(self.columns))]
+        found = [column_format(row[index] for row in self.rows) for index in range(len(self.columns))]
         if self.interval:
-            ends = [[row[place] for place in self.interval] for row in self.rows]
+            ends = [[row[index] for index in self.interval] for row in self.rows]
             half_widths = [(high - low) / 2 for _, low, high in ends if is_number(low) and is_number(high)]
             shared = column_format([value for row in ends for value in row], half_widths)
-            found = [shared if place in self.interval else each for place, each in enumerate(found)]
+            found = [shared if index in self.interval else each for index, each in enumerate(found)]
         return found
 
-    def numeric(self, place: int) -> bool:
+    def numeric(self, index: int) -> bool:
         """Whether all cells of a column that are not empty hold numbers."""
-        return all(is_number(row[place]) for row in self.rows if row[place] is not None)
+        return all(is_number(row[index]) for row in self.rows if row[index] is not None)
 
 
 @dataclass

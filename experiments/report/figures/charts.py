@@ -39,10 +39,10 @@ def dots(rows: list[Row], means: list[Row], title: str, level: str, group: str) 
     points = [row for row in rows if row["value"] is not None]
     levels, groups = distinct(points, "level"), distinct(points, "group")
     grouped = len(groups) > 1
-    place: dict[str, Any] = {"y": alt.Y("level:N", sort=levels, title=None)}
+    vertical: dict[str, Any] = {"y": alt.Y("level:N", sort=levels, title=None)}
     colour: dict[str, Any] = {"color": alt.value(SERIES[0])}
     if grouped:
-        place["yOffset"] = alt.YOffset("group:N", sort=groups)
+        vertical["yOffset"] = alt.YOffset("group:N", sort=groups)
         colour = {"color": series("group", groups, group)}
     shape: dict[str, Any] = {"shape": shapes("group", groups, group)} if grouped else {}
     axis = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(tickCount=6))
@@ -53,15 +53,15 @@ def dots(rows: list[Row], means: list[Row], title: str, level: str, group: str) 
     ticks = named("means").mark_tick(thickness=3, size=min(20, line), opacity=1)
     layers = [
         named("points").mark_point(filled=True, size=38, opacity=0.6).encode(
-            **place, **colour, **shape, x=axis, tooltip=one_run
+            **vertical, **colour, **shape, x=axis, tooltip=one_run
         ),
-        ticks.encode(**place, **colour, x="mean:Q", tooltip=[*names, *stated]),
+        ticks.encode(**vertical, **colour, x="mean:Q", tooltip=[*names, *stated]),
     ]  # fmt: skip
-    known = [row for row in means if row["low"] is not None]
-    if known:
+    bounded = [row for row in means if row["low"] is not None]
+    if bounded:
         intervals = named("intervals").mark_rule(strokeWidth=2)
-        layers.insert(1, intervals.encode(**place, **colour, x="low:Q", x2="high:Q", tooltip=[*names, *stated]))
-    spec = finish(fitted(alt.layer(*layers), lines * line), points=points, means=means, intervals=known)
+        layers.insert(1, intervals.encode(**vertical, **colour, x="low:Q", x2="high:Q", tooltip=[*names, *stated]))
+    spec = finish(fitted(alt.layer(*layers), lines * line), points=points, means=means, intervals=bounded)
     heading = ", ".join(filter(None, (level, group)))
     missing = len(rows) - len(points)
     note = f"Runs without a finite value, not drawn: {missing}." if missing else ""
@@ -239,7 +239,7 @@ def heat(rows: list[Row], x: str, y: str, value: str) -> Chart:
 def bars(rows: list[Row], means: list[Row], x: str, level: str) -> Chart:
     """A bar for the mean of every group at every level, with its interval and a point for every seed."""
     levels, groups = distinct(means, "level"), distinct(means, "group")
-    place: dict[str, Any] = {
+    vertical: dict[str, Any] = {
         "y": alt.Y("level:N", sort=levels, title=None),
         "yOffset": alt.YOffset("group:N", sort=groups, scale=alt.Scale(paddingInner=0.2)),
     }
@@ -247,16 +247,16 @@ def bars(rows: list[Row], means: list[Row], x: str, level: str) -> Chart:
     axis = alt.X("mean:Q", title=x, scale=alt.Scale(domainMin=0))
     layers = [
         named("means").mark_bar(opacity=0.8).encode(
-            **place, x=axis, color=series("group", groups), tooltip=[*names, *number_tooltips(*INTERVAL)]
+            **vertical, x=axis, color=series("group", groups), tooltip=[*names, *number_tooltips(*INTERVAL)]
         ),
         named("points").mark_point(color="var(--ink)", size=22, strokeWidth=1).encode(
-            **place, x="value:Q", tooltip=[*names, "seed:N", *number_tooltips("value")]
+            **vertical, x="value:Q", tooltip=[*names, "seed:N", *number_tooltips("value")]
         ),
     ]  # fmt: skip
-    known = [row for row in means if row["low"] is not None]
-    if known:
+    bounded = [row for row in means if row["low"] is not None]
+    if bounded:
         rules = named("intervals").mark_rule(color="var(--ink)", strokeWidth=1.5, clip=True)
-        layers.insert(1, rules.encode(**place, x="low:Q", x2="high:Q"))
+        layers.insert(1, rules.encode(**vertical, x="low:Q", x2="high:Q"))
     height = 16 * len(levels) * len(groups)
-    spec = finish(fitted(alt.layer(*layers), height), points=rows, means=means, intervals=known)
+    spec = finish(fitted(alt.layer(*layers), height), points=rows, means=means, intervals=bounded)
     return Chart(spec, means_in_words(means), table_of(means, level))

@@ -69,11 +69,11 @@ def bar(finding: Finding, low: float, high: float) -> Bar:
         return round(MARGIN + share * (WIDTH - 2 * MARGIN), 1)
 
     effect = finding.effect
-    known = math.isfinite(effect.low) and math.isfinite(effect.high)
+    bounded = math.isfinite(effect.low) and math.isfinite(effect.high)
     return Bar(
         pixel(finding.comparison.threshold),
         pixel(effect.mean),
-        pixel(effect.low) if known else None,
-        pixel(effect.high) if known else None,
+        pixel(effect.low) if bounded else None,
+        pixel(effect.high) if bounded else None,
         *map(pixel, claimed_range(finding)),
     )

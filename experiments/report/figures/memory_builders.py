@@ -11,7 +11,7 @@ from experiments.report.figures.chart import Table
 from experiments.report.runs import Run, mean_and_range, spaced
 
 BINS = 10  # of a histogram of gates, from 0 to 1
-IN_THE_DOCUMENT = "place in the document, below so many tokens"
+IN_THE_DOCUMENT = "position in the document, tokens (end of bin)"
 
 
 def cost_by_length(value: str, title: str) -> Builder:
@@ -30,7 +30,7 @@ def cost_by_length(value: str, title: str) -> Builder:
 
 
 def loss_by_document_position(protocol: str) -> Builder:
-    """The loss of one protocol by the place of a token in its document, in bins that end at twice as many each."""
+    """The loss of one protocol by the position of a token in its document, in bins that end at twice as many each."""
 
     def build(runs: Sequence[Run]) -> Built:
         points = [
@@ -47,7 +47,7 @@ def loss_by_document_position(protocol: str) -> Builder:
 
 
 def stream_gain_by_position(runs: Sequence[Run]) -> Built:
-    """How much lower the loss is with a carried state than with sliding windows, by place in the document."""
+    """How much lower the loss is with a carried state than with sliding windows, by position in the document."""
     points: list[tuple[str, str, float, float]] = []
     for run in runs:
         rows = run.tables.get("by_position", ())

@@ -44,7 +44,7 @@ def data_of(config: dict[str, Any]) -> str:
 
 
 def retrieval(runs: Sequence[Run]) -> Built:
-    """The share of digits by prompt length and place of the key."""
+    """The share of digits by prompt length and position of the key."""
     rows: list[Row] = []
     for run in runs:
         for name, value in run.evaluation()[1].items():
@@ -77,8 +77,8 @@ FIGURES = {
     "evaluate_passkey": (
         Figure(
             "Passkeys found",
-            "Look down a column for the place of the key and along a row for the length, in tokens of each model: 1 is "
-            "every digit, every key.",
+            "Columns are prompt lengths, in tokens of each model, and rows positions of the key. Look at where the "
+            "share falls below 1, which is every digit.",
             retrieval,
         ),
     ),

@@ -83,8 +83,8 @@ def delta_against_linear(runs: Sequence[Run]) -> Built:
 
 RETRIEVED = Figure(
     "Digits of the passkey found",
-    "Look down a column for the place of the key and along a row for the length: 1 is every digit, 0.1 is chance. With "
-    "memory off, every gate of the same model is shut. Means over seeds.",
+    "Columns are prompt lengths and rows positions of the key. Look at where the share falls from 1, every digit, to "
+    "0.1, chance. With memory off, every gate of the same model is shut. Means over seeds.",
     retrieval_map("digits"),
 )
 PASSKEY_FIGURES: dict[str, tuple[Figure, ...]] = {

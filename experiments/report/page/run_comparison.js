@@ -114,7 +114,7 @@ function compare() {
   fill(byId("metrics"), "metric", values.map((line) => (two ? [...line, minus(line)] : line)), "figure", two);
   // A run without a curve becomes an invisible point, so that it keeps its colour.
   const curves = selected.flatMap((run, index) => {
-    const points = run.loss.map((value, place) => ({ step: steps[run.steps][place], value }));
+    const points = run.loss.map((value, point) => ({ step: steps[run.steps][point], value }));
     return (points.length ? points : [{ step: null, value: null }]).map((point) => ({ run: `${index + 1} ${nameOf(run)}`, ...point }));
   });
   const holder = byId("compared-curves");

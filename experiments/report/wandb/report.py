@@ -80,8 +80,8 @@ def account(verdict: Verdict) -> str:
 def row(finding: Finding) -> tuple[str, ...]:
     """The result of one comparison, as the cells of a row."""
     comparison = finding.comparison
-    beside = "" if comparison.decides else " (does not decide)"
-    cells = (comparison.label + beside, comparison.paper, f"{interval(finding)} {comparison.unit}".strip())
+    context = "" if comparison.decides else " (does not decide)"
+    cells = (comparison.label + context, comparison.paper, f"{interval(finding)} {comparison.unit}".strip())
     return (*map(escaped, cells), escaped(count(finding)), finding.verdict)
 
 

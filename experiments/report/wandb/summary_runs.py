@@ -28,18 +28,18 @@ def log_summaries(verdicts: list[Verdict], evidence: Evidence, scale: str, outpu
     """Log what has changed since the last call. An error of W&B is a warning: the ledger does not depend on it."""
     file = Path(outputs) / "wandb" / "summaries.json"
     try:
-        known = json.loads(file.read_text()) if file.exists() else {}
+        logged = json.loads(file.read_text()) if file.exists() else {}
         for experiment, runs in finished_runs(evidence).items():
             if not runs or runs[0].record.config["tracking"]["mode"] == "disabled":
                 continue
             levels, claimed = level_rows(experiment, runs), verdict_rows(experiment, verdicts)
             digest = hashlib.sha256(json.dumps([levels, claimed]).encode()).hexdigest()
-            before = known.get(f"{experiment}-{scale}", {"step": -1, "digest": ""})
+            before = logged.get(f"{experiment}-{scale}", {"step": -1, "digest": ""})
             if digest != before["digest"]:
                 step = before["step"] + 1
                 log(experiment, scale, runs[0].record.config, levels, claimed, step)
-                known[f"{experiment}-{scale}"] = {"step": step, "digest": digest}
-                write_atomically(file, json.dumps(known, indent=2).encode())
+                logged[f"{experiment}-{scale}"] = {"step": step, "digest": digest}
+                write_atomically(file, json.dumps(logged, indent=2).encode())
     except (OSError, ValueError, TypeError, wandb.errors.Error) as error:
         warnings.warn(f"the summaries of the experiments were not logged to W&B ({error})", stacklevel=2)
 
