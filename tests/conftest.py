@@ -14,16 +14,16 @@ CACHE = ROOT / "outputs" / "cache"  # tokens are made once for all tests, and fo
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_CONSOLE"] = "off"  # W&B would wrap the streams that pytest replaces from test to test
 
-PROCESSES = {"program", "browser"}  # fixtures that start processes: what uses them is slow
+SLOW = {"program", "browser", "checkout"}  # fixtures: what starts processes or copies the source is slow
 
 Ended = subprocess.CompletedProcess[str]
 Program = Callable[..., Ended]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts processes as slow."""
+    """Mark what uses a slow fixture."""
     for item in items:
-        if isinstance(item, pytest.Function) and PROCESSES & set(item.fixturenames):
+        if isinstance(item, pytest.Function) and SLOW & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
 
 

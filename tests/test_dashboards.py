@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
+from experiments import dashboards
 from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence, gather
 from experiments.ledger.verdicts import judge
 from experiments.records.record import to_json
-from experiments.report import dashboards
-from experiments.report.dashboards import specification, workspace
-from experiments.report.data import finished_runs
-from experiments.report.figures import title
-from experiments.report.wandb_report import escaped, report
+from experiments.report.figures.registry import title
+from experiments.report.runs import finished_runs
+from experiments.report.wandb.report import escaped, report
+from experiments.report.wandb.workspace import specification, workspace
 from experiments.tracking.wandb_run import Tracker
 from tasks.data.source import write_atomically
 from tests.conftest import ROOT
@@ -178,7 +178,7 @@ def outputs(smoke: Evidence) -> Path:
 
 def called(outputs: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command as `make dashboards SCALE=smoke` gives it, by a user without a key but for that in `environment`."""
-    command = [sys.executable, "-m", "experiments.report.dashboards", "--scale", "smoke", "--outputs", str(outputs)]
+    command = [sys.executable, "-m", "experiments.dashboards", "--scale", "smoke", "--outputs", str(outputs)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     alone = {"HOME": str(outputs), "WANDB_ERROR_REPORTING": "false"}  # where no .netrc has a key
     return subprocess.run(
@@ -197,7 +197,7 @@ def test_without_a_key_it_writes_files_and_says_what_to_set(
     assert "WANDB_API_KEY" in said
     for name in ("workspace", "report"):
         file = outputs / "report" / "wandb" / f"{name}.json"
-        assert f"{file}\n" in said and "nothing here is a finding" in file.read_text(encoding="utf-8")
+        assert f"{file}\n" in said and "its numbers are meaningless" in file.read_text(encoding="utf-8")
 
 
 def test_published_twice_there_is_one_workspace_and_one_report(outputs: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments.config.errors import RecordError
-from experiments.ledger.claims import ClaimError, check_levels, claims
+from experiments.ledger.claims import ClaimError, check_levels, claims, compared_factors
 from experiments.ledger.evidence import Evidence, gather
 from experiments.ledger.excluded_records import excluded_records
 from experiments.ledger.extra_seeds import next_seeds
@@ -141,7 +141,8 @@ def test_seeds_are_added_to_what_is_not_decided_only(tmp_path: Path) -> None:
 
 def test_seeds_that_were_added_are_found_again(tmp_path: Path) -> None:
     """Whoever ran a seed beyond the sweep's own, with the same settings: the ledger takes it in."""
-    added = [job for job in jobs("masked_lm", "smoke", str(tmp_path), seeds=2) if job.added]
+    compared = compared_factors(claims())
+    added = [job for job in jobs("masked_lm", "smoke", str(tmp_path), 2, compared) if job.added]
     assert {job.seed for job in added} == {1}
     assert not any(job.added for job in gather("smoke", str(tmp_path)))
     record = added[0].spec().record

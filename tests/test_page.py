@@ -1,4 +1,4 @@
-"""The page in a real browser, from disk: drawn, read at three widths, used by mouse and keyboard, printed."""
+"""The page in a real browser, from disk: drawn, compared, saved, printed, read by keyboard and by a screen reader."""
 
 import itertools
 import json
@@ -44,23 +44,33 @@ def browser() -> Iterator[Any]:
 class Opened:
     """The page in a tab, with all that it said to the console and asked for."""
 
-    def __init__(self, browser: Any, page: Path, width: int = 1280, theme: str = "light") -> None:
-        self.tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+    def __init__(
+        self, browser: Any, page: Path, width: int = 1280, theme: str = "light", height: int = 900, hash: str = ""
+    ) -> None:
+        still = {"color_scheme": theme, "reduced_motion": "reduce"}
+        self.tab = browser.new_page(viewport={"width": width, "height": height}, **still)
         self.said: list[str] = []
         self.requested: list[str] = []
         self.tab.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
         self.tab.on("pageerror", lambda error: self.said.append(f"error: {error}"))
         self.tab.on("dialog", lambda dialog: (self.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         self.tab.on("request", lambda request: self.requested.append(request.url))
-        self.tab.goto(page.as_uri())
+        self.tab.goto(page.as_uri() + hash)
         self.tab.wait_for_selector("html[data-charts=drawn]", timeout=60_000)
 
     def overflow(self) -> int:
         """By how many pixels the page is wider than the screen."""
         return self.tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
-    def pick(self, words: str, place: int = 0) -> None:
-        """Find runs by words and pick one."""
+    def unfold(self) -> None:
+        """Open everything folded, and wait for its charts."""
+        self.tab.evaluate("for (const details of document.querySelectorAll('main details')) details.open = true")
+        self.tab.wait_for_function(
+            "[...document.querySelectorAll('.chart[data-spec]')].every(one => one.querySelector('svg'))"
+        )
+
+    def select(self, words: str, place: int = 0) -> None:
+        """Find runs by words and select one."""
         self.tab.fill("#filter", words)
         self.tab.locator("#runs input").nth(place).check()
 
@@ -75,6 +85,7 @@ class Opened:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_browser_draws_the_page_from_disk(page: Path, browser: Any, theme: str) -> None:
     opened = Opened(browser, page, theme=theme)
+    opened.unfold()
     count = "all => all.map(one => one.querySelectorAll('svg path').length)"
     charts = opened.tab.eval_on_selector_all(".chart[data-spec]", count)
     assert len(charts) >= 12 and all(charts)
@@ -102,11 +113,11 @@ def test_runs_are_compared_at_every_width(page: Path, browser: Any, width: int) 
         "all => all.filter(one => one.getBoundingClientRect().right > innerWidth && !one.closest('.scroll'))"
         ".map(one => one.outerHTML.slice(0, 80))"
     )
-    assert opened.tab.eval_on_selector_all("main *:not(.hidden)", too_wide) == []
-    opened.pick("memory_lm infini_delta seed=0")
-    assert opened.tab.locator("#compared").text_content() == "Pick one more run to compare."
+    assert opened.tab.eval_on_selector_all("main *:not(.hidden, .ledger > thead *)", too_wide) == []
+    opened.select("memory_lm infini_delta seed=0")
+    assert opened.tab.locator("#compared").text_content() == "Select one more run to compare."
     assert opened.tab.locator("#comparison").is_hidden()
-    opened.pick("memory_lm full seed=1")
+    opened.select("memory_lm full seed=1")
     opened.tab.wait_for_selector("#compared-curves svg path")
     settings, metrics = opened.cells("settings"), opened.cells("metrics")
     assert settings == {"seed": ["0", "1"], "part.kind": ["infini_delta", "full"]}  # each once, by its shorter name
@@ -120,16 +131,16 @@ def test_runs_are_compared_at_every_width(page: Path, browser: Any, width: int) 
         "#compared-curves .mark-line path", "all => all.map(one => one.getAttribute('d'))"
     )
     assert len(set(lines)) == 2 and all(line.count("L") > 30 for line in lines)
-    opened.pick("positions <script>", 1)
+    opened.select("positions <script>", 1)
     said = opened.tab.locator("#compared").text_content()
     assert said.startswith("3 runs compared") and "learning curves: 3" in said
-    assert HOSTILE in opened.tab.locator("#picked").text_content()
+    assert HOSTILE in opened.tab.locator("#selected").text_content()
     assert opened.cells("metrics")["nonoverlapping/loss"][2:] != []
     assert opened.overflow() == 0
-    opened.tab.locator("#picked li button").first.click()
-    assert opened.tab.locator("#picked li").count() == 2
+    opened.tab.locator("#selected li button").first.click()
+    assert opened.tab.locator("#selected li").count() == 2
     opened.tab.click("#clear")
-    assert opened.tab.locator("#picked").is_hidden() and opened.tab.locator("#comparison").is_hidden()
+    assert opened.tab.locator("#selected").is_hidden() and opened.tab.locator("#comparison").is_hidden()
     opened.tab.fill("#filter", "")
     assert opened.tab.locator("#runs :checked").count() == 0
     opened.tab.fill("#filter", "no such run")
@@ -146,7 +157,7 @@ def test_a_page_without_records_works(browser: Any, tmp_path: Path) -> None:
     opened.tab.close()
 
 
-def test_runs_are_picked_by_keyboard(page: Path, browser: Any) -> None:
+def test_runs_are_selected_by_keyboard(page: Path, browser: Any) -> None:
     opened = Opened(browser, page)
     opened.tab.keyboard.press("Tab")
     assert opened.tab.evaluate("document.activeElement.textContent") == "Skip to the verdicts"
@@ -167,8 +178,8 @@ def test_runs_are_picked_by_keyboard(page: Path, browser: Any) -> None:
 
 def test_charts_and_records_are_downloaded(page: Path, browser: Any) -> None:
     opened = Opened(browser, page, theme="dark")
-    opened.pick("memory_lm infini_delta", 0)
-    opened.pick("memory_lm infini_delta", 1)
+    opened.select("memory_lm infini_delta", 0)
+    opened.select("memory_lm infini_delta", 1)
     opened.tab.wait_for_selector("#compared-curves svg path")
     figures = {
         "positions-test-loss-by-position-scheme": "[data-name=positions-test-loss-by-position-scheme]",
@@ -202,10 +213,12 @@ def test_the_page_is_printed_open_and_whole(page: Path, browser: Any, tmp_path: 
     background = opened.tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert brightness(background) > 700  # white paper, whatever the screen's theme
     opened.tab.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert opened.tab.locator("details:not([open])").count() == 0
+    assert opened.tab.locator("main details:not([open])").count() == 0
+    assert opened.tab.locator(".chart[data-spec]:not(:has(svg))").count() == 0
     cut = """all => all.filter(one =>
         one.getBoundingClientRect().right > one.closest('figure').getBoundingClientRect().right + 1).length"""
     assert opened.tab.eval_on_selector_all(".chart svg", cut) == 0
+    assert opened.tab.locator("nav").locator("visible=true").count() == 0
     opened.tab.evaluate("dispatchEvent(new Event('afterprint'))")
     assert opened.tab.locator("details[open]").count() == 0
     assert opened.tab.pdf(prefer_css_page_size=True).startswith(b"%PDF")
@@ -215,8 +228,9 @@ def test_the_page_is_printed_open_and_whole(page: Path, browser: Any, tmp_path: 
 def test_everything_on_the_page_has_a_name_and_its_place(page: Path, browser: Any) -> None:
     """What a screen reader goes by: landmarks, headings in order, names of controls and pictures, heads of tables."""
     opened = Opened(browser, page)
-    opened.pick("memory_lm infini_delta", 0)
-    opened.pick("memory_lm infini_delta", 1)
+    opened.unfold()
+    opened.select("memory_lm infini_delta", 0)
+    opened.select("memory_lm infini_delta", 1)
     found = json.loads(
         opened.tab.evaluate("""JSON.stringify({
       levels: [...document.querySelectorAll('h1, h2, h3, h4')].filter(one => one.checkVisibility())

@@ -16,9 +16,9 @@ from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.verdicts import judge
 from experiments.records.record import Record, to_json
-from experiments.report import write_report
-from experiments.report.comparison import comparable
-from experiments.report.data import smooth
+from experiments.report.page.files import write_report
+from experiments.report.page.run_comparison import comparable_runs
+from experiments.report.runs import smooth
 from experiments.sweeps.grid import Job
 from tasks.data.source import write_atomically
 
@@ -231,7 +231,7 @@ def test_the_page_loads_nothing_and_shows_markup_as_text(page: Path) -> None:
     assert "default-src 'none'" in html.unescape(text)
     assert "<script>alert" not in text and "<img" not in markup
     assert "ValueError: &lt;script&gt;alert(1)" in text  # among the failed runs
-    assert "<td>&lt;script&gt;alert(1)" in text  # in the table of samples
+    assert '<td class="text">&lt;script&gt;alert(1)' in text  # in the table of samples
     assert "\\u003cscript\\u003ealert(1)" in text  # in the data of a chart
 
 
@@ -240,7 +240,7 @@ def test_the_page_loads_nothing_and_shows_markup_as_text(page: Path) -> None:
 def test_the_page_can_be_written_while_runs_are_missing(tmp_path: Path, finished: float) -> None:
     evidence = made_up(tmp_path, finished)
     text = written(evidence, tmp_path, "smoke").read_text(encoding="utf-8")
-    assert "nothing here is a finding" in text and "not run" in text
+    assert "its numbers are meaningless" in text and "not run" in text
     done = sum(record.finished for record in evidence.values())
     assert f"<dd>{done} of {len(evidence)}</dd>" in text
 
@@ -271,14 +271,14 @@ def test_without_records_the_page_says_what_to_run(tmp_path: Path) -> None:
     evidence: Evidence = {job: Record(tmp_path / "runs" / "none") for job in made_up(tmp_path, 0.0)}
     text = written(evidence, tmp_path).read_text(encoding="utf-8")
     assert f"make reproduce OUTPUTS={tmp_path}" in text
-    assert "Nothing to show yet" not in text and "Compare runs" not in text and "records.csv" not in text
+    assert 'class="chart"' not in text and "Compare runs" not in text and "records.csv" not in text
     assert all(f'id="claim-{claim.id}"' in text for claim in CLAIMS)
 
 
 def test_what_is_compared_is_what_was_recorded(tmp_path: Path) -> None:
     """Configuration, last metrics and curve of a run, put together again from what the page holds."""
     evidence = made_up(tmp_path)
-    compared = comparable(evidence)
+    compared = comparable_runs(evidence)
     texts = compared["texts"]
     records = {(job.experiment, record.id): record for job, record in evidence.items() if record.finished}
     found = [(experiment, run) for experiment in compared["experiments"] for run in experiment["runs"]]

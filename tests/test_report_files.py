@@ -1,4 +1,4 @@
-"""What is written beside the page: the records as CSV, charts as pictures; and colours that stand out."""
+"""What is written beside the page: the records as CSV, charts as chart_files; and colours that stand out."""
 
 import csv
 import io
@@ -9,11 +9,11 @@ from PIL import Image
 
 from experiments.ledger.verdicts import judge
 from experiments.records.record import Record
-from experiments.report import charts
-from experiments.report.palette import theme
-from experiments.report.pictures import pictures
-from experiments.report.rendering import ideas
-from experiments.report.spreadsheet import harmless, records_csv
+from experiments.report.export.chart_files import chart_files
+from experiments.report.export.records_csv import harmless, records_csv
+from experiments.report.figures import charts
+from experiments.report.figures.palette import theme
+from experiments.report.figures.sections import sections
 from experiments.sweeps.grid import Job
 from tests.test_report import CLAIMS, made_up, write
 
@@ -70,15 +70,21 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.slow
-def test_charts_are_written_as_pictures_with_colours_of_their_own(tmp_path: Path) -> None:
+def test_charts_are_written_as_chart_files_with_colours_of_their_own(tmp_path: Path) -> None:
     evidence = {job: record for job, record in made_up(tmp_path).items() if job.experiment in ("positions", "passkey")}
-    sections = ideas([judge(claim, evidence) for claim in CLAIMS], evidence, "laptop")
-    shown = [shown for found in sections.values() for experiment in found for shown in experiment.shown if shown.chart]
+    found = sections([judge(claim, evidence) for claim in CLAIMS], evidence, "laptop")
+    shown = [
+        shown
+        for experiments in found.values()
+        for experiment in experiments
+        for shown in experiment.shown
+        if shown.chart
+    ]
     names = [one.name for one in shown]
     assert len(names) == len(set(names)) and "positions-test-loss-by-position-scheme" in names
     for one in shown:
         assert one.chart is not None
-        files = pictures(one.chart.spec)
+        files = chart_files(one.chart.spec)
         assert b"<svg" in files["svg"] and b"var(--" not in files["svg"] and b"<script" not in files["svg"]
         image = Image.open(io.BytesIO(files["png"]))
         assert image.width > 400 and len(image.convert("RGB").getcolors(2**20) or []) > 3

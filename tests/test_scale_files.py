@@ -76,7 +76,7 @@ def test_a_row_of_a_scales_own_goes_before_the_one_that_it_names(conf: Path) -> 
 
 def test_a_scale_without_a_row_is_refused(conf: Path) -> None:
     (conf / "scale" / "mine.yaml").write_text(HEAD + BASE)
-    refusal = "scale=mine is not planned here; choose one of smoke, laptop, gpu, paper$"
+    refusal = "scale=mine is not available for this experiment; choose one of smoke, laptop, gpu, paper$"
     with pytest.raises(ConfigError, match=refusal):
         plain(compose(["experiment=positions", "scale=mine"]))
     with pytest.raises(ConfigError, match=refusal):

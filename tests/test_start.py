@@ -82,7 +82,7 @@ def test_a_first_run_that_is_damaged_is_told_in_one_line(extended: Path, program
         (["experiment=positions", "position=rope", "position.base=1"], "must be above 1, not 1"),
         (["experiment=positions", "position=rope", "model.width=30", "model.heads=2"], "must be even, not 15"),
         (["experiment=positions", "position=rope_yarn", "position.factor=0.5"], "must be at least 1, not 0.5"),
-        (["experiment=positions", "attention=linear", "position=alibi"], "no scores for ALiBi to work on"),
+        (["experiment=positions", "attention=linear", "position=alibi"], "no scores, which ALiBi changes"),
         (["experiment=extrapolation", "task.multiples=[2]"], "integers of at least 1 and include 1"),
         (["experiment=extrapolation", "task.multiples=[1,9999]"], "no test document has the 639936 tokens"),
     ],

@@ -16,7 +16,7 @@ from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.verdicts import judge
 from experiments.records.record import Record, records
-from experiments.report.summary_runs import log_summaries
+from experiments.report.wandb.summary_runs import log_summaries
 from experiments.sweeps.grid import Job
 from experiments.tracking.offline import FOLDERS, marker, run_files
 from experiments.tracking.wandb_run import better

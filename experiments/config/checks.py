@@ -42,7 +42,7 @@ def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     try:
         if config.get("scales") and config.scaled is None:
             offered = ", ".join(map(str, config.scales))
-            raise ConfigError(f"scale={config.scale} is not planned here; choose one of {offered}")
+            raise ConfigError(f"scale={config.scale} is not available for this experiment; choose one of {offered}")
         result: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=complete, enum_to_str=True)
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error

@@ -28,4 +28,4 @@ def groups_of(root: str) -> dict[str, list[str]]:
 def nearest(word: str, words: Sequence[str]) -> str:
     """A hint for an error message: the most similar of `words`, or all of them if none is similar."""
     similar = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"the nearest is '{similar[0]}'" if similar else f"there are {', '.join(words)}"
+    return f"the nearest is '{similar[0]}'" if similar else f"choose one of {', '.join(words)}"

@@ -10,7 +10,7 @@ from torch import nn
 
 from experiments.measurements.tensor_memory import peak_bytes
 from experiments.records import environment
-from experiments.training.checkpoint import leaves
+from models.state import leaves
 from tasks.base import Evaluation, Measurement, Reading, device_of
 
 VOCABULARY = 1024

@@ -1,1 +1,1 @@
-"""Many runs: the grid of an experiment's jobs, Hydra's sweepers, and who works them off."""
+"""Many runs: the jobs of an experiment, Hydra sweepers, and executors."""

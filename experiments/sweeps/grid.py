@@ -52,7 +52,7 @@ def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0, compared: Co
     smoke scale, factors that are not in it get a single level.
     """
     if experiment not in groups()["experiment"]:
-        raise ConfigError(f"experiment={experiment}: no such choice; there are {', '.join(groups()['experiment'])}")
+        raise ConfigError(f"experiment={experiment}: no such choice; choose one of {', '.join(groups()['experiment'])}")
     factors = {name: levels(name, values) for name, values in sweep(experiment).items()}
     random = len(factors.setdefault("seed", ["0"])) > 1
     if scale == "smoke" and compared is not None:

@@ -17,10 +17,9 @@ from experiments.records.memory import process_peak, reset_peak
 from experiments.records.processes import is_first, processes
 from experiments.records.record import Record, check_same_data
 from experiments.tracking.wandb_run import Tracker, tags_of, warm_up
-from experiments.training import checkpoint
 from experiments.training.distributed import agreed, check_alone, check_shares, shard
 from experiments.training.learned_parameters import trained_beta
-from experiments.training.loop import Interrupted, Result, parameter_groups, train, unit
+from experiments.training.loop import Interrupted, Result, checkpoint, parameter_groups, train, unit
 from experiments.training.run_spec import RunSpec, spec_of_start
 from models.initialization import initialize
 from models.state import leaves

@@ -134,7 +134,7 @@ def test_a_target_is_scored_after_its_source(attention: str, position: str) -> N
 
 @pytest.mark.parametrize(("attention", "position"), UNFIT)
 def test_a_pair_that_cannot_work_is_refused_as_it_is_built(attention: str, position: str) -> None:
-    with pytest.raises(InstantiationException, match=r"no scores .* choose position="):
+    with pytest.raises(InstantiationException, match=r"no scores.* choose position="):
         decoder(attention, position)
 
 

@@ -1,0 +1,1 @@
+"""Charts and tables of each experiment, built from finished runs."""

@@ -1,0 +1,64 @@
+"""The figures of the experiments on activations."""
+
+from experiments.report.figures.builders import (
+    final_values,
+    metric_map,
+    recorded_histogram,
+    recorded_lines,
+    table_as_recorded,
+    win_counts,
+)
+from experiments.report.figures.figure import SEEDS, Figure, language_model
+
+PRINTED = {  # better / equal / worse of nine models: Ramachandran et al. 2017, table 3
+    "relu": "9 / 0 / 0",
+    "leaky_relu": "7 / 1 / 1",
+    "prelu": "6 / 3 / 0",
+    "softplus": "6 / 2 / 1",
+    "elu": "8 / 0 / 1",
+    "selu": "8 / 1 / 0",
+    "gelu": "8 / 1 / 0",
+}
+
+ACTIVATION_FIGURES: dict[str, tuple[Figure, ...]] = {
+    "activation_images": (
+        Figure(
+            "Test accuracy by activation and network",
+            SEEDS,
+            final_values("accuracy", "test accuracy, %", "activation"),
+        ),
+        Figure(
+            "Swish better / equal / worse",
+            "Look at how often the first number is the greatest; medians are over the seeds of a network.",
+            win_counts("swish", PRINTED),
+        ),
+        Figure(
+            "Trained β",
+            "Look at how far β has spread from its initial value, 1. Bins of 0.1 over the channels of all layers, "
+            "means over seeds.",
+            recorded_histogram("beta", "beta", "share"),
+        ),
+    ),
+    "activation_robustness": (
+        Figure(
+            "Accuracy over learning rates and initial gains",
+            "Look at how many cells are near the best one, and where a function stays at chance (0.1). Means over "
+            "seeds.",
+            metric_map("accuracy", "optimizer.lr", "training.initial_gain", 100),
+        ),
+    ),
+    "activation_search": (
+        Figure(
+            "The best functions found",
+            "Look at what their shapes have in common, at β = 1, and which are near Swish. Of the first search.",
+            recorded_lines("curves", "function", "x", "value", "function"),
+        ),
+        Figure(
+            "Functions by score",
+            "Look at the rank that the functions made by hand would have. The score is accuracy on held-out training "
+            "images after the short training; retrained is test accuracy in the larger networks. Of the first search.",
+            table_as_recorded("found"),
+        ),
+    ),
+    "feedforward_lm": language_model("activation", "activation and feed-forward"),
+}

@@ -1,0 +1,118 @@
+"""The figures of passkey retrieval, and the paper's table beside our results at the same lengths."""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from experiments.ledger.statistics import estimate
+from experiments.report.figures import charts
+from experiments.report.figures.builders import Built, retrieval_map
+from experiments.report.figures.chart import Table
+from experiments.report.figures.figure import Figure
+from experiments.report.runs import Row, Run, mean_and_range, spaced
+
+DEPTHS = ("start", "middle", "end")
+STAGES = {"before tuning": "first", "after tuning": "last"}
+
+# Share of digit tokens in %, start / middle / end (Munkhdalai et al. 2024, table 3).
+PAPER: dict[tuple[str, str], dict[int, str]] = {
+    ("infini_linear", "before tuning"): {2**15: "14 / 13 / 98", 2**17: "11 / 14 / 100", 2**20: "8 / 6 / 98"},
+    ("infini_delta", "before tuning"): {2**15: "13 / 11 / 99", 2**17: "6 / 9 / 99", 2**20: "7 / 6 / 97"},
+    ("infini_linear", "after tuning"): {2**15: "100 / 100 / 100", 2**17: "100 / 100 / 100", 2**20: "96 / 94 / 100"},
+    ("infini_delta", "after tuning"): {2**15: "100 / 100 / 100", 2**17: "100 / 100 / 99", 2**20: "100 / 100 / 100"},
+}
+
+
+def lengths_of(runs: Sequence[Run]) -> list[int]:
+    """The prompt lengths, in tokens, that the runs were evaluated at."""
+    names = [name.split("/") for run in runs for name in run.evaluation()[1]]
+    return sorted({int(parts[1]) for parts in names if parts[0] == "digits" and len(parts) == 3})
+
+
+def beside_the_paper(runs: Sequence[Run]) -> Built:
+    """Digits in % at start / middle / end by stage, model and length: here, and in the paper where it has them."""
+    rows: list[list[str | int]] = []
+    for stage, which in STAGES.items():
+        for attention in dict.fromkeys(run.factors["attention"] for run in runs):
+            found = [run.evaluation(which)[1] for run in runs if run.factors["attention"] == attention]
+            for length in lengths_of(runs):
+                names = [f"digits/{length}/{depth}" for depth in DEPTHS]
+                cells = [[metrics[name] for metrics in found if name in metrics] for name in names]
+                if all(cells):
+                    here = " / ".join(f"{100 * fmean(values):.0f}" for values in cells)
+                    printed = PAPER.get((attention, stage), {}).get(length, "–")
+                    rows.append([stage, spaced(attention), length, here, printed])
+    return Table(["stage", "model", "tokens", "here, %", "paper, %"], rows) if rows else None
+
+
+def by_length(runs: Sequence[Run]) -> Built:
+    """The share of digits found through memory, the mean over the depths, by the length of the prompt."""
+    points = [
+        (spaced(run.factors["attention"]), stage, float(length), metrics[f"through_memory/{length}/digits"])
+        for stage, which in STAGES.items()
+        for run in runs
+        for metrics in [run.evaluation(which)[1]]
+        for length in lengths_of(runs)
+        if f"through_memory/{length}/digits" in metrics
+    ]
+    rows = sorted(mean_and_range(points), key=lambda row: row["step"])
+    return (
+        charts.curves(rows, "share of digits", "attention", "stage", "prompt length, tokens", True) if points else None
+    )
+
+
+def delta_against_linear(runs: Sequence[Run]) -> Built:
+    """After tuning, digits found through memory by length: linear, delta, and their difference paired by seed."""
+    found: dict[tuple[str, int], Row] = {(run.factors["attention"], run.job.seed): run.evaluation()[1] for run in runs}
+    seeds = [seed for attention, seed in found if attention == "infini_delta" and ("infini_linear", seed) in found]
+    rows: list[list[float | None]] = []
+    for length in lengths_of(runs):
+        name = f"through_memory/{length}/digits"
+        sides = [
+            [found[attention, seed].get(name) for seed in seeds] for attention in ("infini_linear", "infini_delta")
+        ]
+        pairs = [pair for pair in zip(*sides) if None not in pair]
+        if pairs:
+            linear, delta = (fmean(side) for side in zip(*pairs))
+            gain = estimate([ours - theirs for theirs, ours in pairs])
+            low, high = (end if math.isfinite(end) else None for end in (gain.low, gain.high))
+            rows.append([length, linear, delta, gain.n, gain.mean, low, high])
+    columns = ["tokens", "linear", "linear + delta", "n", "difference", "95 % interval, from", "to"]
+    return Table(columns, rows, interval=(4, 5, 6)) if rows else None
+
+
+RETRIEVED = Figure(
+    "Digits of the passkey found",
+    "Columns are prompt lengths and rows positions of the key. Look at where the share falls from 1, every digit, to "
+    "0.1, chance. With memory off, every gate of the same model is shut. Means over seeds.",
+    retrieval_map("digits"),
+)
+PASSKEY_FIGURES: dict[str, tuple[Figure, ...]] = {
+    "passkey": (
+        RETRIEVED,
+        Figure(
+            "Digits found through memory by length",
+            "Look at how far to the right a line stays at 1; 0.1 is chance. Keys in the last segment do not count.",
+            by_length,
+        ),
+        Figure(
+            "Beside the paper's table 3",
+            "Look at start and middle: a key at the end lies in the last segment, which local attention reads. "
+            "Segments here are of 64 tokens, there of 2,048. Means over seeds.",
+            beside_the_paper,
+        ),
+        Figure(
+            "What the delta rule adds, by length",
+            "Look at where the interval of the difference leaves zero. After tuning, keys outside the last segment.",
+            delta_against_linear,
+        ),
+    ),
+    "passkey_controls": (
+        RETRIEVED,
+        Figure(
+            "Digits found beyond the last segment by length",
+            "Look at which lines are above chance, 0.1, and how far. Keys in the last segment do not count.",
+            by_length,
+        ),
+    ),
+}

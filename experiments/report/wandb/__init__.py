@@ -1,0 +1,1 @@
+"""W&B's workspace, report and summary runs."""
