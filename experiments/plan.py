@@ -14,33 +14,24 @@ from rich.table import Table
 from experiments.config.cache import composition
 from experiments.config.choices import groups, nearest
 from experiments.config.errors import USER_ERRORS, ConfigError, print_error
-from experiments.cost.loads import loads_of
+from experiments.cost.estimate import Estimate, estimates
 from experiments.cost.machine import Machine, accelerator, this_machine
-from experiments.cost.stand_in import source_of
-from experiments.cost.workload import Workload
+from experiments.cost.synthetic_data import source_of
 from experiments.ledger.claims import claims, compared_factors
 from experiments.sweeps.grid import Job, jobs_of_all
 from experiments.training.run_spec import RunSpec, overrides_of_start, spec_of
 
 WIDTH = 120  # where there is no terminal to tell
 UNITS = {1e21: "Z", 1e18: "E", 1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k"}
+SIZES = ("weights", "optimizer", "activations", "state")
 
 
 class Row(NamedTuple):
-    """A run that is planned, what it asks for, and whether it is finished."""
+    """A planned run of an experiment, and what it needs."""
 
     experiment: str
     planned: RunSpec
-    load: Workload
-
-    @property
-    def finished(self) -> bool:
-        return self.planned.record.finished
-
-    @property
-    def resident(self) -> int:
-        """Bytes that the process of a finished run took up before it."""
-        return self.planned.record.environment["resident_bytes"]
+    needed: Estimate
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,13 +47,12 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     console, errors = Console(width=None if sys.stdout.isatty() else WIDTH), Console(stderr=True)
     try:
-        scales = options.scale.split(",")
-        experiments = [chosen(options.only, scale) for scale in scales].pop()
+        experiments = known(options.only, "experiment", "only") or groups()["experiment"]
+        scales = known(options.scale, "scale", "scale")
         named = accelerator(options.accelerator) if options.accelerator else None
         wanted = jobs_of_all(experiments, scales, options.outputs, 0, compared_factors(claims()))
         machine = named or this_machine()  # measured while nothing else is done
-        found = rows_of(wanted, options.outputs)
-        for scale, rows in found.items():
+        for scale, rows in rows_of(wanted, options.outputs).items():
             console.print(checked(rows, machine, scale) if options.check else table(rows, machine, scale))
     except USER_ERRORS as error:
         print_error(errors, error)
@@ -74,30 +64,28 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def chosen(only: str, scale: str) -> list[str]:
-    """The experiments named by `only`, all if it is empty. Raises ConfigError for a name or scale that is not known."""
-    if scale not in groups()["scale"]:
-        raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
-    known = groups()["experiment"]
-    names = [name.strip() for name in only.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"only={name}: no such experiment; {nearest(name, known)}")
-    return names or known
+def known(names: str, group: str, option: str) -> list[str]:
+    """The choices of a group that are named, with commas between. Raises ConfigError for one that there is not."""
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    for name in found:
+        if name not in groups()[group]:
+            raise ConfigError(f"{option}={name}: no such {group}; {nearest(name, groups()[group])}")
+    return found
 
 
 def rows_of(wanted: dict[str, list[Job]], outputs: str) -> dict[str, list[Row]]:
     """These runs by scale, and those that they start from, each once."""
-    found = [(scale, name, one) for scale, jobs in wanted.items() for name, one in planned_of(jobs, outputs)]
+    planned = [(scale, name, one) for scale, jobs in wanted.items() for name, one in planned_of(jobs, outputs)]
+    needed = estimates([(one.config, one.record.identity["precision"]) for _, _, one in planned])
     rows: dict[str, list[Row]] = {scale: [] for scale in wanted}
-    for (scale, name, one), load in zip(found, loads_of([one for _, _, one in found])):
-        rows[scale].append(Row(name, one, load))
+    for (scale, name, one), own in zip(planned, needed):
+        rows[scale].append(Row(name, one, own))
     return rows
 
 
-def planned_of(wanted: list[Job], outputs: str) -> list[tuple[str, RunSpec]]:
+def planned_of(jobs: list[Job], outputs: str) -> list[tuple[str, RunSpec]]:
     """The experiment and the plan of each run, and of those that they start from."""
-    planned = [(job.experiment, job.spec(source_of)) for job in wanted]
+    planned = [(job.experiment, job.spec(source_of)) for job in jobs]
     starts = {
         tuple(overrides_of_start(one)): (name, one.config["seed"]) for name, one in planned if one.config["start"]
     }
@@ -108,38 +96,34 @@ def planned_of(wanted: list[Job], outputs: str) -> list[tuple[str, RunSpec]]:
 
 def table(rows: list[Row], machine: Machine, scale: str) -> Table:
     """A line for every experiment, and their sum. Sizes are those of the largest run."""
-    names = ("runs", "done", "params", "trained on", "FLOP", "weights", "optimizer", "activations", "state", "hours")
-    found = empty_table(f"plan, scale={scale}: sizes of the largest run, the rest of all runs to go", *names)
-    total, beyond = [0, 0, 0.0, 0.0], list[str]()
-    for experiment in dict.fromkeys(row.experiment for row in rows):
-        own = [row for row in rows if row.experiment == experiment]
-        to_go = [row for row in own if not row.finished]
-        loads = [row.load for row in own]
-        flops = sum(row.load.work.flops for row in to_go)
-        hours = sum(machine.seconds(row.load) for row in to_go) / machine.at_once / 3600
-        unit = "img" if "ImageClassification" in own[0].planned.config["task"]["_target_"] else "tok"
-        sizes = [
-            short(max(getattr(load, name) for load in loads), "B")
-            for name in ("weights", "optimizer", "activations", "state")
-        ]
-        largest = max(load.memory for load in loads)
-        fits = largest <= machine.memory
-        if not fits:
+    found = empty_table(
+        f"plan, scale={scale}: sizes of the largest run, the rest of all runs to go",
+        *("runs", "done", "params", "trained on", "FLOP", *SIZES, "hours"),
+    )
+    sums, beyond = [0.0] * 4, list[str]()
+    for experiment, own in by_experiment(rows).items():
+        needed = [row.needed for row in own]
+        to_go = [row.needed for row in own if not row.planned.record.finished]
+        hours = sum(map(machine.seconds, to_go)) / machine.at_once / 3600
+        counts = [len(own), len(own) - len(to_go), sum(one.flops for one in to_go), hours]
+        sums = [one + other for one, other in zip(sums, counts)]
+        largest = max(one.memory for one in needed)
+        if largest > machine.memory:
             beyond.append(f"* {experiment} does not fit: {short(largest, 'B')} of {short(machine.memory, 'B')}")
+        unit = "img" if "ImageClassification" in own[0].planned.config["task"]["_target_"] else "tok"
         found.add_row(
             experiment,
-            str(len(own)),
-            str(len(own) - len(to_go)),
-            short(max(load.parameters for load in loads)),
-            f"{short(sum(row.load.seen for row in to_go))} {unit}",
-            short(flops),
-            *sizes,
-            f"{hours_of(hours)}{'' if fits else ' *'}" if any(load.work.operations for load in loads) else "measured",
+            *map(str, counts[:2]),
+            short(max(one.parameters for one in needed)),
+            f"{short(sum(one.seen for one in to_go))} {unit}",
+            short(counts[2]),
+            *(short(max(getattr(one, name) for one in needed), "B") for name in SIZES),
+            hours_of(hours) + " *" * (largest > machine.memory)
+            if any(one.operations for one in needed)
+            else "measured",
         )
-        total = [a + b for a, b in zip(total, (len(own), len(own) - len(to_go), flops, hours))]
     found.add_section()
-    runs, finished, flops, hours = total
-    found.add_row("sum", str(runs), str(finished), "", "", short(flops), "", "", "", "", hours_of(hours))
+    found.add_row("sum", *(f"{count:.0f}" for count in sums[:2]), "", "", short(sums[2]), *[""] * 4, hours_of(sums[3]))
     found.caption, found.caption_justify = "\n".join(beyond), "left"
     return found
 
@@ -150,30 +134,34 @@ def checked(rows: list[Row], machine: Machine, scale: str) -> Table:
     Of memory: what the run was planned to add to what its process held before, or to what this one holds once it has
     trained, as a run's does whose process is new.
     """
-    trained = psutil.Process().memory_info().rss
     names = ("runs", "planned s", "real s", "ratio", "of single runs", "planned memory", "real memory", "ratio")
-    found = empty_table(f"plan and fact, scale={scale}", *names)
-    for experiment in dict.fromkeys(row.experiment for row in rows):
-        done = [row for row in rows if row.experiment == experiment and row.finished and row.load.work.operations]
+    found, resident = empty_table(f"plan and fact, scale={scale}", *names), psutil.Process().memory_info().rss
+    for experiment, own in by_experiment(rows).items():
+        done = [(row.needed, row.planned.record) for row in own if row.planned.record.finished]
+        done = [(needed, record) for needed, record in done if needed.operations]
         if not done:
             continue
-        pairs = [(machine.seconds(row.load), row.planned.record.summary["seconds"]) for row in done]
-        planned, real = (sum(values) for values in zip(*pairs))
-        ratios = sorted(one / other for one, other in pairs if other)
-        asked = statistics.fmean(max(row.resident, trained) + row.load.memory for row in done)
-        taken = statistics.fmean(row.planned.record.summary["peak_bytes"] for row in done)
+        seconds = [(machine.seconds(needed), record.summary["seconds"]) for needed, record in done]
+        ratios = sorted(one / other for one, other in seconds if other)
+        memory = [
+            (max(record.environment["resident_bytes"], resident) + needed.memory, record.summary["peak_bytes"])
+            for needed, record in done
+        ]
+        planned, real = (sum(values) for values in zip(*seconds))
+        expected, peak = (statistics.fmean(values) for values in zip(*memory))
         found.add_row(
-            experiment,
-            str(len(done)),
-            f"{planned:,.0f}",
-            f"{real:,.0f}",
-            f"{planned / real:.2f}",
+            *(experiment, str(len(done)), f"{planned:,.0f}", f"{real:,.0f}", f"{planned / real:.2f}"),
             f"{ratios[0]:.2f} to {ratios[-1]:.2f}",
-            short(asked, "B"),
-            short(taken, "B"),
-            f"{asked / taken:.2f}",
+            *(short(expected, "B"), short(peak, "B"), f"{expected / peak:.2f}"),
         )
     return found
+
+
+def by_experiment(rows: list[Row]) -> dict[str, list[Row]]:
+    """The rows of each experiment."""
+    return {
+        name: [row for row in rows if row.experiment == name] for name in dict.fromkeys(row.experiment for row in rows)
+    }
 
 
 def empty_table(title: str, *columns: str) -> Table:

@@ -14,7 +14,7 @@ from experiments.config.build import build, data_source
 from experiments.config.checks import plain
 from experiments.config.choices import groups
 from experiments.config.composition import compose_unchecked
-from experiments.cost.stand_in import source_of, task_of, without_checkpoint
+from experiments.cost.synthetic_data import source_of, task_of, without_checkpoint
 from experiments.sweeps.grid import jobs
 from experiments.training.loop import parameter_groups, pieces, size
 from tasks.base import device_of

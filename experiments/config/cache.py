@@ -1,142 +1,97 @@
-"""Compositions that are kept: composing takes Hydra a tenth of a second, and a ledger rests on hundreds of runs."""
+"""Compositions cached on disk: Hydra takes a fifth of a second for one, and a ledger needs hundreds."""
 
 import contextlib
-import copy
 import hashlib
 import json
+import multiprocessing
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.checks import plain
 from experiments.config.choices import CONF, groups
 from experiments.config.composition import compose_unchecked
-from experiments.config.pool import of_all
 
-SEED, OUTPUTS = -987_654_321, "<outputs>"  # stand for what changes nothing in a composition but itself
-FOLDER = CONF.parent / "outputs" / "cache" / "compositions"
+ROOT = CONF.parent
+SEED, OUTPUTS = -987_654_321, "<outputs>"  # placeholders: a composition differs by seed and outputs in nothing else
+
+
+class DiskCache:
+    """JSON values by key, one line each, in a file that is replaced when one of the source files changes.
+
+    sources: files and folders of the project. Where the file cannot be written, values are computed again.
+    """
+
+    def __init__(self, name: str, *sources: str):
+        self.folder, self.sources = ROOT / "outputs" / "cache" / name, sources
+
+    @cached_property
+    def file(self) -> Path:
+        """The file for the sources as they are now."""
+        paths = (path for source in self.sources for path in [ROOT / source, *(ROOT / source).rglob("*")])
+        files = sorted(path for path in paths if path.suffix in (".py", ".yaml"))
+        content = b"".join(str(file.relative_to(ROOT)).encode() + file.read_bytes() for file in files)
+        return self.folder / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """All cached values."""
+        found: dict[str, Any] = {}
+        with contextlib.suppress(OSError):
+            for line in self.file.read_bytes().splitlines():
+                with contextlib.suppress(ValueError):  # a line that was cut off
+                    found |= json.loads(line)
+        return found
+
+    def add(self, key: str, value: Any) -> None:
+        """Cache a value."""
+        self.values[key] = value
+        with contextlib.suppress(OSError):
+            if not self.file.exists():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                for earlier in {*self.folder.iterdir()} - {self.file}:  # another process may have begun ours
+                    earlier.unlink(missing_ok=True)
+            with open(self.file, "ab", buffering=0) as lines:  # each line is written at once, by any process
+                lines.write(json.dumps({key: value}).encode() + b"\n")
+
+
+cached = DiskCache("compositions", "conf", "experiments/config")
 
 
 def composition(overrides: Sequence[str], seed: int, outputs: str) -> dict[str, Any]:
     """The plain configuration for these overrides, this seed and these outputs. Raises ConfigError."""
     own = shared(overrides)
-    kept, key = opened(), " ".join(own)
-    if key not in kept:
+    key = " ".join(own)
+    if key not in cached.values:
         known = {"experiment", *groups()}
         choices = tuple(override for override in own if override.split("=")[0] in known)
         values = [override for override in own if override not in choices]
-        keep(key, plain(OmegaConf.merge(composed_of(choices), OmegaConf.from_dotlist(values))))  # type: ignore[arg-type]
-    return replaced(kept[key], seed, outputs)
-
-
-def shared(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Those that one composition stands for: without seed and outputs, which change nothing in it but themselves."""
-    return tuple(override for override in overrides if not override.startswith(("seed=", "outputs=")))
-
-
-def sweep(experiment: str) -> dict[str, str]:
-    """The levels of each factor of an experiment's sweep, as its configuration writes them. Raises ConfigError."""
-    key = sweep_key(experiment)
-    if key not in opened():
-        composed = compose_unchecked([f"experiment={experiment}"], return_hydra_config=True)
-        params: Any = OmegaConf.to_container(composed.hydra.sweeper.params)
-        keep(key, {name: str(levels) for name, levels in params.items()})
-    return opened()[key]
-
-
-def sweep_key(experiment: str) -> str:
-    """What an experiment's sweep is kept by."""
-    return f"sweep of {experiment}"
-
-
-def compose_all(experiments: Iterable[str], wanted: Callable[[str], Iterable[Sequence[str]]]) -> None:
-    """Compose what is not kept of all that is wanted of experiments, one of them to a process."""
-
-    def kept(experiment: str) -> bool:
-        return sweep_key(experiment) in opened() and all(
-            " ".join(shared(own)) in opened() for own in wanted(experiment)
-        )
-
-    missing = [experiment for experiment in experiments if not kept(experiment)]
-    for found in of_all(partial(composed_anew, wanted), missing):
-        opened().update(found)
-
-
-def composed_anew(wanted: Callable[[str], Iterable[Sequence[str]]], experiment: str) -> dict[str, dict[str, Any]]:
-    """What was not kept of an experiment, as it is kept."""
-    before = set(opened())
-    for own in wanted(experiment):
-        composition(own, SEED, OUTPUTS)
-    return {key: value for key, value in opened().items() if key not in before}
-
-
-def keep(key: str, value: dict[str, Any]) -> None:
-    """Keep what was composed, a line of a file; where nothing can be written, it is composed again another time."""
-    opened()[key] = value
-    with contextlib.suppress(OSError):
-        if not file().exists():
-            FOLDER.mkdir(parents=True, exist_ok=True)
-            for earlier in {*FOLDER.iterdir()} - {file()}:  # which another process may just have begun
-                earlier.unlink(missing_ok=True)
-        with open(file(), "ab", buffering=0) as lines:  # of which every one is written at once, by any process
-            lines.write(json.dumps({key: value}).encode() + b"\n")
+        merged: Any = OmegaConf.merge(composed(choices), OmegaConf.from_dotlist(values))  # as Hydra does
+        cached.add(key, plain(merged))
+    return replaced(cached.values[key], seed, outputs)
 
 
 @cache
-def composed_of(choices: tuple[str, ...]) -> DictConfig:
-    """What Hydra composes of the choices; values are merged into it afterwards, as Hydra does.
-
-    Of several choices beside the first, the experiment, each is composed alone: where no two of them change the same
-    part of the configuration, what they change is put together.
-    """
-    first, *others = choices
-    if len(others) > 1:
-        changes = [(name, other) for other in others for name in changed((first,), (first, other))]
-        if len(changes) == len({name for name, _ in changes}):
-            found = copy.deepcopy(composed_of((first,)))
-            for name, other in changes:
-                found[name] = composed_of((first, other))._get_node(name)  # as it is written: a value would be resolved
-            return found
+def composed(choices: tuple[str, ...]) -> DictConfig:
+    """What Hydra composes of choices alone, for values to be merged into."""
     return compose_unchecked([*choices, f"seed={SEED}", f"outputs='{OUTPUTS}'"])
 
 
-def changed(base: tuple[str, ...], choices: tuple[str, ...]) -> list[str]:
-    """The parts of the configuration that are composed otherwise of these choices than of those."""
-    one, other = as_written(base), as_written(choices)
-    return [name for name in one | other if one.get(name) != other.get(name)]
-
-
-@cache
-def as_written(choices: tuple[str, ...]) -> dict[str, Any]:
-    """What is composed of the choices, with its interpolations."""
-    found: Any = OmegaConf.to_container(composed_of(choices))
-    return found
-
-
-@cache
-def file() -> Path:
-    """Where what is composed of the configuration as it is now is kept."""
-    sources = [*sorted(CONF.rglob("*.yaml")), *sorted(Path(__file__).parent.glob("*.py"))]
-    digest = hashlib.sha256(b"".join(str(source).encode() + source.read_bytes() for source in sources)).hexdigest()
-    return FOLDER / f"{digest[:16]}.jsonl"
-
-
-@cache
-def opened() -> dict[str, dict[str, Any]]:
-    """What was kept for the configuration as it is now."""
-    found: dict[str, dict[str, Any]] = {}
-    with contextlib.suppress(OSError):
-        for line in file().read_bytes().splitlines():
-            with contextlib.suppress(ValueError):  # of a line that was cut off
-                found |= json.loads(line)
-    return found
+def shared(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The overrides without seed and outputs: all that agree in these share a composition."""
+    return tuple(override for override in overrides if not override.startswith(("seed=", "outputs=")))
 
 
 def replaced(node: Any, seed: int, outputs: str) -> Any:
-    """The same configuration with seed and outputs in their places."""
+    """The configuration with seed and outputs in place of their placeholders."""
     if isinstance(node, dict):
         return {key: replaced(value, seed, outputs) for key, value in node.items()}
     if isinstance(node, list):
@@ -144,3 +99,47 @@ def replaced(node: Any, seed: int, outputs: str) -> Any:
     if isinstance(node, str):
         return node.replace(OUTPUTS, outputs)
     return seed if type(node) is int and node == SEED else node
+
+
+def sweep(experiment: str) -> dict[str, str]:
+    """The levels of each factor of an experiment's sweep, as configured. Raises ConfigError."""
+    key = f"sweep of {experiment}"
+    if key not in cached.values:
+        params: Any = compose_unchecked([f"experiment={experiment}"], return_hydra_config=True).hydra.sweeper.params
+        cached.add(key, {str(name): str(levels) for name, levels in params.items()})
+    return cached.values[key]
+
+
+def compose_all(experiments: Iterable[str], overrides_of: Callable[[str], Iterable[Sequence[str]]]) -> None:
+    """Compose the overrides of experiments that are not cached, one experiment per process."""
+
+    def is_cached(experiment: str) -> bool:
+        keys = cached.values
+        return f"sweep of {experiment}" in keys and all(" ".join(shared(o)) in keys for o in overrides_of(experiment))
+
+    missing = [experiment for experiment in experiments if not is_cached(experiment)]
+    for found in on_all_cores(partial(compose_missing, overrides_of), missing):
+        cached.values.update(found)
+
+
+def compose_missing(overrides_of: Callable[[str], Iterable[Sequence[str]]], experiment: str) -> dict[str, Any]:
+    """What was not cached of an experiment, by its keys."""
+    before = set(cached.values)
+    for overrides in overrides_of(experiment):
+        composition(overrides, SEED, OUTPUTS)
+    return {key: value for key, value in cached.values.items() if key not in before}
+
+
+def on_all_cores(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """The results of a call on each item, in a process per core."""
+    if len(items) < 2:
+        return [call(item) for item in items]
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)  # everything is imported
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, begin_process) as pool:
+        return list(pool.map(call, items))
+
+
+def begin_process() -> None:
+    """Compute on one thread, since a fork has no others and would wait for them, and leave Ctrl-C to the parent."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,42 +1,32 @@
-"""How fast a machine works through what a run asks of it: this one by a short measurement, others as published."""
+"""How fast a machine does what a run needs: this one by a short measurement, others as published."""
 
+import json
+import multiprocessing
 import os
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from omegaconf import OmegaConf
-from rich.console import Console
 from scipy.optimize import nnls
-from torch import Tensor, nn
-from torch.nn import functional as F
 
+from experiments.config.build import build
 from experiments.config.cache import composition
 from experiments.config.choices import nearest
 from experiments.config.errors import ConfigError
+from experiments.cost.estimate import OPERATIONS, PASSES, Estimate
 from experiments.cost.memory import free_bytes, step_of
-from experiments.cost.recall import fused_attention, recalled
-from experiments.cost.trace import Work
-from experiments.cost.workload import PASSES, Workload
+from experiments.cost.op_tracer import trace
+from experiments.cost.synthetic_data import task_of
 from experiments.records import environment
-from experiments.records.record import Record
-from experiments.training.loop import parameter_groups, train
 from models.initialization import initialize
-from tasks.base import Batch, Evaluation, Measurement, random_generator
 
 FLOPS_SHARE = 0.4  # of the peak of an accelerator's matrix products that training is assumed to reach
 BYTES_SHARE = 0.7  # of its memory's bandwidth
 LAUNCH = 5e-6  # seconds that starting a kernel is assumed to take
-STEP = 1e-3  # and a step beside its kernels
-BEGIN = 1.0  # and a training before its first step
 HALF = 0.5  # of the float32 bytes that are counted are moved in bf16
-
 # Dense bf16 operations a second, bytes of memory a second, bytes of memory: NVIDIA's figures of A100 80GB (SXM), H100
 # (SXM), H200, L4, an eighth of DGX B200 and RTX 4090 (with sums in float32), read at second hand; L4's operations are
 # not confirmed. Figures "with sparsity" are twice as large.
@@ -48,47 +38,32 @@ ACCELERATORS = {
     "l4": (121e12, 0.3e12, 24e9),
     "rtx4090": (165e12, 1.008e12, 24e9),
 }
-MEASURED = (  # stand for all: two short steps, many small operations, one after the other, convolutions, a tiny step
-    (("experiment=positions",), (4, 256)),
-    (("experiment=memory_lm", "attention=infini_delta"), (1, 1024)),
-    (("experiment=gates", "gates=mended"), (16, 128)),
-    (("experiment=memory_lm", "attention=recurrent_memory"), (1, 256)),
-    (("experiment=activation_images", "activation=swish"), (64, 3, 32, 32)),
-    (("experiment=activation_robustness", "activation=silu"), (64, 1, 8, 8)),
+MEASURED = (  # runs of the laptop's scale: of long and short sequences, many small operations, images large and tiny
+    ("experiment=positions",),
+    ("experiment=memory_lm", "attention=infini_delta"),
+    ("experiment=gates", "gates=mended"),
+    ("experiment=memory_lm", "attention=recurrent_memory"),
+    ("experiment=activation_images", "activation=swish"),
+    ("experiment=activation_robustness", "activation=silu"),
 )
-VOCABULARY, CLASSES = 1024, 62
-WARM, TIMED = 2, 6  # steps
-NEIGHBOUR = """
-import time, torch
-torch.set_num_threads(1)
-end, large, square = time.time() + 30, torch.ones(2**22), torch.ones(256, 256)
-while time.time() < end:
-    large.add_(1)
-    square @ square
-"""  # stands for the runs on the other cores, which share the memory with the one that is measured
 PRODUCT = 1024  # width of the matrices whose product is timed
-HEADS, HEAD_WIDTH, ATTENDED = 4, 32, 4096  # of the attention that is timed, as in the laptop's models
+REPEATS = 3  # of which the fastest counts
 
 
 class Machine(NamedTuple):
-    """Seconds of a step beside its operations, of starting an operation, of a floating-point operation, of moving a
-    byte, of a score of attention that is not kept beside its products, and of beginning a training; bytes of memory;
-    runs at a time; and in words where that is from."""
+    """Seconds of a floating-point operation, of starting an operation and of moving a byte; bytes of memory; runs at a
+    time; and in words where that is from."""
 
-    step: float
-    operation: float
     flop: float
+    operation: float
     byte: float
-    score: float
-    begin: float
     memory: float
     at_once: int
     source: str
 
-    def seconds(self, load: Workload) -> float:
+    def seconds(self, needed: Estimate) -> float:
         """How long a run takes."""
-        asked = (load.steps, *load.work, load.begun)
-        return sum(seconds * count for seconds, count in zip(self[:6], asked))
+        return self.flop * needed.flops + self.operation * needed.operations + self.byte * needed.bytes
 
 
 def accelerator(name: str) -> Machine:
@@ -100,149 +75,75 @@ def accelerator(name: str) -> Machine:
         f"one {name}: {FLOPS_SHARE:.0%} of its published {peak / 1e12:,.0f} TFLOP/s and {BYTES_SHARE:.0%} of its "
         f"{bandwidth / 1e12:.2g} TB/s are assumed, one after the other, and {LAUNCH * 1e6:.0f} µs a kernel"
     )
-    flop, byte = 1 / (FLOPS_SHARE * peak), HALF / (BYTES_SHARE * bandwidth)
-    return Machine(STEP, LAUNCH, flop, byte, 0.0, BEGIN, memory, 1, source)
+    return Machine(1 / (FLOPS_SHARE * peak), LAUNCH, HALF / (BYTES_SHARE * bandwidth), memory, 1, source)
 
 
 def this_machine() -> Machine:
-    """This machine, from a few steps of small models, two readings, a matrix product and attention, on one thread and
-    beside others as runs are."""
-    begun = time.perf_counter()
-    threads, device = torch.get_num_threads(), "cuda" if torch.cuda.is_available() else "cpu"
-    at_once = 1 if device == "cuda" else len(os.sched_getaffinity(0))
+    """This machine, from a few steps of small models and a matrix product, on one thread and beside others as runs
+    are."""
+    begun, threads, on_gpu = time.perf_counter(), torch.get_num_threads(), torch.cuda.is_available()
+    at_once = 1 if on_gpu else len(os.sched_getaffinity(0))
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    neighbours = [context.Process(target=be_busy, daemon=True) for _ in range(at_once - 1)]
     environment.use_threads(1)
-    precision = environment.resolve_precision("auto")
-    neighbours = [subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) for _ in range(at_once - 1)]
+    for neighbour in neighbours:
+        neighbour.start()
     try:
-        trained = [measured(overrides, shape, precision, device) for overrides, shape in MEASURED]
-        rows = [row for row, _ in trained]
-        kind = torch.bfloat16 if precision == "bf16" else torch.float32
-        rows += [product(kind, device), attention(kind, device)]
-        rows += [reading(overrides, device) for overrides, _ in MEASURED[:2]]
+        square = torch.randn(PRODUCT, PRODUCT, device="cuda" if on_gpu else "cpu")
+        product = np.array([2 * PRODUCT**3, 1, 3 * square.nbytes]), fastest(lambda: square @ square)
+        rows = [product, *(measured(overrides, on_gpu) for overrides in MEASURED)]
     finally:
         for neighbour in neighbours:
             neighbour.kill()
-            neighbour.wait()
         torch.set_num_threads(threads)
-    # As little as explains all of them, each to the same share: no coefficient is negative.
-    found, _ = nnls(torch.tensor([[x / s for x in w] for w, s in rows]).numpy(), [1.0] * len(rows))
-    off = max(abs(sum(x * y for x, y in zip(found, w)) / s - 1) for w, s in rows)
+    shares = np.array([work / seconds for work, seconds in rows])
+    rates, _ = nnls(shares, np.ones(len(rows)))  # which explain all of them to about the same share; none is negative
     source = (
         f"{environment.processor()}, measured in {time.perf_counter() - begun:.0f} s on {len(rows)} small pieces of "
-        f"work with {at_once} at a time, which it explains to {off:.0%}"
+        f"work with {at_once} at a time, which it explains to {abs(shares @ rates - 1).max():.0%}"
     )
-    begin = statistics.median(seconds for _, seconds in trained)
-    step, operation, flop, byte, score = map(float, found)
-    return Machine(step, operation, flop, byte, score, begin, free_bytes(), at_once, source)
+    flop, operation, byte = map(float, rates)
+    return Machine(flop, operation, byte, free_bytes(), at_once, source)
 
 
-Row = tuple[tuple[float, ...], float]  # steps and what Work counts, and their seconds
+def be_busy() -> None:
+    """Stand for the runs on another core, which share the memory with the one that is measured."""
+    torch.set_num_threads(1)
+    large, square = torch.ones(2**22), torch.ones(256, 256)
+    while True:
+        large.add_(1)
+        square @ square
 
 
-class Sample(Measurement):
-    """Random tokens or images of one shape."""
-
-    def __init__(self, shape: tuple[int, ...]):
-        self.shape = shape
-
-    def batch(self, step: int) -> Batch:
-        generator = random_generator(step)
-        if len(self.shape) == 2:
-            tokens = torch.from_numpy(generator.integers(0, VOCABULARY, (self.shape[0], self.shape[1] + 1)))
-            return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:]}
-        labels = torch.from_numpy(generator.integers(0, CLASSES, self.shape[0]))
-        return {"images": torch.from_numpy(generator.random(self.shape, "float32")), "targets": labels}
-
-    def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
-        first, targets = batch.values()
-        made = model(first)
-        logits = made[0] if isinstance(made, tuple) else made
-        return F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten()), None
-
-    def evaluate(self, model: nn.Module) -> Evaluation:
-        return Evaluation({})
-
-
-def model_of(overrides: tuple[str, ...], shape: tuple[int, ...]) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
-    """What builds a model of the laptop's scale for inputs of this shape, and its configuration."""
-    from experiments.config.build import build
-
+def measured(overrides: tuple[str, ...], on_gpu: bool) -> tuple[np.ndarray, float]:
+    """The work and the seconds of a training step of a run at the laptop's scale."""
     config = composition((*overrides, "scale=laptop"), 0, "")
-    sizes = {"channels": shape[1], "classes": CLASSES} if len(shape) == 4 else {"vocabulary_size": VOCABULARY}
-    return lambda: build(OmegaConf.create(config).model, **sizes), config
-
-
-def measured(overrides: tuple[str, ...], shape: tuple[int, ...], precision: str, device: str) -> tuple[Row, float]:
-    """A training step of a model, in the loop that all runs are trained by, and the seconds of a training beside its
-    steps, from the building of the model on."""
-    from experiments.config.build import build
-
-    make, config = model_of(overrides, shape)
-    task, settings = Sample(shape), OmegaConf.create(config)
-    training = config["training"] | {"evaluate_at": [], "log_every": TIMED}
+    task, device = task_of(json.dumps(config["data"]), json.dumps(config["task"])), "cuda" if on_gpu else "cpu"
     with torch.device("meta"):
-        sketch = make()
-    with fused_attention(device == "cuda"):
-        work, _ = recalled(step_of(sketch, task, task.batch(0)))
-    weights = sum(parameter.nbytes for parameter in sketch.parameters())
+        sketch = build(config["model"], **task.model_arguments)
+    model, batch = build(config["model"], **task.model_arguments).to(device), task.batch(0)
+    initialize(model, 0)
+    tensors, step = list(model.parameters()), step_of(model, task, batch)
+    optimizer, bf16 = torch.optim.AdamW(tensors), environment.resolve_precision("auto") == "bf16"
 
-    def seconds(steps: int) -> float:
-        started = clock()
-        model = make().to(device)
-        initialize(model, 0)
-        optimizer = build(settings.optimizer)(parameter_groups(model, training["gate_learning_rate"]))
-        schedule, asked = build(settings.schedule), training | {"steps": steps}
-        with TemporaryDirectory() as folder:
-            record = Record(Path(folder))
-            train(model, task, optimizer, schedule, asked, precision, record, None, Console(quiet=True))
-        return clock() - started
+    def train() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            step()
+        torch.nn.utils.clip_grad_norm_(tensors, 1.0)
+        optimizer.step()
 
-    first = min(seconds(WARM) for _ in range(2))  # the very first steps of a process are slow
-    spent = max((seconds(WARM + TIMED) - first) / TIMED, 1e-6)
-    row = (1, *work.and_also(Work(1, 0, PASSES * weights))), spent
-    return row, max(first - WARM * spent, 0.0)
+    update = np.array([0, OPERATIONS * len(tensors), PASSES * sum(x.nbytes for x in tensors)])
+    return trace(step_of(sketch, task, batch), on_gpu).work + update, fastest(train)
 
 
-def reading(overrides: tuple[str, ...], device: str) -> Row:
-    """A piece of a long text, read for evaluation."""
-    shape = (1, 2048)
-    make, _ = model_of(overrides, shape)
-    with torch.device("meta"):
-        sketch, tokens = make(), torch.zeros(shape, dtype=torch.long)
-    with torch.no_grad():
-        with fused_attention(device == "cuda"):
-            work, _ = recalled(lambda: sketch(tokens))
-        model = make().to(device)
-        initialize(model, 0)
-        text = torch.zeros(shape, dtype=torch.long, device=device)
-        with torch.autocast(device, torch.bfloat16, enabled=environment.resolve_precision("auto") == "bf16"):
-            return (0, *work), fastest(lambda: model(text))
-
-
-def product(kind: torch.dtype, device: str) -> Row:
-    """A product of matrices that fill the machine."""
-    square = torch.randn(PRODUCT, PRODUCT, device=device, dtype=kind)
-    work = Work(1, 2.0 * PRODUCT**3, 3.0 * square.nbytes)
-    return (0, *work), fastest(lambda: square @ square)
-
-
-def attention(kind: torch.dtype, device: str) -> Row:
-    """Attention over keys so many that devices keep no score."""
-    query = torch.randn(1, HEADS, ATTENDED, HEAD_WIDTH, device=device, dtype=kind)
-    sketch = query.to("meta")
-    with fused_attention(device == "cuda"):
-        work, _ = recalled(lambda: F.scaled_dot_product_attention(sketch, sketch, sketch))
-    return (0, *work), fastest(lambda: F.scaled_dot_product_attention(query, query, query))
-
-
-def fastest(call: Callable[[], object]) -> float:
+def fastest(call: Callable[[], Any]) -> float:
     """The seconds of a call that has been made before."""
     times = []
-    for _ in range(5):
+    for _ in range(1 + REPEATS):
         started = clock()
         call()
         times.append(clock() - started)
-    return max(min(times), 1e-6)
+    return max(min(times[1:]), 1e-6)
 
 
 def clock() -> float:
