@@ -1,8 +1,8 @@
-"""How experiments are run and weighed."""
+"""Run experiments, and judge the papers' claims from their results."""
 
 import os
 
-# Read when the libraries are imported, so set before anything of ours imports them.
+# The libraries read these variables when they are imported, so they are set before.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 os.environ.setdefault("WANDB_SILENT", "true")

@@ -1,4 +1,4 @@
-"""`make dashboard`: the page in the browser or, where there is only a terminal, W&B's own board of all runs."""
+"""`make dashboard`: open the report page in the browser or, in a terminal without one, W&B's dashboard of all runs."""
 
 import os
 import subprocess
@@ -7,24 +7,24 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.tracking import run_files
+from experiments.tracking.offline import run_files
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Show what lies under <outputs>; returns the exit code."""
+    """Show the results in <outputs>; returns the exit code."""
     outputs = Path(arguments[0] if arguments else "outputs").resolve()
     page = outputs / "report" / "index.html"
     if page.exists() and graphical() and webbrowser.open(page.as_uri()):
         print(f"opened {page}")
         return 0
     if not run_files(str(outputs)):
-        print(f"error: there is nothing to show in {outputs} yet: `make reproduce` first", file=sys.stderr)
+        print(f"error: there is nothing to show in {outputs} yet: run `make reproduce` first", file=sys.stderr)
         return 1
     return subprocess.run([sys.executable, "-m", "wandb", "leet", str(outputs / "wandb")], check=False).returncode
 
 
 def graphical() -> bool:
-    """Whether a window can be opened here; a browser in the terminal cannot draw the page's charts."""
+    """Whether there is a graphical display; a text browser cannot draw the page's charts."""
     return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 

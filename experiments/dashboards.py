@@ -10,15 +10,14 @@ import wandb
 from rich.console import Console
 from wandb.sdk.lib.wbauth import read_netrc_auth
 
-from experiments.execution import USER_ERRORS
-from experiments.ledger import judge_all
-from experiments.records import to_json
+from experiments.config.errors import USER_ERRORS, print_error
+from experiments.ledger.evidence import gather
+from experiments.ledger.verdicts import judge_all
+from experiments.records.record import to_json
 from experiments.report.runs import finished_runs
 from experiments.report.wandb.report import report
 from experiments.report.wandb.workspace import PUBLISHED, save_boards, specification, workspace
-from experiments.reproduce import gather
-from experiments.sweep import fail
-from experiments.tracking import check_reachable, use_folder
+from experiments.tracking.offline import check_reachable, use_folder
 from tasks.data.source import write_atomically
 
 
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError(f"no finished runs of {where}; `make reproduce SCALE={options.scale}` makes them")
         tracking = next(run for found in runs.values() for run in found).record.config["tracking"]
     except USER_ERRORS as error:
-        fail(console, error)
+        print_error(console, error)
         return 1
     project = tracking["project"]
     folder = Path(options.outputs) / "report" / "wandb"
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:  # whatever W&B's client raises: no network, a wrong key, a missing permission
         message = f"not published to {server} ({error}); the files above are written"
         again = f"; if the published boards were deleted there, remove {folder / PUBLISHED}"
-        fail(console, ValueError(message + again * (folder / PUBLISHED).exists()))
+        print_error(console, ValueError(message + again * (folder / PUBLISHED).exists()))
         return 1 if "WANDB_API_KEY" in os.environ else 0
     return 0
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from experiments.execution import USER_ERRORS
+from experiments.config.errors import USER_ERRORS, print_error
+from experiments.ledger.evidence import gather
 from experiments.report.export.chart_files import write_charts
-from experiments.reproduce import gather
-from experiments.sweep import fail
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         folder, count = write_charts(gather(options.scale, options.outputs), options.scale, options.outputs)
     except USER_ERRORS as error:
-        fail(Console(stderr=True), error)
+        print_error(Console(stderr=True), error)
         return 1
     print(f"{count} charts in {folder}" if count else f"no finished runs in {options.outputs}: run make reproduce")
     return 0

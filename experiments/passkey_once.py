@@ -1,107 +1,37 @@
 """`python -m experiments.passkey_once RUN_FOLDER [length=1000000] [depth=start] [key=90541]`: one passkey prompt.
 
-A finished run's model reads the whole prompt and answers; told are the answer, the seconds, and the peak memory.
+The model of a finished run reads the whole prompt and answers. Prints the answer, the time, and the peak memory.
 """
 
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-import pydantic.dataclasses
 import torch
 
-from experiments import checkpoint, environment
-from experiments.config import register
-from experiments.execution import USER_ERRORS, assemble, plan_of
-from experiments.measure import forget_peak, process_peak
-from experiments.records import Record
-from tasks.base import device_of
-from tasks.passkey import DIGITS, Passkey
-
-
-@pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(extra="forbid"))
-class Question:
-    """The prompt to ask: its length in tokens, where the key stands, and the key."""
-
-    length: int = 1_000_000
-    depth: Literal["start", "middle", "end"] = "start"
-    key: int = 90541
-
-
-@dataclass
-class Answer:
-    """What was named, in how many seconds, and the most bytes that the process came to hold beside model and prompt."""
-
-    named: str
-    seconds: float
-    peak: int
-
-
-def question_of(arguments: Sequence[str]) -> Question:
-    """The question in `name=value` arguments. Raises ValueError."""
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    try:
-        question = Question(**given)  # type: ignore[arg-type]
-    except pydantic.ValidationError as error:
-        problem = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, problem['loc']))}={problem['input']}: {problem['msg']}") from error
-    if not 10 ** (DIGITS - 1) <= question.key < 10**DIGITS:
-        raise ValueError(f"key={question.key}: keys have {DIGITS} digits and do not begin with 0")
-    return question
-
-
-def load(folder: Path) -> tuple[Passkey, Any, str]:
-    """The task, the trained model and the precision of a finished run. Raises ValueError or RecordError."""
-    record = Record(folder)
-    if not record.finished:
-        raise ValueError(f"{folder} is not the folder of a finished run")
-    register()
-    planned = plan_of(record.config, ())
-    task, model = assemble(planned)
-    if not isinstance(task, Passkey):
-        raise ValueError(f"{folder} is a run of {type(task).__name__} and not of Passkey")
-    checkpoint.load_weights(record.checkpoint_file, model)
-    return task, model.eval(), record.environment["precision"]
-
-
-def ask(task: Passkey, model: Any, precision: str, question: Question) -> Answer:
-    """Read the prompt and answer it. Raises ValueError for a prompt shorter than its own parts."""
-    prompt = task.at_depth(question.length, np.array([question.key]), question.depth)
-    tokens = torch.from_numpy(prompt).to(device_of(model))
-    forget_peak()
-    before, started = process_peak(), time.perf_counter()
-    with torch.no_grad(), torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        named = model.answer(tokens, DIGITS)[0].tolist()
-    seconds = time.perf_counter() - started
-    peak = process_peak() - before
-    words = {token: word for word, token in task.identifiers.items()}
-    return Answer(" ".join(words[token] for token in named), seconds, peak)
+from experiments.config.errors import USER_ERRORS
+from experiments.evaluation.single_prompt import answer, load, prompt_of
+from experiments.records import environment
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Ask what the arguments say; returns the exit code."""
+    """Evaluate the prompt; returns the exit code."""
     if not arguments or "=" in arguments[0]:
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        question = question_of(arguments[1:])
+        prompt = prompt_of(arguments[1:])
         environment.use_threads(None)
         task, model, precision = load(Path(arguments[0]))
-        answer = ask(task, model, precision, question)
+        found = answer(task, model, precision, prompt)
     except USER_ERRORS as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    right = answer.named.replace(" ", "") == str(question.key)
-    print(f"{question.length:,} tokens, key {question.key} at the {question.depth}")
-    print(f"answer: {answer.named} ({'right' if right else 'wrong'})")
-    print(
-        f"{answer.seconds:.1f} s on {torch.get_num_threads()} threads, {question.length / answer.seconds:,.0f} tokens/s"
-    )
-    print(f"peak memory: {answer.peak / 1e6:,.0f} MB above model and prompt")
+    right = found.digits.replace(" ", "") == str(prompt.key)
+    print(f"{prompt.length:,} tokens, key {prompt.key} at the {prompt.depth}")
+    print(f"answer: {found.digits} ({'right' if right else 'wrong'})")
+    print(f"{found.seconds:.1f} s on {torch.get_num_threads()} threads, {prompt.length / found.seconds:,.0f} tokens/s")
+    print(f"peak memory: {found.peak / 1e6:,.0f} MB in addition to model and prompt")
     return 0
 
 

@@ -11,15 +11,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compositions import composition
-from experiments.config import ConfigError, groups, nearest
-from experiments.execution import USER_ERRORS, Plan, overrides_of_start, plan_of
-from experiments.grid import Job, jobs_of_all
-from experiments.loads import loads_of
-from experiments.machine import Machine, accelerator, this_machine
-from experiments.stand_in import source_of
-from experiments.sweep import fail
-from experiments.workload import Workload
+from experiments.config.cache import composition
+from experiments.config.choices import groups, nearest
+from experiments.config.errors import USER_ERRORS, ConfigError, print_error
+from experiments.cost.loads import loads_of
+from experiments.cost.machine import Machine, accelerator, this_machine
+from experiments.cost.stand_in import source_of
+from experiments.cost.workload import Workload
+from experiments.ledger.claims import claims, compared_factors
+from experiments.sweeps.grid import Job, jobs_of_all
+from experiments.training.run_spec import RunSpec, overrides_of_start, spec_of
 
 WIDTH = 120  # where there is no terminal to tell
 UNITS = {1e21: "Z", 1e18: "E", 1e15: "P", 1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k"}
@@ -29,7 +30,7 @@ class Row(NamedTuple):
     """A run that is planned, what it asks for, and whether it is finished."""
 
     experiment: str
-    planned: Plan
+    planned: RunSpec
     load: Workload
 
     @property
@@ -58,13 +59,13 @@ def main(arguments: Sequence[str]) -> int:
         scales = options.scale.split(",")
         experiments = [chosen(options.only, scale) for scale in scales].pop()
         named = accelerator(options.accelerator) if options.accelerator else None
-        wanted = jobs_of_all(experiments, scales, options.outputs)
+        wanted = jobs_of_all(experiments, scales, options.outputs, 0, compared_factors(claims()))
         machine = named or this_machine()  # measured while nothing else is done
         found = rows_of(wanted, options.outputs)
         for scale, rows in found.items():
             console.print(checked(rows, machine, scale) if options.check else table(rows, machine, scale))
     except USER_ERRORS as error:
-        fail(errors, error)
+        print_error(errors, error)
         return 1
     except KeyboardInterrupt:
         errors.print("stopped", style="yellow")
@@ -94,14 +95,14 @@ def rows_of(wanted: dict[str, list[Job]], outputs: str) -> dict[str, list[Row]]:
     return rows
 
 
-def planned_of(wanted: list[Job], outputs: str) -> list[tuple[str, Plan]]:
+def planned_of(wanted: list[Job], outputs: str) -> list[tuple[str, RunSpec]]:
     """The experiment and the plan of each run, and of those that they start from."""
-    planned = [(job.experiment, job.plan(source_of)) for job in wanted]
+    planned = [(job.experiment, job.spec(source_of)) for job in wanted]
     starts = {
         tuple(overrides_of_start(one)): (name, one.config["seed"]) for name, one in planned if one.config["start"]
     }
     return planned + [
-        (name, plan_of(composition(own, seed, outputs), own, source_of)) for own, (name, seed) in starts.items()
+        (name, spec_of(composition(own, seed, outputs), own, source_of)) for own, (name, seed) in starts.items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""`make readme`: write the ledger's table and picture into README.md."""
+"""`make readme`: write the ledger's tables and picture into README.md and docs/, from the records."""
 
 import argparse
 import sys
@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from experiments.execution import USER_ERRORS
-from experiments.ledger import judge_all
+from experiments.config.errors import USER_ERRORS, print_error
+from experiments.ledger.evidence import gather
+from experiments.ledger.verdicts import judge_all
 from experiments.report.export.readme_table import write_readme
-from experiments.reproduce import gather
-from experiments.sweep import fail
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the table and the picture; returns the exit code."""
+    """Write the tables and the picture; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m experiments.readme", description=__doc__)
     parser.add_argument("--scale", default="laptop", help="smoke, laptop, gpu or paper")
     parser.add_argument("--outputs", default="outputs")
     options = parser.parse_args(arguments)
     try:
-        write_readme(judge_all(gather(options.scale, options.outputs)))
+        evidence = gather(options.scale, options.outputs)
+        write_readme(judge_all(evidence), evidence)
     except USER_ERRORS as error:
-        fail(Console(stderr=True), error)
+        print_error(Console(stderr=True), error)
         return 1
     return 0
 

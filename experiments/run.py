@@ -1,37 +1,35 @@
 """`python -m experiments.run experiment=… [group=choice] [key=value] [-m]`: one run, or a sweep of them."""
 
+import argparse
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from rich.console import Console
 
-from experiments.config import (
-    CONF,
-    ConfigError,
-    check_overrides,
-    compose_unchecked,
-    hydra_at_conf,
-    nearest,
-    parse,
-    quote_text,
-)
-from experiments.execution import USER_ERRORS
-from experiments.parallel import is_first, leave
-from experiments.sweep import begin, end, fail, job, wait_for_held
-from experiments.sweeper import EverySweeper
+from experiments.config.choices import CONF, nearest
+from experiments.config.compose import check_overrides
+from experiments.config.composition import compose_unchecked, hydra_at_conf
+from experiments.config.errors import USER_ERRORS, ConfigError, print_error
+from experiments.config.overrides import parse, quote_text
+from experiments.records.processes import is_first
+from experiments.sweeps.call import begin, end, job, wait_for_held
+from experiments.sweeps.grid_sweeper import GridSweeper
+from experiments.training.distributed import leave
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
 
 
 def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's own flags with their values, and the overrides: Hydra cannot read flags between overrides."""
+    """Separate Hydra's flags (with their values) from the overrides: Hydra cannot parse flags between overrides."""
     flags: list[str] = []
     overrides: list[str] = []
     for argument in arguments:
@@ -41,13 +39,14 @@ def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def tunes(overrides: Sequence[str], multirun: bool) -> bool:
-    """Whether Optuna chooses the values of a sweep. Raises ConfigError for overrides of Hydra itself that it would not
-    take, and for an interval where every value is to be run."""
+    """Whether Optuna chooses the values of the sweep. Raises ConfigError for invalid overrides of Hydra's own settings,
+    and for an interval in a grid sweep."""
     parsed = [parse(override) for override in overrides]
     own = [override for override in parsed if override.is_hydra_override()]
     chosen = {override.key_or_group: str(override.value()) for override in own if "/" in override.key_or_group}
     for group, choice in chosen.items():
-        known = hydra_at_conf().config_loader.get_group_options(group)
+        with hydra_at_conf() as loader:
+            known = loader.get_group_options(group)
         if known and choice not in known:
             raise ConfigError(f"{group}={choice}: no such choice; {nearest(choice, known)}")
     if own:
@@ -62,34 +61,56 @@ def tunes(overrides: Sequence[str], multirun: bool) -> bool:
     return tuned
 
 
+@contextlib.contextmanager
+def help_as_text() -> Iterator[None]:
+    """Have argparse replace help texts that are no strings.
+
+    Python 3.14 checks a help text when it is added, and Hydra 1.3 adds an object that is none for --shell-completion
+    (facebookresearch/hydra, issue 3121).
+    """
+    add = argparse.ArgumentParser.add_argument
+
+    def add_argument(parser: argparse.ArgumentParser, *names: Any, **settings: Any) -> argparse.Action:
+        if not isinstance(settings.get("help", ""), str):
+            settings["help"] = "see Hydra's documentation"
+        return add(parser, *names, **settings)
+
+    argparse.ArgumentParser.add_argument = add_argument  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser.add_argument = add  # type: ignore[method-assign]
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Run what the arguments say; returns the exit code."""
+    """Execute the runs; returns the exit code."""
     console = Console(stderr=True, quiet=not is_first())
     flags, overrides = sort_arguments(arguments)
     try:
         multirun = bool({"-m", "--multirun"} & set(flags))
         check_overrides(overrides, multirun)
-        Plugins.instance().register(EverySweeper)
+        Plugins.instance().register(GridSweeper)
         if tunes(overrides, multirun):
-            from experiments.tuning import OptunaSweeper
+            from experiments.sweeps.optuna_sweeper import OptunaSweeper
 
             Plugins.instance().register(OptunaSweeper)
         given = [parse(override) for override in overrides if override.startswith("outputs=")]
         folder = begin(Path(str(given[-1].value()) if given else "outputs"))
     except USER_ERRORS as error:
-        fail(console, error)
+        print_error(console, error)
         return 1
     sys.argv[1:] = [*flags, *overrides]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong instead of printing it
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+        with help_as_text():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
         wait_for_held(folder, console)
         return end(folder, console)
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from here", style="yellow")
+        console.print("stopped; run the same command again to resume", style="yellow")
         return 130
     except (*USER_ERRORS, HydraException, BrokenExecutor) as error:
-        fail(console, error)
+        print_error(console, error)
         return 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)

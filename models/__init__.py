@@ -1,1 +1,1 @@
-"""What is trained: activations, feed-forwards, positions, attention, decoders and vision networks."""
+"""The models: activations, feed-forward layers, position schemes, attention, transformers and vision networks."""

@@ -1,7 +1,7 @@
 """Activation functions, one class each.
 
-Every activation is built from the number of channels it acts on and the dimension that holds them, so that functions
-with trainable parameters per channel and those without are built alike.
+Every constructor takes the number of channels and the dimension that holds them, so that functions with and without
+trainable parameters per channel are built in the same way.
 """
 
 import torch
@@ -14,7 +14,7 @@ from models.functions import softplus, swish
 class Activation(nn.Module):
     """An element-wise function; input and output have the same shape.
 
-    channels: size of the dimension that a trainable parameter belongs to.
+    channels: size of the channel dimension; a trainable parameter has one value per channel.
     channel_dimension: -1 in a transformer (B, T, C), 1 in a convolutional network (B, C, H, W).
     """
 
@@ -24,14 +24,14 @@ class Activation(nn.Module):
         self.channel_dimension = channel_dimension
 
     def per_channel(self, parameter: Tensor, x: Tensor) -> Tensor:
-        """A parameter (channels,) in x's type and in a shape that broadcasts to x."""
+        """The parameter (channels,) with x's dtype, reshaped to broadcast to x."""
         shape = [1] * x.dim()
         shape[self.channel_dimension] = self.channels
         return parameter.to(x.dtype).view(shape)
 
 
 class Linear(Activation):
-    """x: no activation at all."""
+    """The identity: no activation."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x

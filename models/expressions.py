@@ -1,9 +1,9 @@
 """Activation functions given as text, such as `x * sigmoid(beta * x)`: parsed into a tree, never eval'd.
 
-The language holds what the search of Ramachandran et al. 2017 (section 2) can build: its unary functions (the
-functions below; -a, a ** 2, a ** 3, beta * a, a + beta, max(a, 0), min(a, 0), log(abs(a) + eps), exp(-a ** 2)) and its
-binary ones (a + b, a * b, a - b, a / (b + eps), max(a, b), min(a, b), sigmoid(a) * b, exp(-beta * (a - b) ** 2),
-exp(-beta * abs(a - b)), beta * a + (1 - beta) * b).
+The grammar covers the search space of Ramachandran et al. 2017 (section 2). Unary functions: those of UNARY, and -a,
+a ** 2, a ** 3, beta * a, a + beta, max(a, 0), min(a, 0), log(abs(a) + eps), exp(-a ** 2). Binary functions: a + b,
+a * b, a - b, a / (b + eps), max(a, b), min(a, b), sigmoid(a) * b, exp(-beta * (a - b) ** 2), exp(-beta * abs(a - b)),
+beta * a + (1 - beta) * b.
 """
 
 import ast
@@ -57,7 +57,7 @@ PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "neg": 3, "**": 4}
 
 
 class ExpressionError(ValueError):
-    """Text that is no activation function; the message has the place and the reason."""
+    """Text that is not a valid activation function; the message says where and why."""
 
 
 @dataclass(frozen=True)
@@ -87,20 +87,20 @@ class Tree:
 
     @property
     def size(self) -> int:
-        """The number of operations, which is what the function costs."""
+        """The number of operations."""
         return bool(self.parts) + sum(part.size for part in self.parts)
 
     def __str__(self) -> str:
-        """The text that parses to this function, with what may be exchanged in a fixed order."""
+        """Text that parses to this function; the operands of commutative operations are in a fixed order."""
         if self.operation == "number":
             return "eps" if self.number == EPSILON else repr(self.number).removesuffix(".0")
         if not self.parts:
             return self.operation
         own = PRECEDENCE.get(self.operation, 0)
         texts = []
-        for place, part in enumerate(self.chain()):
+        for index, part in enumerate(self.chain()):
             inner, text = PRECEDENCE.get(part.operation, 0), str(part)
-            loose = 0 < inner < own + (place > 0 and self.operation in ("-", "/"))
+            loose = 0 < inner < own + (index > 0 and self.operation in ("-", "/"))
             raised = self.operation == "**" and part.operation in ("neg", "**")
             texts.append(f"({text})" if own and (loose or raised) else text)
         if self.operation == "neg":
@@ -110,7 +110,7 @@ class Tree:
         return f" {self.operation} ".join(texts) if own else f"{self.operation}({', '.join(texts)})"
 
     def chain(self) -> list["Tree"]:
-        """The parts; of a sum of sums or a product of products all of them at once."""
+        """The operands; nested sums and nested products are flattened."""
         if self.operation not in ("+", "*"):
             return list(self.parts)
         return [each for part in self.parts for each in (part.chain() if part.operation == self.operation else [part])]
@@ -118,7 +118,7 @@ class Tree:
 
 @cache
 def parse(text: str) -> Tree:
-    """The tree of an expression. Raises ExpressionError with the offending place."""
+    """The tree of an expression. Raises ExpressionError with the position of the error."""
     try:
         return convert(ast.parse(text.strip(), mode="eval").body, text.strip())
     except SyntaxError as error:
@@ -128,9 +128,9 @@ def parse(text: str) -> Tree:
 
 
 def convert(node: ast.expr, text: str) -> Tree:
-    """One node of Python's syntax tree as one of ours."""
+    """Convert a node of Python's syntax tree to a Tree. Raises ExpressionError."""
 
-    def refuse(reason: str) -> ExpressionError:
+    def error(reason: str) -> ExpressionError:
         return ExpressionError(f"'{text}', character {node.col_offset + 1}: {reason}")
 
     if isinstance(node, ast.Name):
@@ -138,7 +138,7 @@ def convert(node: ast.expr, text: str) -> Tree:
             return Tree("number", number=EPSILON)
         if node.id in ("x", "beta"):
             return Tree(node.id)
-        raise refuse(f"unknown name '{node.id}'; there are x, beta and eps")
+        raise error(f"unknown name '{node.id}'; the names are x, beta and eps")
     if isinstance(node, ast.Constant) and type(node.value) in (int, float) and math.isfinite(node.value):  # type: ignore[arg-type]
         return Tree("number", number=float(node.value))  # type: ignore[arg-type]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -146,26 +146,26 @@ def convert(node: ast.expr, text: str) -> Tree:
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
         left, right = convert(node.left, text), convert(node.right, text)
         if isinstance(node.op, ast.Pow) and not (right.operation == "number" and right.number in (2, 3)):
-            raise refuse("an exponent is 2 or 3")
+            raise error("an exponent must be 2 or 3")
         return Tree(OPERATORS[type(node.op)], (left, right))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
         name, known = node.func.id, [*UNARY, "max", "min"]
         if name == "neg" or name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            raise refuse(f"unknown function '{name}'; " + (f"the nearest is '{near[0]}'" if near else ", ".join(known)))
+            raise error(f"unknown function '{name}'; " + (f"the nearest is '{near[0]}'" if near else ", ".join(known)))
         wanted = 1 if name in UNARY else 2
         if len(node.args) != wanted:
-            raise refuse(f"{name} takes {wanted} argument{'s' * (wanted > 1)}, not {len(node.args)}")
+            raise error(f"{name} takes {wanted} argument{'s' * (wanted > 1)}, not {len(node.args)}")
         return Tree(name, tuple(convert(argument, text) for argument in node.args))
-    raise refuse("only x, beta, eps, numbers, + - * / **, and functions of them belong in an expression")
+    raise error("only x, beta, eps, numbers, + - * / ** and functions of them are allowed")
 
 
 def check(tree: Tree) -> None:
-    """Raise ExpressionError for a function that is not finite, or constant, on [-10, 10] with β = 1."""
-    x = (torch.arange(-1000, 1001, device="cpu") / 100).requires_grad_()  # also while models are built without weights
+    """Raise ExpressionError if the function is constant, or not finite, on [-10, 10] with β = 1."""
+    x = (torch.arange(-1000, 1001, device="cpu") / 100).requires_grad_()  # cpu: the default device may be meta
     value = tree(x, torch.ones((), device="cpu"))
     if not value.requires_grad:
-        raise ExpressionError(f"'{tree}' is constant: x is not in it")
+        raise ExpressionError(f"'{tree}' is constant: it does not depend on x")
     (slope,) = torch.autograd.grad(value.sum(), x)
     for what, found in (("value", value), ("slope", slope)):
         bad = ~found.isfinite()
@@ -176,9 +176,9 @@ def check(tree: Tree) -> None:
 
 
 def identity(tree: Tree) -> str:
-    """A key that two trees share if and only if they are the same function of x and β, however it is written.
+    """A key that is equal for two trees if and only if they are the same function of x and β.
 
-    It is a digest of the values, to six digits, at places and values of β that no identity is peculiar to.
+    It is a digest of the function's values, to six digits, at points x and values of β without special identities.
     """
     x = torch.linspace(-4.9, 5.3, 61, dtype=torch.float64)
     values = torch.stack([tree(x, torch.tensor(beta, dtype=torch.float64)).expand_as(x) for beta in (1.0, 0.37, 1.9)])
@@ -187,18 +187,19 @@ def identity(tree: Tree) -> str:
 
 
 def checked(text: str) -> str:
-    """The text itself. Raises ExpressionError unless it is a function to be trained with."""
+    """Return the text. Raises ExpressionError if it is not a valid activation function."""
     check(parse(text))
     return text
 
 
-FunctionText = Annotated[str, AfterValidator(checked)]  # so that a configuration is refused before anything is built
+FunctionText = Annotated[str, AfterValidator(checked)]  # rejects a bad configuration before anything is built
 
 
 class Expression(Activation):
-    """The function that `text` says, with one trainable β per channel where β is in it.
+    """The function given by `text`, with one trainable β per channel if the text contains beta.
 
-    Raises ExpressionError for text that is malformed, unknown, constant, or not finite on [-10, 10].
+    Raises ExpressionError if the text is malformed or has unknown names, or if the function is constant or not finite
+    on [-10, 10].
     """
 
     def __init__(self, channels: int, text: FunctionText, channel_dimension: int = -1, initial_beta: float = 1.0):

@@ -1,4 +1,4 @@
-"""Feed-forward layers of a transformer block: ungated, and gated at the same number of parameters."""
+"""Feed-forward layers of a transformer block: ungated, and gated with the same number of parameters."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from models.activations import Activation
 
 
 class MLP(nn.Module):
-    """activation(x W_1) W_2 with hidden width `expansion` × `width`; (B, T, width) to the same shape."""
+    """activation(x W_1) W_2 with hidden width `expansion` × `width`; x and the output are (B, T, width)."""
 
     def __init__(self, width: int, activation: Callable[[int], Activation], expansion: float = 4.0):
         super().__init__()
@@ -22,15 +22,16 @@ class MLP(nn.Module):
 
 
 class GLU(nn.Module):
-    """(activation(x W) ⊗ x V) W_2 (Shazeer 2020); SwiGLU when the activation is SiLU.
+    """(activation(x W) ⊗ x V) W_2 (Shazeer 2020); SwiGLU with SiLU. x and the output are (B, T, width).
 
-    The hidden width is two thirds of the ungated layer's, so that three matrices hold as many parameters as its two.
+    The hidden width is two thirds of the ungated layer's, so that its three matrices have as many parameters as the two
+    of MLP.
     """
 
     def __init__(self, width: int, activation: Callable[[int], Activation], expansion: float = 4.0):
         super().__init__()
         hidden = round(expansion * width * 2 / 3)
-        # Two matrices: the halves of one product are strided, which costs more on the way on than it spares.
+        # Two matrices: one matrix would save a product, but its strided halves slow down the operations that follow.
         self.gated = nn.Linear(width, hidden, bias=False)  # W
         self.up = nn.Linear(width, hidden, bias=False)  # V
         self.activation = activation(hidden)

@@ -1,7 +1,7 @@
-"""Functions with gradients of our own, where PyTorch has none or takes several times as long on a processor.
+"""Functions with their own gradients, where PyTorch has none or is several times slower on a CPU.
 
-In bf16 on one thread, forward and backward: maximum 1.0 ms instead of 9.8, asinh 1.9 instead of 13.5, sinc 1.6 instead
-of 10.0 for half a million numbers.
+Forward and backward of half a million numbers in bf16 on one thread: maximum 1.0 ms instead of 9.8, asinh 1.9 instead
+of 13.5, sinc 1.6 instead of 10.0.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)), to the last digit also where PyTorch's own threshold of 20 would cut it off."""
+    """log(1 + exp(x)), exact also above x = 20, where PyTorch's default returns x."""
     return F.softplus(x, threshold=40)
 
 
@@ -22,12 +22,12 @@ def swish(x: Tensor, beta: Tensor) -> Tensor:
 
 
 def maximum(x: Tensor, y: Tensor) -> Tensor:
-    """The greater of both, which broadcast to each other. Where they are equal the gradient is y's."""
+    """The elementwise maximum; x and y broadcast. Where they are equal, y gets the gradient."""
     return Maximum.apply(x, y)
 
 
 def minimum(x: Tensor, y: Tensor) -> Tensor:
-    """The smaller of both."""
+    """The elementwise minimum; x and y broadcast. Where they are equal, y gets the gradient."""
     return -Maximum.apply(-x, -y)
 
 
@@ -42,7 +42,7 @@ def asinh(x: Tensor) -> Tensor:
 
 
 class SwishFunction(torch.autograd.Function):
-    """dy/dx is SiLU's slope at βx, which is one operation, and dy/dβ = x² σ(βx) (1 - σ(βx)) = y (x - y)."""
+    """dy/dx is the derivative of SiLU at βx, a single operation; dy/dβ = x² σ(βx) (1 - σ(βx)) = y (x - y)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, beta: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class SwishFunction(torch.autograd.Function):
 
 
 class Maximum(torch.autograd.Function):
-    """The gradient goes where ReLU's would go that has x - y for its input; the rest of it is y's."""
+    """x gets the gradient of ReLU(x - y), y the rest."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:

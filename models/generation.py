@@ -1,4 +1,4 @@
-"""Greedy and sampled decoding with carried state."""
+"""Greedy and sampled decoding with a cached state."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ from torch import Tensor, nn
 
 from models.state import for_rows
 
-PREFILL = 4096  # tokens of a prompt read at once: memory stays constant however long the prompt
+PREFILL = 4096  # tokens of a prompt read at once, so that memory does not grow with the prompt
 
 
 def read_prompt(model: nn.Module, prompt: Tensor, piece: int = PREFILL, state: Any = None) -> tuple[Tensor, Any]:
-    """Logits (B, vocabulary) after a prompt (B, T), read `piece` tokens at a time, and the state to go on from.
+    """Read a prompt (B, T), `piece` tokens at a time. Returns the logits (B, vocabulary) after it and the state.
 
-    state: where to start, if not at the first token.
+    state: the state after the tokens that precede the prompt, if any. Raises ValueError for an empty prompt.
     """
     if not prompt.shape[1]:
-        raise ValueError("a prompt must hold at least one token")
+        raise ValueError("the prompt is empty; it must have at least one token")
     for tokens in prompt.split(piece, dim=1):
         logits, state = model(tokens, state)
     return logits[:, -1], state
 
 
 def common_length(prompt: Tensor) -> int:
-    """How many tokens at the start of prompt (B, T) are the same in all of several rows, the last one left out."""
+    """Length of the prefix shared by all rows of prompt (B, T), at most T - 1; 0 for a single row."""
     same = (prompt[:, :-1] == prompt[:1, :-1]).all(dim=0)
     return int(same.long().cumprod(dim=0).sum()) if len(prompt) > 1 else 0
 
@@ -37,11 +37,11 @@ def generate(
     end: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Continue prompt (B, T) by at most `steps` tokens and return them, (B, ≤ steps).
+    """Generate at most `steps` tokens after prompt (B, T) and return them, (B, ≤ steps).
 
-    temperature 0 takes the most likely token, above it one is drawn. A row that has reached `end` goes on with `end`;
-    decoding stops when all have. The carried state is whatever the attention needs: a key-value cache that grows with
-    full attention, constant for the bounded ones. A long beginning that all rows have in common is read once.
+    temperature: 0 takes the most likely token; above 0, tokens are sampled. A row that has generated `end` is filled
+    with `end`; decoding stops when all rows have. The cache is the model's state: it grows with full attention and has
+    constant size for bounded mechanisms. A long prefix that all rows share is read once.
     """
     state, shared = None, common_length(prompt) // PREFILL * PREFILL
     if shared:

@@ -1,4 +1,4 @@
-"""Infini-attention in a Llama of transformers: its weights kept, a gate per query head added."""
+"""Infini-attention in a Llama of transformers: keeps the Llama's weights and adds one gate per query head."""
 
 from typing import Any, Literal
 
@@ -10,15 +10,15 @@ from transformers.cache_utils import Cache
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaRotaryEmbedding
 
 from models.attention.infini import Infini, InfiniState
-from models.carried import StateLayer, check_unpadded, state_layer
 from models.generation import generate
 from models.positions import Position
 from models.positions.rotary import Turn
+from models.state_cache import StateLayer, check_unpadded, state_layer
 from models.transformer import DecoderState
 
 
 class InfiniLlamaConfig(LlamaConfig):
-    """A Llama's configuration and that of its memory; see models.attention.infini.Infini."""
+    """A Llama's configuration with the settings of its memory; see models.attention.infini.Infini."""
 
     model_type = "infini_llama"
     segment_length: int = 2048
@@ -27,30 +27,30 @@ class InfiniLlamaConfig(LlamaConfig):
 
 
 class LlamaRotary(Position):
-    """A Llama's own rotary embedding, with whatever scaling it has, as a position scheme."""
+    """A Llama's own rotary embedding, with its scaling, as a position scheme."""
 
     def __init__(self, rotary: LlamaRotaryEmbedding, width: int, heads: int):
         super().__init__(width, heads)
         self.rotary = rotary
-        self.kept: tuple[Tensor, Tensor, Tensor] | None = None  # positions, their cos and their sin
+        self.cached: tuple[Tensor, Tensor, Tensor] | None = None  # positions, their cos and their sin
 
     def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        if self.kept is None or self.kept[0] is not positions or self.kept[1].dtype != x.dtype:
+        if self.cached is None or self.cached[0] is not positions or self.cached[1].dtype != x.dtype:
             cos, sin = (wave[0].chunk(2, dim=-1)[0] for wave in self.rotary(x, positions[None]))  # (T, d / 2)
-            self.kept = positions, cos, sin
-        return Turn.apply(x, *self.kept[1:])
+            self.cached = positions, cos, sin
+        return Turn.apply(x, *self.cached[1:])
 
 
 class InfiniLlamaAttention(Infini):
-    """Infini-attention with the projections of a Llama's layer, under the names they have there.
+    """Infini-attention with the projections of a Llama layer, under the same names.
 
-    The memory is one per key-value head and sees neither positions nor padding; the rotary embedding serves the local
-    attention alone.
+    There is one memory per key-value head. The rotary embedding applies only to local attention; padding is not
+    supported.
     """
 
     def __init__(self, original: LlamaAttention, position: LlamaRotary, config: InfiniLlamaConfig):
         heads, shared = config.num_attention_heads, config.num_key_value_heads
-        with torch.device("meta"):  # projections of its own would take memory for nothing
+        with torch.device("meta"):  # its own projections are deleted below and should take no memory
             super().__init__(heads * original.head_dim, heads, config.segment_length, config.memory_update, 0.0, shared)
         del self.query_key_value, self.output
         self.q_proj, self.k_proj, self.v_proj = original.q_proj, original.k_proj, original.v_proj
@@ -77,17 +77,17 @@ class InfiniLlamaAttention(Infini):
         past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
-        """The output (B, T, width) for hidden_states of that shape; the cache carries the state."""
+        """The output (B, T, width) for hidden_states (B, T, width); the state is in the cache."""
         check_unpadded(attention_mask)
         layer = StateLayer() if past_key_values is None else state_layer(past_key_values, self.layer_idx)
         state: InfiniState | None = layer.state
         y, state = super().forward(hidden_states, self.position, state)
-        layer.carry(state, hidden_states.shape[1])
+        layer.advance(state, hidden_states.shape[1])
         return y, None
 
 
 class InfiniLlamaModel(LlamaModel):
-    """The part of the next one that has no vocabulary to score."""
+    """InfiniLlamaForCausalLM without the output layer."""
 
     config: InfiniLlamaConfig
     config_class = InfiniLlamaConfig
@@ -100,21 +100,21 @@ class InfiniLlamaModel(LlamaModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, InfiniLlamaAttention):
-            init.constant_(module.gate, self.config.initial_gate)  # where a folder has no gates
+            init.constant_(module.gate, self.config.initial_gate)  # if the loaded weights have no gates
 
 
 class InfiniLlamaForCausalLM(LlamaForCausalLM):
-    """A Llama whose layers all attend by Infini-attention.
+    """A Llama with Infini-attention in all layers.
 
-    Raises ValueError for what its attention cannot do: dropout, and rotary scaling that changes with the length.
+    Raises ValueError for attention dropout, for rotary scaling that depends on the length, and for invalid settings.
     """
 
     config: InfiniLlamaConfig
     config_class = InfiniLlamaConfig
-    _is_stateful = True  # a state cannot be taken back to where it was: no assisted generation
+    _is_stateful = True  # the state cannot be rolled back: no assisted generation
 
     def __init__(self, config: InfiniLlamaConfig):
-        LlamaPreTrainedModel.__init__(self, config)  # then as a LlamaForCausalLM, with another model inside
+        LlamaPreTrainedModel.__init__(self, config)  # then like LlamaForCausalLM.__init__, with another inner model
         self.model = InfiniLlamaModel(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -125,13 +125,15 @@ def put_infini(llama: LlamaModel, config: InfiniLlamaConfig) -> None:
     """Replace the attention of each layer. Raises ValueError; see InfiniLlamaForCausalLM."""
     scaling = (config.rope_parameters or {}).get("rope_type")
     if scaling in ("dynamic", "longrope"):
-        raise ValueError(f"rotary positions of type {scaling} change with the length, and a segment's must not")
+        raise ValueError(f"rope_type={scaling} depends on the length, which Infini-attention does not support")
     if config.attention_dropout:
-        raise ValueError(f"Infini-attention knows no attention dropout; the Llama's is {config.attention_dropout}")
+        raise ValueError(
+            f"Infini-attention has no attention dropout: set attention_dropout={config.attention_dropout} to 0"
+        )
     if config.memory_update not in ("linear", "delta"):
-        raise ValueError(f"the update of a memory is linear or delta, not {config.memory_update}")
+        raise ValueError(f"memory_update must be linear or delta, not {config.memory_update}")
     if config.segment_length < 1:
-        raise ValueError(f"a segment must hold at least one token, not {config.segment_length}")
+        raise ValueError(f"segment_length must be at least one token, not {config.segment_length}")
     position = LlamaRotary(llama.rotary_emb, config.hidden_size, config.num_attention_heads)
     for layer in llama.layers:
         assert isinstance(layer, LlamaDecoderLayer)
@@ -144,13 +146,13 @@ def add_infini(
     update: Literal["linear", "delta"] = "delta",
     initial_gate: float = 0.0,
 ) -> InfiniLlamaForCausalLM:
-    """A Llama with Infini-attention in every layer, to be trained further (Munkhdalai et al. 2024, section 4.2).
+    """A Llama with Infini-attention in every layer, for continued training (Munkhdalai et al. 2024, section 4.2).
 
-    Its weights are those of `llama`, the same parameters, and new is one gate per layer and query head. `llama` itself
-    is changed and not to be used any more. Raises ValueError; see InfiniLlamaForCausalLM.
+    It shares the parameters of `llama` and adds one gate per layer and query head. `llama` is modified; do not use it
+    afterwards. Raises ValueError; see InfiniLlamaForCausalLM.
     """
     if type(llama) is not LlamaForCausalLM:
-        raise ValueError(f"Infini-attention is put into a LlamaForCausalLM, not into a {type(llama).__name__}")
+        raise ValueError(f"Infini-attention can be added to a LlamaForCausalLM, not to a {type(llama).__name__}")
     known = {name: value for name, value in llama.config.to_dict().items() if name != "model_type"}
     memory = {"segment_length": segment_length, "memory_update": update, "initial_gate": initial_gate}
     config = InfiniLlamaConfig(**{**known, **memory})
@@ -164,9 +166,9 @@ def add_infini(
 
 
 class LlamaDecoder(nn.Module):
-    """A Llama with Infini-attention behind the calls of a decoder of ours: what the loop trains and tasks judge."""
+    """A Llama with Infini-attention, with the interface of `models.transformer.Decoder`."""
 
-    limit = None  # the longest sequence it is defined for
+    limit = None  # no longest sequence
 
     def __init__(self, llama: InfiniLlamaForCausalLM):
         super().__init__()
@@ -182,16 +184,16 @@ class LlamaDecoder(nn.Module):
     def forward(
         self, tokens: Tensor, state: DecoderState | None = None, target: Tensor | None = None
     ) -> tuple[Tensor, DecoderState]:
-        """Logits, and the state after them, for tokens and target as `models.transformer.Decoder` takes them."""
+        """Logits and the next state; see `models.transformer.Decoder`."""
         state = state or self.initial_state(len(tokens))
         if target is not None:
             tokens = torch.cat([tokens, target[:, :-1]], dim=1)
         cache = Cache(layers=[StateLayer(layer, int(state.seen)) for layer in state.layers])
-        scored = 0 if target is None else target.shape[1]  # 0: all of them
+        scored = 0 if target is None else target.shape[1]  # 0: all tokens
         logits = self.llama(tokens, past_key_values=cache, logits_to_keep=scored).logits
         layers = tuple(layer.state for layer in cache.layers)  # type: ignore[union-attr]
         return logits, DecoderState(torch.tensor(cache.get_seq_length()), layers)
 
     def answer(self, source: Tensor, steps: int, end: int | None = None) -> Tensor:
-        """The most likely continuation (B, up to `steps`) of source (B, T), token by token, to `end` at the latest."""
+        """Generate at most `steps` tokens greedily after source (B, T), up to `end`: (B, ≤ steps)."""
         return generate(self, source, steps, end=end)

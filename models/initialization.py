@@ -1,4 +1,4 @@
-"""Initial weights that depend on the seed and on a parameter's own name, and on nothing else."""
+"""Initial weights, which depend only on the seed and on the name of the parameter."""
 
 import hashlib
 import math
@@ -9,13 +9,13 @@ from torch import nn
 
 @torch.no_grad()
 def initialize(model: nn.Module, seed: int, gain: float = 1.0) -> None:
-    """Draw the weights of every linear, embedding and convolution layer of `model` in place.
+    """Draw the weights of all linear, embedding and convolution layers of `model`, in place.
 
-    Each parameter has a generator of its own, seeded with (seed, name): two models that differ in one part share the
-    weights of all others, which is what makes runs of one seed a pair. Linear layers and embeddings are normal with
-    variance 1 / width, layers named `output` or `down`, which end a residual branch, smaller by √(2 · blocks);
-    convolutions follow He et al. 2015. All of them times `gain`. All else (norms, gates, β, biases) keeps the constants
-    it was built with. A model that is `pretrained` keeps all of its weights.
+    Each parameter has its own generator, seeded with (seed, name). So two models that differ in one part have equal
+    weights in all other parts, and runs with the same seed can be compared in pairs. Linear and embedding weights are
+    normal with variance 1 / width; layers named `output` or `down`, which end a residual branch, are divided by
+    √(2 · blocks). Convolutions follow He et al. 2015. All are multiplied by `gain`. Biases of these layers are zero;
+    other parameters (norms, gates, β) are not changed, and neither is a model with `pretrained` set.
     """
     if getattr(model, "pretrained", False):
         return

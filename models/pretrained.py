@@ -1,7 +1,7 @@
-"""The bridge to transformers: our decoders as a PreTrainedModel.
+"""Our decoders as a PreTrainedModel of transformers.
 
-`import models.pretrained` makes AutoModelForCausalLM know them, and Llamas with Infini-attention.
-`python -m models.pretrained RUN_FOLDER FOLDER` writes a finished run's decoder and tokenizer for from_pretrained.
+`import models.pretrained` registers them, and Llamas with Infini-attention, with AutoModelForCausalLM.
+`python -m models.pretrained RUN_FOLDER FOLDER` exports a finished run's decoder and tokenizer for from_pretrained.
 """
 
 import inspect
@@ -28,35 +28,35 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
-from models.carried import StateLayer, check_unpadded, state_layer
 from models.generation import read_prompt
 from models.infini_llama import InfiniLlamaConfig, InfiniLlamaForCausalLM, add_infini
+from models.state_cache import StateLayer, check_unpadded, state_layer
 
 __all__ = ["DecoderConfig", "DecoderForCausalLM", "add_infini", "export", "save"]
 
-PACKAGES = ("models.", "torch.nn.")  # whose modules a saved model may be made of
-SPECIAL = {"bos_token": "<document>", "eos_token": "<end>", "pad_token": "<document>"}  # of every vocabulary of ours
+PACKAGES = ("models.", "torch.nn.")  # a saved model may contain only their modules
+SPECIAL = {"bos_token": "<document>", "eos_token": "<end>", "pad_token": "<document>"}  # of all our vocabularies
 
 
 class DecoderConfig(PreTrainedConfig):
-    """What a decoder is made of: `model` of a run's config.yaml, as it stands there."""
+    """The settings of a decoder: the `model` section of a run's config.yaml."""
 
     model_type = "reproduction_decoder"
     model: dict[str, Any] | None = None
     vocab_size: int = 0
     use_cache: bool = True
-    tie_word_embeddings: bool = False  # they are one table in the decoder itself
+    tie_word_embeddings: bool = False  # the decoder ties them itself
 
 
 class DecoderForCausalLM(PreTrainedModel, GenerationMixin):
-    """One of our decoders behind the calls of transformers; its carried state is the cache.
+    """One of our decoders with the interface of transformers; its state is the cache.
 
-    Raises ValueError for a configuration that names anything but modules of ours and of torch.nn, or no decoder.
+    Raises ValueError if the configuration is not a decoder or names anything but our modules and those of torch.nn.
     """
 
     config: DecoderConfig
     config_class = DecoderConfig
-    _is_stateful = True  # a state cannot be taken back to where it was: no assisted generation
+    _is_stateful = True  # the state cannot be rolled back: no assisted generation
 
     def __init__(self, config: DecoderConfig):
         super().__init__(config)
@@ -65,7 +65,7 @@ class DecoderForCausalLM(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # `forward` makes its own
+        return False  # `forward` creates its own cache
 
     def get_input_embeddings(self) -> nn.Module:
         return self.decoder.embedding
@@ -74,7 +74,7 @@ class DecoderForCausalLM(PreTrainedModel, GenerationMixin):
         self.decoder.embedding = value
 
     def get_output_embeddings(self) -> None:
-        return None  # the same as those of the input
+        return None  # tied to the input embeddings
 
     @can_return_tuple
     def forward(
@@ -86,10 +86,10 @@ class DecoderForCausalLM(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
     ) -> CausalLMOutputWithPast:
-        """Logits for input_ids (B, T) that follow what the cache has seen; with labels (B, T) also the mean loss.
+        """Logits for input_ids (B, T) that follow the cached tokens; with labels (B, T) also the mean loss.
 
-        Labels are shifted here, and -100 is left out, as everywhere in transformers. logits_to_keep: only those of so
-        many last tokens; for one, a long prompt is read in pieces. Raises ValueError for padding.
+        Labels are shifted here and -100 is ignored, as everywhere in transformers. logits_to_keep: compute logits only
+        for the last so many tokens, 0 for all; with 1, a long prompt is read in pieces. Raises ValueError for padding.
         """
         check_unpadded(attention_mask)
         if past_key_values is None and (self.config.use_cache if use_cache is None else use_cache):
@@ -101,7 +101,7 @@ class DecoderForCausalLM(PreTrainedModel, GenerationMixin):
         else:
             logits, state = self.decoder(input_ids, layer.state)
             logits = logits[:, -logits_to_keep:]
-        layer.carry(state, input_ids.shape[1])
+        layer.advance(state, input_ids.shape[1])
         loss = None if labels is None else self.loss_function(logits, labels, vocab_size=self.config.vocab_size)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
 
@@ -113,38 +113,38 @@ AutoModelForCausalLM.register(InfiniLlamaConfig, InfiniLlamaForCausalLM)
 
 
 def build(settings: Any, vocabulary_size: int) -> nn.Module:
-    """The decoder that plain settings describe. Raises ValueError; see DecoderForCausalLM."""
+    """Build the decoder from its settings. Raises ValueError; see DecoderForCausalLM."""
     if not isinstance(settings, dict) or "_target_" not in settings:
-        raise ValueError("a saved decoder says what it is made of under `model`, and this one does not")
+        raise ValueError("the saved decoder's config.json has no settings under `model`: export the run again")
     check_targets(settings)
     try:
         model = hydra.utils.instantiate(settings, vocabulary_size=vocabulary_size)
     except hydra.errors.InstantiationException as error:
         raise ValueError(" ".join(str(error.__cause__ or error).split())) from error
     if not hasattr(model, "initial_state"):
-        raise ValueError(f"{type(model).__name__} carries no state: it is not a decoder")
+        raise ValueError(f"{type(model).__name__} has no state: it is not a decoder")
     return model
 
 
 def check_targets(node: Any) -> None:
-    """Raise ValueError where settings name anything but module classes of ours and of torch.nn.
+    """Raise ValueError if settings name anything but our module classes and those of torch.nn, or contain `${…}`.
 
-    A configuration comes with a folder from anywhere. Text that is computed as it is read could name anything.
+    A folder from an untrusted source could otherwise execute any code.
     """
     if isinstance(node, str) and "${" in node:
-        raise ValueError(f"a saved model is made of plain values, and {node!r} is none")
+        raise ValueError(f"a saved model can contain only plain values, not {node!r}")
     if isinstance(node, dict) and "_target_" in node:
         target = node["_target_"]
         found = hydra.utils.get_object(target) if str(target).startswith(PACKAGES) else None
         ours = inspect.isclass(found) and issubclass(found, nn.Module) and f"{found.__module__}.".startswith(PACKAGES)
         if not ours:
-            raise ValueError(f"a saved model is made of modules of ours and of torch.nn, and {target} is none")
+            raise ValueError(f"a saved model can contain only modules of `models` and torch.nn, not {target}")
     for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         check_targets(part)
 
 
 def save(decoder: Any, settings: dict[str, Any], folder: str | Path) -> None:
-    """Write a decoder that was built from these settings to a folder for from_pretrained."""
+    """Save a decoder, built from these settings, to a folder for from_pretrained."""
     with torch.device("meta"):
         model = DecoderForCausalLM(DecoderConfig(model=settings, vocab_size=decoder.embedding.num_embeddings))
     model.decoder = decoder
@@ -152,10 +152,10 @@ def save(decoder: Any, settings: dict[str, Any], folder: str | Path) -> None:
 
 
 def export(run_folder: str | Path, folder: str | Path) -> None:
-    """Write the decoder that a finished run has trained to a folder for from_pretrained, its tokenizer beside it.
+    """Save a finished run's decoder, and its tokenizer if it has one, to a folder for from_pretrained.
 
-    A run on tokens that stand for no text, or one from before tokenizers were recorded, has none.
-    Raises ValueError or OSError if the run is not finished, has trained no decoder, or has lost its checkpoint.
+    Runs on tokens without a text have no tokenizer, nor have runs of old versions of this program.
+    Raises ValueError or OSError if the run is not finished, has no decoder, or its checkpoint is damaged or missing.
     """
     run = Path(run_folder)
     if not (run / "status.json").exists() or json.loads((run / "status.json").read_text())["status"] != "finished":
@@ -178,7 +178,7 @@ def export(run_folder: str | Path, folder: str | Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Export what the arguments say; returns the exit code."""
+    """Export the run named by the arguments; returns the exit code."""
     if len(arguments) != 2:
         print("usage: python -m models.pretrained RUN_FOLDER FOLDER", file=sys.stderr)
         return 2
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    print(f"{arguments[1]}: AutoModelForCausalLM.from_pretrained reads it after `import models.pretrained`")
+    print(f"{arguments[1]}: load it with AutoModelForCausalLM.from_pretrained after `import models.pretrained`")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Recurrent Memory Transformer: memory tokens that go through the whole network, from segment to segment."""
+"""Recurrent Memory Transformer: memory tokens are passed from segment to segment through the whole network."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,27 +7,27 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import Attention
-from models.positions import Position, places
+from models.positions import Position, position_ids
 from models.transformer import Decoder
 
 
 class RecurrentMemoryState(NamedTuple):
-    """The memory and the layers' states of the segment that is not full yet."""
+    """The memory, and the layers' states within the incomplete segment."""
 
-    seen: Tensor  # () int64 on the CPU: how many tokens came before
+    seen: Tensor  # () int64 on the CPU: number of tokens read
     memory: Tensor  # (B, p, width), read at the start of the current segment
     layers: tuple[Any, ...]
 
 
 class RecurrentMemory(Decoder):
-    """A decoder that sees one segment at a time, between `memory_tokens` to read and as many to write.
+    """A decoder that reads one segment at a time, between `memory_tokens` read tokens and as many write tokens.
 
-    The segment's input is [memory, tokens, memory]; under the causal mask its tokens see the first, and the second see
-    them all and become the memory of the next segment (Bulatov et al. 2022, section 3.2). The memory is the output of
-    the last norm, in the size of an embedding, so that it stays bounded however many segments there are. Positions
-    count from the start of each input. Before the first segment the memory is a trained table. Gradient flows through
-    the memory; it is cut after every `truncation` segments, counted from the first, or never for None.
-    Raises ValueError where a position scheme does not hold a whole input.
+    The input of a segment is [memory, tokens, memory]. Under the causal mask its tokens see the first memory; the
+    second memory sees everything and becomes the memory of the next segment (Bulatov et al. 2022, section 3.2). The
+    memory is the output of the final norm, scaled to the size of an embedding, so that it stays bounded. Position ids
+    start at 0 in each segment's input. The first memory is a trained table. Gradients flow through the memory; they are
+    stopped after every `truncation` segments, or never if None. Raises ValueError if the position scheme is not defined
+    for a whole input.
     """
 
     def __init__(
@@ -48,10 +48,11 @@ class RecurrentMemory(Decoder):
         self.first_memory = nn.Embedding(memory_tokens, width)
         self.segment_length = segment_length
         self.truncation = truncation
-        needed, held = segment_length + 2 * memory_tokens, self.position.limit
-        if held is not None and held < needed:
+        needed, limit = segment_length + 2 * memory_tokens, self.position.limit
+        if limit is not None and limit < needed:
             raise ValueError(
-                f"a segment and its memory tokens need {needed} places and the position scheme holds {held}"
+                f"a segment and its memory tokens need {needed} positions and the position scheme has {limit}: use a "
+                "longer table (position.max_length), shorter segments or another scheme"
             )
 
     @property
@@ -65,7 +66,7 @@ class RecurrentMemory(Decoder):
     def forward(  # type: ignore[override]
         self, tokens: Tensor, state: RecurrentMemoryState | None = None, target: Tensor | None = None
     ) -> tuple[Tensor, RecurrentMemoryState]:
-        """As Decoder's: logits (B, T, vocabulary) for tokens (B, T), or those of a target, and the state after them."""
+        """As in Decoder: logits (B, T, vocabulary) for tokens (B, T), or of the target, and the state after them."""
         source_length = tokens.shape[1]
         if target is not None:
             tokens = torch.cat([tokens, target[:, :-1]], dim=1)
@@ -84,14 +85,14 @@ class RecurrentMemory(Decoder):
     def read(self, x: Tensor, state: RecurrentMemoryState) -> tuple[Tensor, RecurrentMemoryState]:
         """The last block's output for embedded tokens x (B, T, width) of one segment, and the state after them.
 
-        With the segment's last token its memory is written.
+        The last token of the segment is followed by the write tokens, whose output is the next memory.
         """
         count, length = state.memory.shape[1], x.shape[1]
         opened, seen = int(state.seen) % self.segment_length, int(state.seen) + length
         full = seen % self.segment_length == 0
         start = count + opened if opened else 0
         x = torch.cat([*([] if opened else [state.memory]), x, *([state.memory] if full else [])], dim=1)
-        x = self.position.embed(x, places(start, start + x.shape[1], x.device))
+        x = self.position.embed(x, position_ids(start, start + x.shape[1], x.device))
         layers = []
         for block, carried in zip(self.blocks, state.layers):
             x, layer = block(x, self.position, carried)

@@ -1,4 +1,4 @@
-"""Cross-attention that finds the few encoded tokens worth looking at among any number of them."""
+"""Cross-attention to the highest-scoring of any number of encoded tokens."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class Retrieval(nn.Module):
-    """Unlimiformer's cross-attention (Bertsch et al. 2023) with the weights of one of transformers.
+    """Unlimiformer's cross-attention (Bertsch et al. 2023) with the weights of a cross-attention of transformers.
 
     Each head of each query attends to the `retrieved` encoded tokens with the highest scores. The key projection is
-    applied to the query instead of to the tokens (equation 2), (q W_q) W_kᵀ · h, and the value projection to their
-    weighted mean, so that however many there are, nothing is stored of them but themselves, once for all heads and
-    layers. The search is exact. returns: how many values the layer around it expects.
+    applied to the query instead of the tokens (equation 2), (q W_q) W_kᵀ · h, and the value projection to their
+    weighted mean. So all heads and layers share the encoded tokens, and no keys or values are stored. The search is
+    exact. returns: number of values that the calling layer expects.
     """
 
     def __init__(self, attention: Any, retrieved: int, returns: int):
@@ -24,13 +24,13 @@ class Retrieval(nn.Module):
     def forward(
         self, hidden_states: Tensor, key_value_states: Tensor, attention_mask: Tensor | None = None, **unused: Any
     ) -> tuple[Tensor | None, ...]:
-        """What the decoder's tokens (B, T, width) find in the encoded ones (B, S, width), (B, T, width)."""
+        """Attention of the decoder's tokens (B, T, width) to the encoded tokens (B, S, width): (B, T, width)."""
         encoded = key_value_states[:, None]  # (B, 1, S, width)
         query = self.by_head(self.q_proj(hidden_states))  # (B, H, T, d)
         query = query * query.shape[-1] ** -0.5
         folded = query @ self.of_heads(self.k_proj.weight)  # (B, H, T, width)
         scores = folded @ encoded.transpose(-1, -2) + query @ self.of_heads(self.k_proj.bias)[..., None]
-        if attention_mask is not None:  # of what may be seen, or to be added to the scores
+        if attention_mask is not None:  # boolean, or added to the scores
             hidden = attention_mask.logical_not() if attention_mask.dtype == torch.bool else attention_mask < 0
             scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
         if scores.shape[-1] > self.retrieved:

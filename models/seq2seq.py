@@ -1,4 +1,4 @@
-"""Encoder-decoder models of transformers behind the calls of a decoder, reading a window of a source or all of it."""
+"""Encoder-decoder models of transformers with the interface of a decoder; they read a window of a source, or all."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from models.retrieval import Retrieval
 
 
 class EncoderDecoder(nn.Module):
-    """BART (Lewis et al. 2020) or LED (Beltagy et al. 2020), which PRIMERA is (Xiao et al. 2022), of transformers.
+    """BART (Lewis et al. 2020) or LED (Beltagy et al. 2020), from transformers; PRIMERA (Xiao et al. 2022) is an LED.
 
-    window: how many tokens of a source its encoder reads at once; longer ones are cut, as the papers' are at 1,024 and
-    4,096. attention_window: None for BART, whose encoder sees all of its window; LED's tokens see so many around them,
-    and the first one sees, and is seen by, all. target_length: LED's tokens of a target at most; BART's are `window`.
-    retrieved: None, or how many encoded tokens each head of the decoder's cross-attention finds in all of a source
-    (Unlimiformer, Bertsch et al. 2023), which is then encoded in chunks of `window` tokens that overlap by half, of
-    each the middle half kept. Training is the paper's cheapest: on the window, as without it; what is written
-    afterwards retrieves.
-    checkpoint, revision: a folder or an id of the hub, whose sizes, special tokens and weights are then the model's;
-    the sizes here are those of a model from scratch. padding: the token that fills up sources in front; it also
-    starts the decoder. Raises ValueError for a checkpoint with another vocabulary than the task's.
+    window: source tokens that the encoder reads at once; longer sources are truncated, in the papers at 1,024 (BART)
+    and 4,096 (PRIMERA). attention_window: LED's tokens attend to this many tokens around them, and the first token
+    attends globally; None for BART, with full attention. target_length: longest target of LED; that of BART is
+    `window`. retrieved: number of encoded tokens of the whole source that each head of the decoder's cross-attention
+    attends to (Unlimiformer, Bertsch et al. 2023), or None. The source is then encoded in chunks of `window` tokens
+    that overlap by half, and the middle half of each chunk is used. Training follows the paper's cheapest method: it
+    truncates sources to the window; only evaluation retrieves. checkpoint, revision: folder or hub id of a pretrained
+    model, which determines sizes, special tokens and weights; None trains a model of the sizes given here from scratch.
+    padding: token that pads sources on the left; it also starts the decoder. Raises ValueError for a checkpoint whose
+    vocabulary is not the task's.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class EncoderDecoder(nn.Module):
                 layer.encoder_attn = Retrieval(layer.encoder_attn, retrieved, returns=3 if self.is_led else 2)
 
     def unpadded(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens of each source (B, T) from its first one on, and which of them exist."""
+        """Sources (B, T) shifted so that their padding is on the right, and a mask (B, T) of the tokens that exist."""
         padded = (source != self.padding).long().argmax(dim=1, keepdim=True)
-        place = padded + torch.arange(source.shape[1], device=source.device)
-        exists = place < source.shape[1]
-        return source.gather(1, place.clamp(max=source.shape[1] - 1)), exists
+        index = padded + torch.arange(source.shape[1], device=source.device)
+        exists = index < source.shape[1]
+        return source.gather(1, index.clamp(max=source.shape[1] - 1)), exists
 
     def read(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoded tokens (B, S, width) of sources (B, T) that the decoder can look at, and which of them exist."""
+        """The encoded tokens (B, S, width) of sources (B, T) for the decoder, and a mask (B, S) of those that exist."""
         tokens, exists = self.unpadded(source)
         if self.retrieved is None or self.training or tokens.shape[1] <= self.window:
             tokens, exists = tokens[:, : self.window], exists[:, : self.window]
@@ -95,21 +95,21 @@ class EncoderDecoder(nn.Module):
         return torch.cat([states[:, 0, :quarter], middles, states[:, -1, quarter + stride :]], dim=1), exists
 
     def encode(self, tokens: Tensor, exists: Tensor) -> Tensor:
-        """The encoder's output (B, S, width) for tokens (B, S) at most as long as its window."""
+        """The encoder's output (B, S, width) for tokens (B, S) that fit into its window."""
         width = tokens.shape[1]
-        exists = exists | ~exists.any(dim=1, keepdim=True)  # of a chunk behind the end, nothing is looked at
-        seen_by_all = {}
+        exists = exists | ~exists.any(dim=1, keepdim=True)  # avoids NaN in chunks after the end, which `read` masks
+        global_attention = {}
         if self.is_led:
             missing = -width % max(self.model.config.attention_window)
             tokens = nn.functional.pad(tokens, (0, missing), value=self.padding)
             exists = nn.functional.pad(exists, (0, missing))
             first = torch.arange(width + missing, device=tokens.device) == 0
-            seen_by_all["global_attention_mask"] = first.long().expand_as(tokens)
-        states = self.model.get_encoder()(tokens, attention_mask=exists.long(), **seen_by_all).last_hidden_state
+            global_attention["global_attention_mask"] = first.long().expand_as(tokens)
+        states = self.model.get_encoder()(tokens, attention_mask=exists.long(), **global_attention).last_hidden_state
         return states[:, :width]
 
     def forward(self, tokens: Tensor, state: None = None, target: Tensor | None = None) -> tuple[Tensor, None]:
-        """Logits (B, S, vocabulary) of each token of target (B, S) after the source `tokens` (B, T)."""
+        """Logits (B, S, vocabulary) of the target (B, S), given the source `tokens` (B, T)."""
         if target is None:
             raise ValueError("an encoder-decoder needs a target to score")
         states, exists = self.read(tokens)
@@ -120,11 +120,11 @@ class EncoderDecoder(nn.Module):
         return output.logits, None
 
     def answer(self, source: Tensor, steps: int, end: int) -> Tensor:
-        """The most likely target (B, up to `steps`), token by token, to `end` at the latest."""
+        """Generate at most `steps` tokens greedily for source (B, T), up to `end`: (B, ≤ steps)."""
         from transformers.modeling_outputs import BaseModelOutput
 
         states, exists = self.read(source)
-        written = self.model.generate(
+        generated = self.model.generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=states),
             attention_mask=exists.long(),
             max_new_tokens=steps,
@@ -132,18 +132,18 @@ class EncoderDecoder(nn.Module):
             num_beams=1,
             eos_token_id=end,
         )
-        return written[:, 1:]
+        return generated[:, 1:]
 
 
 def bart(sizes: dict[str, Any], window: int) -> Any:
-    """BART of these sizes."""
+    """A BART of these sizes."""
     from transformers import BartConfig, BartForConditionalGeneration
 
     return BartForConditionalGeneration(BartConfig(**sizes, max_position_embeddings=window, forced_eos_token_id=None))
 
 
 def led(sizes: dict[str, Any], window: int, attention_window: int, target_length: int) -> Any:
-    """LED of these sizes."""
+    """An LED of these sizes."""
     from transformers import LEDConfig, LEDForConditionalGeneration
 
     return LEDForConditionalGeneration(
@@ -157,7 +157,10 @@ def led(sizes: dict[str, Any], window: int, attention_window: int, target_length
 
 
 def pretrained(checkpoint: str, revision: str, vocabulary_size: int) -> Any:
-    """A pretrained model; how its checkpoint says to search for a summary is forgotten."""
+    """The pretrained model, without the generation settings of its checkpoint (such as beam search).
+
+    Raises ValueError if it cannot be loaded or has another vocabulary size.
+    """
     from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
     try:

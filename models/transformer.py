@@ -1,4 +1,4 @@
-"""Transformers, decoder and encoder, put together from a position scheme, an attention mechanism and a feed-forward."""
+"""Transformers, decoder and encoder, built from a position scheme, an attention mechanism and a feed-forward layer."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from models.attention import Attention
 from models.generation import generate
-from models.positions import Position, places
+from models.positions import Position, position_ids
 
 
 class DecoderState(NamedTuple):
-    """What a decoder carries from one piece of a sequence to the next."""
+    """The state of a decoder between two pieces of a sequence."""
 
-    seen: Tensor  # () int64 on the CPU: how many tokens came before
-    layers: tuple[Any, ...]  # one attention state a layer
+    seen: Tensor  # () int64 on the CPU: number of tokens read
+    layers: tuple[Any, ...]  # one attention state per layer
 
 
 class Block(nn.Module):
@@ -35,14 +35,13 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Embedding, position scheme, blocks and norm, with tied input and output embeddings.
+    """Embedding, position scheme, blocks and final norm, with tied input and output embeddings.
 
-    `attention`, `feedforward`, `activation` and `position` build their parts: position(width, heads, causal),
-    attention(width, heads), feedforward(width, activation) and, inside it, activation(channels).
-    Raises ValueError for parts that do not fit each other.
+    The parts are built by position(width, heads, causal), attention(width, heads), feedforward(width, activation) and,
+    within it, activation(channels). Raises ValueError if the parts do not fit each other.
     """
 
-    causal = True  # whether a token is hidden from those before it
+    causal = True  # whether tokens see no later tokens
 
     def __init__(
         self,
@@ -72,16 +71,16 @@ class Transformer(nn.Module):
 
     @property
     def limit(self) -> int | None:
-        """The longest sequence that the model is defined for; None if there is no such limit."""
+        """The longest sequence that the model is defined for; None for no limit."""
         return self.position.limit
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (B, T, vocabulary) for the last block's output x (B, T, width)."""
+        """Logits (B, T, vocabulary) from the last block's output x (B, T, width)."""
         return nn.functional.linear(self.norm(x), self.embedding.weight)
 
 
 class Decoder(Transformer):
-    """A pre-norm decoder; see Transformer for its parts."""
+    """A pre-norm decoder; see Transformer for its parameters."""
 
     def initial_state(self, batch_size: int) -> DecoderState:
         """The state before the first token of `batch_size` sequences."""
@@ -92,15 +91,15 @@ class Decoder(Transformer):
     def forward(
         self, tokens: Tensor, state: DecoderState | None = None, target: Tensor | None = None
     ) -> tuple[Tensor, DecoderState]:
-        """Logits (B, T, vocabulary) for tokens (B, T) that follow those in `state`, and the state after them.
+        """Logits (B, T, vocabulary) for tokens (B, T) that follow `state`, and the state after them.
 
-        With a target (B, S): its logits instead, (B, S, vocabulary), each token's after `tokens` and those before it.
+        With a target (B, S), which follows `tokens`: the logits (B, S, vocabulary) that predict each target token.
         """
         source_length = tokens.shape[1]
         if target is not None:
             tokens = torch.cat([tokens, target[:, :-1]], dim=1)
         seen = 0 if state is None else int(state.seen)
-        positions = places(seen, seen + tokens.shape[1], tokens.device)
+        positions = position_ids(seen, seen + tokens.shape[1], tokens.device)
         x = self.position.embed(self.embedding(tokens), positions)
         layers = []
         for index, block in enumerate(self.blocks):
@@ -111,21 +110,20 @@ class Decoder(Transformer):
         return self.logits(x), DecoderState(torch.tensor(seen + tokens.shape[1]), tuple(layers))
 
     def period(self, tokens: Tensor) -> tuple[DecoderState, DecoderState]:
-        """The states before and after a text's period `tokens` (1, T), when it is read for the second time.
+        """The states before and after the second reading of `tokens` (1, T), the period of a periodic text.
 
-        T holds whole segments, so that every later reading writes about the same to a memory as this one.
+        T is a multiple of the segment length, so that every later reading adds about the same to a memory.
         """
         _, before = self(tokens)
         _, after = self(tokens, before)
         return before, after
 
     def skip(self, state: DecoderState, period: tuple[DecoderState, DecoderState], times: Tensor) -> DecoderState:
-        """The state (B rows) as if a period had been read `times` (B,) over, without reading it: a device of training.
+        """The state (B rows) as if a period had been read `times` (B,) times, without reading it; used in training.
 
-        Memories that add up, as Infini-attention's, hold so many times more of what the period wrote, and gradient
-        reaches those who wrote it. Where no lower layer reads a memory and the update is linear this is what reading
-        leaves; else it is near it. All other state, and the count of tokens, stays as it is. `state` is at the end of
-        a segment.
+        Adds to additive memories, such as Infini-attention's, the change made by one period times `times`; gradients
+        flow through it. This is exact if the update is linear and no lower layer reads a memory, and approximate
+        otherwise. Other states and the number of tokens do not change. `state` must be at the end of a segment.
         """
         mechanisms = [block.attention for block in self.blocks]
         four = zip(mechanisms, state.layers, *(end.layers for end in period))
@@ -133,21 +131,21 @@ class Decoder(Transformer):
         return state._replace(layers=tuple(layers))
 
     def answer(self, source: Tensor, steps: int, end: int | None = None) -> Tensor:
-        """The most likely continuation (B, up to `steps`) of source (B, T), token by token, to `end` at the latest."""
+        """Generate at most `steps` tokens greedily after source (B, T), up to `end`: (B, ≤ steps)."""
         return generate(self, source, steps, end=end)
 
 
 class Encoder(Transformer):
-    """An encoder as BERT's (Devlin et al. 2019), pre-norm: every token sees all others; see Transformer for its parts.
+    """A pre-norm encoder like BERT (Devlin et al. 2019): every token sees all others.
 
-    Its attention must be one that looks both ways.
+    See Transformer for its parameters. The attention must be bidirectional.
     """
 
     causal = False
 
     def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
-        """Logits (B, T, vocabulary) for tokens (B, T); nothing is carried on."""
-        x = self.position.embed(self.embedding(tokens), places(0, tokens.shape[1], tokens.device))
+        """Logits (B, T, vocabulary) for tokens (B, T); there is no state."""
+        x = self.position.embed(self.embedding(tokens), position_ids(0, tokens.shape[1], tokens.device))
         for block in self.blocks:
             x, _ = block(x, self.position, None)
         return self.logits(x), None

@@ -1,4 +1,4 @@
-"""A decoder that reads the beginning of a source, as encoder-decoders with a window do."""
+"""A decoder that reads only the start of a source, like encoder-decoders with a window."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ from models.transformer import Decoder, DecoderState
 
 
 class TruncatedDecoder(Decoder):
-    """A decoder that reads `window` tokens of a source at most, its first ones and the last, which ends it.
+    """A decoder that truncates a source to `window` tokens: its first tokens and its last one, the separator.
 
-    padding: the token that fills up sources in front. See Transformer for the other parts.
+    padding: the token that pads sources on the left. See Transformer for the other parameters.
     """
 
     def __init__(
@@ -32,20 +32,20 @@ class TruncatedDecoder(Decoder):
         super().__init__(vocabulary_size, width, heads, layers, position, attention, feedforward, activation)
         self.window, self.padding = window, padding
 
-    def beginning(self, source: Tensor) -> Tensor:
-        """What is read of sources (B, T), (B, at most `window`); shorter ones keep what fills them up."""
+    def truncate(self, source: Tensor) -> Tensor:
+        """Truncate sources (B, T) to (B, ≤ window). Sources shorter than the window keep part of their padding."""
         length = source.shape[1]
         if length <= self.window:
             return source
         first = (source != self.padding).long().argmax(dim=1, keepdim=True).clamp(max=length - self.window)
-        place = first + torch.arange(self.window, device=source.device)
-        place[:, -1] = length - 1
-        return source.gather(1, place)
+        index = first + torch.arange(self.window, device=source.device)
+        index[:, -1] = length - 1
+        return source.gather(1, index)
 
     def forward(
         self, tokens: Tensor, state: DecoderState | None = None, target: Tensor | None = None
     ) -> tuple[Tensor, DecoderState]:
-        return super().forward(tokens if target is None else self.beginning(tokens), state, target)
+        return super().forward(tokens if target is None else self.truncate(tokens), state, target)
 
     def answer(self, source: Tensor, steps: int, end: int | None = None) -> Tensor:
-        return super().answer(self.beginning(source), steps, end)
+        return super().answer(self.truncate(source), steps, end)

@@ -12,53 +12,52 @@ Batch = dict[str, Tensor]
 
 @dataclass
 class Evaluation:
-    """What a task found out about a model: numbers, and tables as lists of rows with the same keys."""
+    """The result of evaluating a model: metrics, and tables as lists of rows with the same keys."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 class Reading(NamedTuple):
-    """Calls of a model in an evaluation that are all alike, known before they are made: what they will cost.
+    """Equal model calls of an evaluation, described before they are made, to estimate their cost.
 
-    `rows` sequences side by side, of `tokens` each, or images where a task is of images: in one piece or, with the
-    state carried along, in `pieces` of so many tokens one after the other; then as many tokens are `written` one by
-    one. All of it `times` over.
+    A batch of `rows` sequences (or images) is read in `pieces` of `tokens` tokens each, with the state passed along;
+    then `generated` tokens are decoded one by one. This is repeated `times` times.
     """
 
     rows: int
     tokens: int
     times: float = 1.0
     pieces: int = 1
-    written: int = 0
+    generated: int = 0
 
 
 class Task(Protocol):
-    """A task knows nothing of how it is configured, tracked or recorded.
+    """What a model is trained and evaluated on. Tasks are independent of configuration, tracking and records.
 
-    model_arguments: what a model must be told to fit the task, such as its vocabulary's size. A task of sequences has a
-    `length` too, the tokens of the longest that a model must be defined for.
+    model_arguments: constructor arguments that fit a model to the task, such as the vocabulary size. A task of
+    sequences also has `length`, the longest sequence in tokens that a model must support.
     """
 
     model_arguments: dict[str, int]
 
     def batch(self, step: int) -> Batch:
-        """The whole global batch of a step, a pure function of (seed, step); ranks take their share of its rows."""
+        """The global batch of a step, a pure function of (seed, step); each rank takes its share of the rows."""
 
     def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
-        """The loss to differentiate and the state to hand to the next step, None if nothing is carried."""
+        """The loss to differentiate, and the state for the next step (None if there is none)."""
 
     def evaluate(self, model: nn.Module) -> Evaluation:
-        """Judge the model on data that it was not trained on."""
+        """Evaluate the model on held-out data."""
 
     def readings(self, model: nn.Module) -> list[Reading]:
-        """What `evaluate` asks of the model, which may be on the meta device."""
+        """The model calls that `evaluate` makes. The model may be on the meta device."""
 
 
 class Measurement:
-    """A task that trains nothing: its evaluation is all there is to it."""
+    """A task without training, only an evaluation."""
 
-    model_arguments: dict[str, int] = {}  # noqa: RUF012, of no instance's own
+    model_arguments: dict[str, int] = {}  # noqa: RUF012, never changed
 
     def batch(self, step: int) -> Batch:
         return {}
@@ -71,10 +70,10 @@ class Measurement:
 
 
 def random_generator(*key: int) -> np.random.Generator:
-    """A generator for this key alone, such as (seed, step)."""
+    """A random generator seeded with a key such as (seed, step)."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
 def device_of(model: nn.Module):
-    """The device that the model's parameters lie on."""
+    """The device of the model's parameters."""
     return next(model.parameters()).device

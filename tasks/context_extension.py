@@ -1,4 +1,4 @@
-"""Reading further than a model was trained to: perplexity with a longer window, and how far back a passkey is found."""
+"""Context extension: perplexity with a window beyond the trained length, and how far away passkeys are found."""
 
 from statistics import fmean
 from typing import Any
@@ -11,16 +11,16 @@ from tasks.data.tokens import Corpus
 from tasks.language_modeling import LanguageModeling
 from tasks.passkey import Passkey
 
-REACHES = (1, 2, 3, 4, 6, 8, 12, 16)  # prompt lengths that are asked for, in trained lengths
-FOUND = 0.5  # the share of digits that counts as found
+REACHES = (1, 2, 3, 4, 6, 8, 12, 16)  # prompt lengths in the evaluation, in trained lengths
+FOUND = 0.5  # share of correct digits from which a passkey counts as found
 
 
 class ContextExtension:
-    """Language modelling on sequences `extension` times the trained length, beside passkeys at the trained length.
+    """Language modelling on sequences `extension` times the trained length, and passkeys at the trained length.
 
-    Passkeys are never trained on at a greater length: how far a model finds them is what the extension of its positions
-    gives. Their words are tokens of their own, after those of the corpus. A step trains on `tokens_per_batch` tokens of
-    each. prompts: how many passkeys are asked for at every length.
+    Passkeys are never trained at a greater length, so that finding them there measures how far the positions
+    generalise. The words of their prompts have their own tokens, after those of the corpus. Each step trains on
+    `tokens_per_batch` tokens of each. prompts: passkey prompts evaluated at each length.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class ContextExtension:
 
     @property
     def lengths(self) -> list[int]:
-        """The prompt lengths that are asked for, in tokens."""
+        """The prompt lengths in the evaluation, in tokens."""
         return self.passkey.evaluation_lengths
 
 
 def reach(rows: list[dict[str, Any]]) -> int:
-    """The longest prompt, in tokens, at which a key at its start is found, as at all shorter ones; else 0."""
+    """The longest prompt in tokens up to which a key at its start is found at every length; 0 if at none."""
     reached = 0
     for row in rows:
         if row["digits"] < FOUND:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.data.images import Images
 
-AT_ONCE = 512  # images of a batch in evaluation
+AT_ONCE = 512  # images per batch in the evaluation
 
 
 class ImageSource(Protocol):
@@ -23,9 +23,9 @@ class ImageSource(Protocol):
 
 
 def moments(pixels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (C, 1, 1) of each channel of pixels (N, C, H, W), in shares of 255.
+    """Mean and standard deviation (C, 1, 1) of each channel of pixels (N, C, H, W), divided by 255.
 
-    They are made from counts of the 256 values: a copy of all images in floating point would take a second and more.
+    Computed from the counts of the 256 values, because converting all images to floating point takes over a second.
     """
     counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in pixels.swapaxes(0, 1)])
     shares, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
@@ -36,12 +36,11 @@ def moments(pixels: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 class ImageClassification:
-    """Name the class of an image.
+    """Classify images.
 
-    shift: training images are padded with so many pixels and cut back at a random place. flip: half of them are also
-    mirrored. held_out: the share of the training images that is kept for evaluation in place of the test images, for
-    whoever chooses by the result. Pixels are normalised by mean and standard deviation of each channel of the training
-    split.
+    shift: training images are padded by this many pixels and cropped back at a random position. flip: half of them are
+    also mirrored. held_out: share of the training images to evaluate on instead of the test images, for model
+    selection. Pixels are normalised by the mean and standard deviation of each channel of the training split.
     """
 
     def __init__(self, data: ImageSource, seed: int, batch_size: int, shift: int, flip: bool, held_out: float = 0.0):
@@ -55,11 +54,11 @@ class ImageClassification:
         }
 
     def hold_out(self, share: float) -> Images:
-        """Take a share out of the training images, the same one for every seed."""
+        """Remove a share of the training images, the same one for every seed, and return it."""
         order = random_generator(0, 2, 0).permutation(len(self.train.labels))
         count = round(share * len(order))
-        held, kept = (Images(*(array[chosen] for array in self.train)) for chosen in (order[:count], order[count:]))
-        self.train = kept
+        held, rest = (Images(*(array[chosen] for array in self.train)) for chosen in (order[:count], order[count:]))
+        self.train = rest
         return held
 
     def normalize(self, pixels: np.ndarray) -> Tensor:
@@ -68,9 +67,9 @@ class ImageClassification:
     def batch(self, step: int) -> Batch:
         size, count = self.batch_size, len(self.train.labels)
         per_epoch = max(1, count // size)
-        epoch, place = divmod(step, per_epoch)
+        epoch, index = divmod(step, per_epoch)
         order = random_generator(self.seed, 0, epoch).permutation(count)
-        chosen = order[place * size : (place + 1) * size]
+        chosen = order[index * size : (index + 1) * size]
         generator = random_generator(self.seed, 1, step)
         images = self.augment(self.normalize(self.train.pixels[chosen]), generator)
         return {"images": images, "labels": torch.from_numpy(self.train.labels[chosen])}

@@ -1,4 +1,4 @@
-"""Causal language modelling: training on a corpus, and perplexity by two protocols."""
+"""Causal language modelling: training on a corpus, and perplexity under two protocols."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,11 +17,11 @@ from tasks.scoring import AT_ONCE, Scoring, long_documents
 class LanguageModeling(Scoring):
     """Predict the next token of a corpus.
 
-    length: tokens of a training sequence. window: tokens of an evaluation window, `length` if None.
-    carry_state: every row of the batch reads on where it stopped a step ago, with the model's state carried along, as
-    Transformer-XL is trained; otherwise sequences start anywhere and know nothing before them.
-    evaluation_tokens, stride, multiples: see Scoring; what is scored is the test split. Where there are multiples above
-    1, only documents that fill the longest window, so that every window scores the same tokens.
+    length: tokens of a training sequence. window: tokens of an evaluation window; None for `length`. carry_state: each
+    row of a batch continues where it stopped in the last step, with the model's state passed along, as in
+    Transformer-XL; otherwise sequences start at random positions, without a state. evaluation_tokens, stride,
+    multiples: see Scoring, which scores the test split. With multiples above 1, it scores only documents that fill the
+    longest window, so that all windows score the same tokens.
     """
 
     def __init__(
@@ -51,7 +51,10 @@ class LanguageModeling(Scoring):
         if max(multiples) > 1:
             self.test = long_documents(self.test, max(multiples) * self.window)
         if len(self.train) <= length:
-            raise DataError(f"{data.name} has {len(self.train)} training tokens; task.length={length} needs more")
+            raise DataError(
+                f"{data.name} has {len(self.train)} training tokens, too few for task.length={length}: choose a "
+                "shorter length or more data"
+            )
 
     def batch(self, step: int) -> Batch:
         if self.carry_state:

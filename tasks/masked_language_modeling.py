@@ -1,4 +1,4 @@
-"""Masked language modelling, as BERT is trained."""
+"""Masked language modelling, as in BERT."""
 
 import math
 from typing import Any
@@ -13,15 +13,15 @@ from tasks.data.source import DataError
 from tasks.data.tokens import Corpus, TokenizedCorpus
 from tasks.scoring import IGNORED
 
-MASKED, REPLACED = 0.8, 0.1  # of the tokens asked for; the rest stay as they are (Devlin et al. 2019, section 3.1)
-EVALUATION = 1 << 32  # stands in the place of a step where masks for evaluation are drawn
+MASKED, REPLACED = 0.8, 0.1  # shares of the selected tokens; the rest are unchanged (Devlin et al. 2019, section 3.1)
+EVALUATION = 1 << 32  # the random key of the evaluation's masks; no training step has this number
 
 
 class MaskedLanguageModeling:
-    """Name the tokens that were hidden in a sequence.
+    """Predict the masked tokens of a sequence.
 
-    length: tokens of a sequence. share: how many of them are asked for. evaluation_tokens: how many tokens of the test
-    split the sequences of the evaluation hold; their masks are the same for every model.
+    length: tokens of a sequence. share: share of tokens to predict. evaluation_tokens: tokens of the test split in the
+    evaluation; their masks are the same for every model.
     """
 
     def __init__(
@@ -36,15 +36,15 @@ class MaskedLanguageModeling:
         share: float = 0.15,
     ):
         if not 0 < share < 1:
-            raise ValueError(f"task.share must lie between 0 and 1, not {share:g}")
+            raise ValueError(f"task.share must be between 0 and 1, not {share:g}")
         self.seed, self.length, self.batch_size, self.share = seed, length, batch_size, share
         self.corpus = TokenizedCorpus(data, vocabulary_size, cache)
-        self.mask = self.corpus.tokenizer.get_vocab_size()  # one token more than the corpus has
+        self.mask = self.corpus.tokenizer.get_vocab_size()  # the mask token, after those of the corpus
         self.model_arguments = {"vocabulary_size": self.mask + 1}
         self.train, test = self.corpus.stream("train").tokens, self.corpus.stream("test").tokens
         rows = min(evaluation_tokens, len(test)) // length
         if len(self.train) <= length or not rows:
-            raise DataError(f"{data.name} is shorter than one sequence of task.length={length}")
+            raise DataError(f"{data.name} has fewer tokens than one sequence of task.length={length}")
         self.test = test[: rows * length].reshape(rows, length)
 
     def batch(self, step: int) -> Batch:
@@ -53,15 +53,15 @@ class MaskedLanguageModeling:
         return self.hide(self.train[starts[:, None] + np.arange(self.length)], generator)
 
     def hide(self, rows: np.ndarray, generator: np.random.Generator) -> Batch:
-        """Sequences (B, length) with a share of their tokens hidden, and the hidden ones as targets."""
+        """Mask a share of the tokens of rows (B, length); the targets are the masked tokens, and IGNORED elsewhere."""
         tokens = rows.astype(np.int64)
-        asked = generator.random(tokens.shape) < self.share
+        selected = generator.random(tokens.shape) < self.share
         fate = generator.random(tokens.shape)
         others = generator.integers(0, self.mask, tokens.shape)
         hidden = np.where(fate < MASKED, self.mask, np.where(fate < MASKED + REPLACED, others, tokens))
         return {
-            "tokens": torch.from_numpy(np.where(asked, hidden, tokens)),
-            "targets": torch.from_numpy(np.where(asked, tokens, IGNORED)),
+            "tokens": torch.from_numpy(np.where(selected, hidden, tokens)),
+            "targets": torch.from_numpy(np.where(selected, tokens, IGNORED)),
         }
 
     def loss(self, model: nn.Module, batch: Batch, state: Any) -> tuple[Tensor, Any]:
@@ -76,10 +76,10 @@ class MaskedLanguageModeling:
             batch = self.hide(rows, random_generator(EVALUATION, index))
             targets = batch["targets"].to(device_of(model))
             logits, _ = model(batch["tokens"].to(device_of(model)))
-            asked = targets != IGNORED
-            nats += float(F.cross_entropy(logits[asked].float(), targets[asked], reduction="sum"))
-            right += int((logits[asked].argmax(dim=-1) == targets[asked]).sum())
-            count += int(asked.sum())
+            selected = targets != IGNORED
+            nats += float(F.cross_entropy(logits[selected].float(), targets[selected], reduction="sum"))
+            right += int((logits[selected].argmax(dim=-1) == targets[selected]).sum())
+            count += int(selected.sum())
         loss = nats / count
         metrics = {"masked/loss": loss, "masked/perplexity": math.exp(loss), "masked/accuracy": right / count}
         return Evaluation(metrics)

@@ -1,4 +1,4 @@
-"""Passkey retrieval: find a number again that was named once in a long, irrelevant text."""
+"""Passkey retrieval: recall a number that occurs once in a long, irrelevant text."""
 
 import contextlib
 import math
@@ -20,15 +20,15 @@ __all__ = ["ANSWERED", "DIGITS", "Passkey", "words"]
 
 DEPTHS = ("start", "middle", "end")
 SCORES = ("digits", "exact")
-WITHOUT_GAP = 0.25  # share of the prompts of a stage with gaps that have none
-READ_AT_ONCE = 4096  # tokens of a long prompt, the rest follows in pieces: so many decide how many stand side by side
+WITHOUT_GAP = 0.25  # share of prompts without a gap in a stage with gaps
+READ_AT_ONCE = 4096  # tokens of a long prompt read at once; this limits how many prompts fit into a batch
 
 
 @dataclass
 class Stage:
-    """A part of the training: for `steps` steps, prompts of `shortest` segments, doubled up to `doublings` times.
+    """A stage of the training: `steps` steps on prompts of `shortest` segments, doubled up to `doublings` times.
 
-    gap: if not 0, the prompts are cut in three, and up to so many tokens of filler are skipped where they are cut.
+    gap: if not 0, prompts are cut into three parts, and up to this many tokens of filler are skipped at the two cuts.
     """
 
     steps: int
@@ -38,22 +38,22 @@ class Stage:
 
 
 class Passkey(Prompts):
-    """Prompts of an exact length, the depth of the key uniform in tokens.
+    """Prompts of exact length; the depth of the key is uniform over tokens.
 
-    segment_length: unit of lengths, and what "within the last segment" means. A length counts the digits of the answer
-    that a model reads back, so that answering does not open a new segment.
-    tokens_per_batch: a batch holds as many prompts as fit into it. stages: what is trained on, one after the other.
-    language_weight: what predicting the prompt itself counts beside predicting the answer.
-    evaluation_lengths: prompt lengths in tokens, each asked at every depth: the key at the start, in the middle, and at
-    the end, inside the last segment. prompts: how often; fewer, down to one, where they would hold more than
-    `evaluation_tokens` tokens. control_length: up to this length models with gates are asked again with their memory
-    switched off, and a model whose state grows with what it reads is asked no longer prompts.
-    wording: whose prompt. first_token: see Prompts.
+    segment_length: the unit of training lengths, and the segments by which `last_segment` is decided. A length includes
+    the digits of the answer that a model reads back, so that answering does not start a new segment. tokens_per_batch:
+    a batch has as many prompts as fit into this number of tokens. stages: stages of the training. language_weight:
+    weight of the loss on the prompt, relative to the loss on the answer. evaluation_lengths: prompt lengths in tokens,
+    each evaluated with the key at the start, in the middle and at the end, which is inside the last segment. prompts:
+    prompts per length and depth; fewer, at least one, if they would exceed `evaluation_tokens`. control_length: up to
+    this length, models with gates are also evaluated with their memory switched off; models whose state grows with the
+    text are evaluated only up to this length. wording: the paper whose prompt is used. first_token: see Prompts. Raises
+    ValueError for lengths that are too short for a prompt or its gaps.
 
-    A stage with gaps trains on long distances at the price of short ones. The filler is periodic, and a memory that
-    adds up grows by the same every period; so a period is read once, and where a prompt is cut its memory is made to
-    hold n times more of it, n log-uniform, as if n periods stood there (`skip` in models/transformer.py). A model
-    without such a memory reads the short prompt. Evaluation reads every token of every prompt.
+    A stage with gaps trains on long distances at the cost of short ones. The filler is periodic, and an additive memory
+    changes by about the same amount in every period. So one period is read, and at a cut its contribution is added to
+    the memory n times, n log-uniform, as if n periods had been read (`skip` in models/transformer.py). A model without
+    such a memory just reads the short prompt. The evaluation reads every token of every prompt.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Passkey(Prompts):
         self.length = max(trained + evaluation_lengths)
         shortest = min([stage.shortest * segment_length for stage in self.stages] + evaluation_lengths) - ANSWERED
         if shortest < self.fixed:
-            raise ValueError(f"a passkey prompt needs at least {self.fixed} tokens and is asked for {shortest}")
+            raise ValueError(f"a passkey prompt needs at least {self.fixed} tokens; {shortest} were requested")
         for stage in self.stages:
             if stage.gap and (stage.shortest < 3 or stage.gap < self.period):
                 raise ValueError(
-                    f"a stage with gaps needs prompts of 3 segments to cut and gaps of {self.period} tokens, a "
-                    f"period of the filler in whole segments; it has {stage.shortest} segments and gaps of {stage.gap}"
+                    f"a stage with gaps needs prompts of at least 3 segments and gaps of at least {self.period} tokens "
+                    f"(a period of the filler in whole segments), not {stage.shortest} segments and gaps of {stage.gap}"
                 )
 
     def batch(self, step: int) -> Batch:
@@ -105,8 +105,11 @@ class Passkey(Prompts):
         return batch | (self.gaps(generator, stage, segments, depths) if stage.gap else {})
 
     def gaps(self, generator: np.random.Generator, stage: Stage, segments: int, depths: np.ndarray) -> Batch:
-        """Where the prompts are cut, (B, 2) and the same in every row, what is skipped there, (B, T), also the same,
-        and how often, (B, 2): in a third of the rows all of it at the first cut, in a third at the second."""
+        """The gaps of a batch: cuts (B, 2), the skipped period of filler (B, T), and how often it is skipped (B, 2).
+
+        Cuts and filler are the same in all rows. One third of the rows skips only at the first cut, one third only at
+        the second.
+        """
         rows = len(depths)
         cuts = self.segment_length * np.sort(generator.choice(np.arange(1, segments), 2, replace=False))
         periods = np.exp(generator.uniform(0, np.log(stage.gap / self.period), rows))
@@ -140,7 +143,7 @@ class Passkey(Prompts):
         return losses[:, -DIGITS:].mean() + self.language_weight * losses[:, :-DIGITS].mean(), None
 
     def logits(self, model: nn.Module, tokens: Tensor, batch: Batch) -> Tensor:
-        """The logits for tokens (B, T), read with the batch's gaps if it has any and the model can skip them."""
+        """The logits for tokens (B, T), with the batch's gaps if it has any and the model can skip them."""
         bare: Any = getattr(model, "module", model)  # behind DistributedDataParallel
         if "cuts" not in batch or not hasattr(bare, "skip"):
             return model(tokens)[0]
@@ -154,9 +157,9 @@ class Passkey(Prompts):
         return torch.cat(logits, dim=1)
 
     def evaluate(self, model: nn.Module) -> Evaluation:
-        lengths, short = self.asked(model)
+        lengths, short = self.lengths_for(model)
         rows = self.rows(model, lengths, "on")
-        with gates_shut(model) as any_gate:
+        with gates_closed(model) as any_gate:
             off = self.rows(model, short if any_gate else [], "off")
         metrics = {f"{score}/{row['length']}/{row['depth']}": row[score] for row in rows for score in SCORES}
         through = [row for row in rows if not row["last_segment"]]
@@ -174,29 +177,29 @@ class Passkey(Prompts):
                 metrics[f"{name}/{score}"] = float(np.mean([row[score] for row in chosen]))
         return Evaluation(metrics, {"retrieval": rows + off})
 
-    def asked(self, model: nn.Module) -> tuple[list[int], list[int]]:
-        """The prompt lengths that a model is asked for, and those of them up to the control length."""
+    def lengths_for(self, model: nn.Module) -> tuple[list[int], list[int]]:
+        """The prompt lengths at which a model is evaluated, and those up to the control length."""
         lengths = self.evaluation_lengths
         short = [length for length in lengths if length <= (self.control_length or 0)]
         return (short if self.control_length is not None and self.grows(model) else lengths), short
 
     def readings(self, model: nn.Module) -> list[Reading]:
-        lengths, short = self.asked(model)
+        lengths, short = self.lengths_for(model)
         again = short if any(name.endswith(".gate") for name, _ in model.named_parameters()) else []
         return [call for length in [*lengths, *again] for depth in DEPTHS for call in self.answering(length, depth)]
 
     def answering(self, length: int, depth: str) -> list[Reading]:
-        """What `retrieve` asks of a model: a beginning that all prompts share is read once."""
-        count, rows = self.side_by_side(length)
-        before = len(self.introduction) + self.place(length - ANSWERED, depth) if min(count, rows) > 1 else 0
+        """The model calls of `retrieve`, which reads a prefix that all prompts share only once."""
+        count, rows = self.prompts_and_rows(length)
+        before = len(self.introduction) + self.filler_before(length - ANSWERED, depth) if min(count, rows) > 1 else 0
         shared, batches = before // READ_AT_ONCE, -(-count // rows)
         together = [Reading(1, READ_AT_ONCE, batches, shared)] if shared else []
         rest = length - shared * READ_AT_ONCE
         piece = min(rest, READ_AT_ONCE)
         return [*together, Reading(min(rows, count), piece, batches, -(-rest // piece), DIGITS)]
 
-    def side_by_side(self, length: int) -> tuple[int, int]:
-        """How many prompts of a length are asked for, and how many of them in one batch."""
+    def prompts_and_rows(self, length: int) -> tuple[int, int]:
+        """The number of prompts of a length, and the number of them per batch."""
         count, held = self.prompts, length
         if self.evaluation_tokens is not None:
             count = max(1, min(count, self.evaluation_tokens // length))
@@ -204,7 +207,7 @@ class Passkey(Prompts):
         return count, max(1, 4 * min(self.tokens_per_batch, AT_ONCE) // held)
 
     def rows(self, model: nn.Module, lengths: list[int], memory: str) -> list[dict[str, Any]]:
-        """What is retrieved at these lengths, at every depth."""
+        """The results at these lengths and all depths."""
         return [
             {"length": length, "depth": depth, "memory": memory, **self.retrieve(model, length, depth)}
             for length in lengths
@@ -213,7 +216,7 @@ class Passkey(Prompts):
 
     @torch.no_grad()
     def grows(self, model: Any) -> bool:
-        """Whether the state is greater after a period of filler more than the control length."""
+        """Whether the state still grows when a period of filler is read after the control length."""
         if not hasattr(model, "initial_state"):
             return False
         filler = torch.from_numpy(np.resize(self.filler, (1, self.control_length or 1))).to(device_of(model))
@@ -224,8 +227,8 @@ class Passkey(Prompts):
 
     @torch.no_grad()
     def retrieve(self, model: Any, length: int, depth: str) -> dict[str, Any]:
-        """The share of digits and of whole keys named right, over prompts with keys that were never trained on."""
-        count, rows = self.side_by_side(length)
+        """The shares of correct digits and of correct keys, for prompts with keys that were never trained on."""
+        count, rows = self.prompts_and_rows(length)
         generator = random_generator(self.seed, length - ANSWERED, DEPTHS.index(depth))
         keys = generator.choice(KEYS[HELD_OUT], count, replace=False)
         answers = np.stack([self.encode(str(key)) for key in keys])
@@ -236,7 +239,8 @@ class Passkey(Prompts):
         ]
         right = np.concatenate(named) == answers
         length = prompts.shape[1]
-        key_ends = self.place(length, depth) + len(self.introduction) + self.sentence_length - self.after_key - 1
+        sentence_start = len(self.introduction) + self.filler_before(length, depth)
+        key_ends = sentence_start + self.sentence_length - self.after_key - 1
         return {
             "digits": float(right.mean()),
             "exact": float(right.all(axis=1).mean()),
@@ -245,24 +249,24 @@ class Passkey(Prompts):
         }
 
     def at_depth(self, length: int, keys: np.ndarray, depth: str) -> np.ndarray:
-        """Prompts (B, length - ANSWERED), one for each key, all with the key at the start, in the middle or at the end.
+        """Prompts (B, length - ANSWERED), one per key, with the key at the start, in the middle or at the end.
 
-        Raises ValueError for a length that does not hold a prompt's own parts.
+        Raises ValueError for a length that is too short for a prompt.
         """
         length -= ANSWERED
         if length < self.fixed:
-            raise ValueError(f"a passkey prompt needs at least {self.fixed} tokens and is asked for {length}")
-        return np.stack([self.prompt(length, key, self.place(length, depth)) for key in keys])
+            raise ValueError(f"a passkey prompt needs at least {self.fixed} tokens; {length} were requested")
+        return np.stack([self.prompt(length, key, self.filler_before(length, depth)) for key in keys])
 
-    def place(self, length: int, depth: str) -> int:
-        """How many tokens of filler stand before the sentence with the key."""
+    def filler_before(self, length: int, depth: str) -> int:
+        """The number of filler tokens before the sentence with the key."""
         space = length - self.fixed
         return {"start": 0, "middle": space // 2, "end": space}[depth]
 
 
 @contextlib.contextmanager
-def gates_shut(model: nn.Module) -> Iterator[bool]:
-    """The model with local attention alone: every gate at -∞, and as it was afterwards. Yields whether it has any."""
+def gates_closed(model: nn.Module) -> Iterator[bool]:
+    """Restrict a model to local attention: sets all gates to -∞ and restores them. Yields whether there are gates."""
     gates = [parameter for name, parameter in model.named_parameters() if name.endswith(".gate")]
     values = [gate.detach().clone() for gate in gates]
     for gate in gates:

@@ -1,4 +1,4 @@
-"""The prompts of passkey retrieval: a number, named once in a long, irrelevant text, at an exact length in tokens."""
+"""The prompts of passkey retrieval: a number in a long, irrelevant text, at an exact length in tokens."""
 
 import re
 from typing import NamedTuple
@@ -6,31 +6,31 @@ from typing import NamedTuple
 import numpy as np
 
 DIGITS = 5
-ANSWERED = DIGITS - 1  # digits of the answer that a model has read when it names the last one
+ANSWERED = DIGITS - 1  # digits of its answer that a model has read when it generates the last one
 KEYS = np.arange(10 ** (DIGITS - 1), 10**DIGITS)
-HELD_OUT = (KEYS * 2_654_435_761 % 2**32) % 10 == 0  # a tenth of all keys, spread evenly, is never trained on
+HELD_OUT = (KEYS * 2_654_435_761 % 2**32) % 10 == 0  # one tenth of the keys, evenly spread, is never trained on
 
 FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 
 
 class Wording(NamedTuple):
-    """A prompt's parts: introduction, filler, sentence with the key, filler, question."""
+    """The wording of a prompt: introduction, filler, sentence with the key, filler, question."""
 
     introduction: str
     sentence: str
     question: str
-    restarts: bool  # whether the filler begins anew after the key
+    restarts: bool  # whether the filler restarts after the key
 
 
-INFINI = Wording(  # Munkhdalai et al. 2024, appendix B (with its misprint "There and ack again" mended)
+INFINI = Wording(  # Munkhdalai et al. 2024, appendix B (with its misprint "There and ack again" corrected)
     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. "
     "I will quiz you about the important information there.",
     "The pass key is {key}. Remember it. {key} is the pass key.",
     "What is the pass key? The pass key is",
     restarts=False,
 )
-# Mohtashami & Jaggi 2023: the same sentences on lines of their own. There the filler is cut at a character, here at a
-# word, and keys have one to five digits, here five.
+# Mohtashami & Jaggi 2023: the same sentences, each on its own line. Their filler is cut at a character, ours at a word;
+# their keys have one to five digits, ours five.
 LANDMARK = Wording(INFINI.introduction + "\n", f"\n{INFINI.sentence}\n", "\n" + INFINI.question, restarts=True)
 WORDINGS = {"infini": INFINI, "landmark": LANDMARK}
 
@@ -41,8 +41,10 @@ def words(text: str) -> list[str]:
 
 
 class Prompts:
-    """Prompts in word-level tokens, the key in single digits. first_token: the token of the first word; those before it
-    are another vocabulary's."""
+    """Prompts in word-level tokens, with one token per digit of the key.
+
+    first_token: the id of the first token; smaller ids belong to another vocabulary.
+    """
 
     def __init__(self, wording: Wording, first_token: int = 0):
         self.wording = wording
@@ -56,11 +58,11 @@ class Prompts:
         self.after_key = len(words(wording.sentence.rpartition("{key}")[2]))  # tokens of the sentence after its key
 
     def encode(self, text: str) -> np.ndarray:
-        """The token of each word."""
+        """The tokens of the words of a text."""
         return np.array([self.identifiers[word] for word in words(text)])
 
     def sentence(self, key: int) -> np.ndarray:
-        """The sentence that names the key."""
+        """The tokens of the sentence that states the key."""
         return self.encode(self.wording.sentence.format(key=key))
 
     def prompt(self, length: int, key: int, depth: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Perplexity of whole long documents: by windows, and as a stream whose state is carried from piece to piece."""
+"""Perplexity of whole long documents: in windows, and as a stream with the state passed from piece to piece."""
 
 import math
 from typing import Any
@@ -12,18 +12,19 @@ from tasks.data.tokens import Corpus, TokenStream
 from tasks.language_modeling import LanguageModeling
 from tasks.scoring import IGNORED, Scored, documents_of, joined, nats
 
-FIRST = 64  # tokens of the first bin of places in a document; each later bin ends at twice as many
+FIRST = 64  # end of the first bin of token positions in a document; each further bin ends at twice the last
 
 
 class Perplexity(LanguageModeling):
-    """Language modelling, judged on the longest documents of the test split, from their beginning on.
+    """Language modelling, evaluated on the longest documents of the test split, from their start.
 
-    evaluation_documents: how many of them, all of them if there are fewer. longest: how many tokens of each are scored,
-    None for all. Besides both protocols of windows a document goes through in pieces of one window with carried state:
-    every token sees all before it, as far as the state holds it, and the memory needed does not grow with the document
-    unless the state does. `streaming/gain` is what this saves in nats per token against sliding windows.
-    The table by_position has the loss of each protocol by a token's place in its document, in bins that end at 64, 128,
-    256, … tokens and that all documents fill, so that each bin is of the same documents.
+    evaluation_documents: number of documents, or all if there are fewer. longest: number of tokens of each that are
+    scored; None for all. In addition to both window protocols, documents are read in pieces of one window with the
+    state passed along (streaming). Every token then sees all tokens before it, as far as the state contains them, and
+    memory grows with the document only if the state does. `streaming/gain` is the reduction of the loss in nats per
+    token, relative to sliding windows. The table by_position has the loss of each protocol by position in the document,
+    in bins that end at 64, 128, 256, … tokens. It has only bins that all documents fill. Raises ValueError for settings
+    below 1.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Perplexity(LanguageModeling):
         try:
             self.report(result, "streaming", self.stream(model, self.test), self.window, self.window)
             result.metrics["streaming/gain"] = result.metrics["sliding/loss"] - result.metrics["streaming/loss"]
-        except ValueError:  # a position that the model's scheme does not have
+        except ValueError:  # beyond the positions of the model's scheme
             result.metrics["refused/streaming"] = 1.0
         return result
 
@@ -71,9 +72,9 @@ class Perplexity(LanguageModeling):
 
     @torch.no_grad()
     def stream(self, model: nn.Module, stream: TokenStream) -> Scored:
-        """The loss of every token of the documents, each once, in their order, with the state carried along.
+        """The loss of every token of the documents, in order, with the state passed along.
 
-        A batch is of documents of about the same length: a row whose document has ended reads on in zeros, unscored.
+        A batch has documents of similar length; a row whose document has ended reads zeros, which are not scored.
         """
         documents = documents_of(stream)
         losses = [np.zeros(len(document) - 1) for document in documents]
@@ -93,22 +94,22 @@ class Perplexity(LanguageModeling):
                 for row, index in enumerate(group):
                     part = losses[index][start : start + self.window]
                     part[:] = found[row, : len(part)]
-        places = np.concatenate([np.arange(len(row)) for row in losses])
-        return self.collected(stream, np.concatenate(losses), places)
+        positions = np.concatenate([np.arange(len(row)) for row in losses])
+        return self.collected(stream, np.concatenate(losses), positions)
 
 
 def longest_documents(stream: TokenStream, number: int, longest: int | None) -> TokenStream:
-    """The `number` longest documents in their order, each cut after `longest` tokens beside its opening one."""
+    """The `number` longest documents, in order, each truncated to its opening token and `longest` more tokens."""
     documents = documents_of(stream)
     chosen = sorted(sorted(range(len(documents)), key=lambda index: -len(documents[index]))[:number])
     return joined([documents[index][: None if longest is None else longest + 1] for index in chosen])
 
 
 def by_position(stream: TokenStream, losses: np.ndarray) -> list[dict[str, Any]]:
-    """The mean loss of the tokens that have fewer than 64, 128, 256, … others of their document before them.
+    """The mean loss by position in the document, in bins that end at 64, 128, 256, … tokens.
 
-    Of losses (N,) of all tokens of the documents but the opening ones; bins that one document does not fill are left
-    out.
+    losses (N,): of all tokens of the documents except the opening tokens. Bins that a document does not fill are
+    omitted.
     """
     lengths = [len(document) for document in documents_of(stream)]
     before = np.concatenate([np.arange(1, length) for length in lengths])

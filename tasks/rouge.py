@@ -1,4 +1,4 @@
-"""ROUGE of summaries against references, by the rouge-score package, with intervals over the documents."""
+"""ROUGE of summaries against references, by the rouge-score package, with bootstrap intervals over documents."""
 
 import re
 from typing import Any
@@ -8,28 +8,27 @@ import numpy as np
 from tasks.base import random_generator
 
 NAMES = ("rouge1", "rouge2", "rougeL")
-LSUM = "rougeLsum_by_stops"  # named after its split into sentences: `sentences`
-RESAMPLED = 1000  # corpora that an interval is taken from
+LSUM = "rougeLsum_by_stops"  # named after the sentence splitter, `sentences`
+RESAMPLED = 1000  # bootstrap samples
 
 
 def sentences(text: str) -> list[str]:
-    """Split at a full stop, question or exclamation mark before white space, and at empty lines."""
+    """The sentences of a text: split after full stops, question and exclamation marks, and at empty lines."""
     pieces = re.split(r"(?<=[.!?])\s+|\n\s*\n", text)
     return [" ".join(piece.split()) for piece in pieces if piece.strip()]
 
 
 def overall(rouge1: Any, rouge2: Any, rouge_l: Any) -> Any:
-    """The papers' single figure: the geometric mean of the corpus means of ROUGE-1, 2 and L, numbers or arrays."""
+    """The papers' overall ROUGE: the geometric mean of the corpus means of ROUGE-1, 2 and L; numbers or arrays."""
     return (rouge1 * rouge2 * rouge_l) ** (1 / 3)
 
 
 def rouge(summaries: list[str], references: list[str]) -> dict[str, float]:
-    """Mean F1 over the corpus in percent, stemmed, for ROUGE-1, 2, L and Lsum, and `overall`.
+    """Corpus mean of F1 in percent, with stemming, for ROUGE-1, 2, L and Lsum, and `overall`.
 
-    `<score>/low` and `<score>/high` are its 95 % bootstrap interval over the documents (Efron 1979), percentiles of
-    the scores of corpora drawn from this one with replacement.
+    `<score>/low` and `<score>/high` are the 95 % percentile bootstrap interval over documents (Efron 1979).
     """
-    from rouge_score.rouge_scorer import RougeScorer  # takes two seconds to import
+    from rouge_score.rouge_scorer import RougeScorer  # importing it takes two seconds
 
     scorer = RougeScorer([*NAMES, "rougeLsum"], use_stemmer=True)
     rows = []

@@ -1,4 +1,4 @@
-"""Perplexity of documents by windows: every token is scored once, by two protocols."""
+"""Perplexity of documents in windows, under two protocols; each scores every token once."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,19 +15,19 @@ from tasks.data.source import DataError
 from tasks.data.tokens import TokenStream
 
 IGNORED = -100
-AT_ONCE = 2**14  # tokens read at a time in an evaluation, one window at least: their logits are larger than the model
+AT_ONCE = 2**14  # tokens per evaluation batch (at least one window); their logits take more memory than the model
 
 
 class Scored(NamedTuple):
-    """What scoring a stream came to: nats and place in its window of each token, (N,), and the bytes of all."""
+    """The scores of a stream: loss in nats and position in its window of each token, (N,), and the bytes of all."""
 
     losses: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
     bytes: int
 
     def by_position(self, bin: int) -> list[dict[str, float]]:
-        """The mean loss of the tokens whose place in their window falls into each bin of so many tokens."""
-        bins = self.places // bin
+        """The mean loss by position in the window, in bins of `bin` tokens."""
+        bins = self.positions // bin
         return [
             {"position": int(bin * (index + 0.5)), "loss": float(self.losses[bins == index].mean())}
             for index in np.unique(bins)
@@ -35,31 +35,31 @@ class Scored(NamedTuple):
 
 
 def documents_of(stream: TokenStream) -> list[np.ndarray]:
-    """The tokens of each document, its opening one first."""
+    """The tokens of each document, starting with its opening token."""
     return np.split(stream.tokens, stream.starts[1:])
 
 
 def joined(documents: Sequence[np.ndarray]) -> TokenStream:
-    """Documents one after the other."""
+    """Concatenate documents."""
     starts = np.cumsum([0] + [len(document) for document in documents[:-1]])
     return TokenStream(np.concatenate(documents), starts)
 
 
 def long_documents(stream: TokenStream, length: int) -> TokenStream:
-    """The documents that fill a window of so many tokens. Raises DataError if none does."""
+    """The documents that fill a window of `length` tokens. Raises DataError if there are none."""
     documents = [document for document in documents_of(stream) if len(document) > length]
     if not documents:
-        raise DataError(f"no test document has the {length} tokens of the longest window: choose a shorter one")
+        raise DataError(f"no test document has the {length} tokens of the longest window: choose a shorter window")
     return joined(documents)
 
 
 class Scoring(ABC):
-    """Scores the documents of `test`, from the first on, by non-overlapping and by sliding windows.
+    """Scores the first documents of `test` in non-overlapping and in sliding windows.
 
-    window: tokens of an evaluation window. stride: how many the sliding protocol scores a window, every one of them
-    with at least window - stride tokens of context. multiples: how many times the window to evaluate with; that a model
-    refuses a window longer than 1 is a result. evaluation_tokens: how many tokens are scored. tokens_per_batch: a batch
-    holds as many windows as fit into it.
+    window: tokens of an evaluation window. stride: tokens that the sliding protocol scores per window, each with at
+    least window - stride tokens of context. multiples: factors of the window length to evaluate; that a model rejects a
+    factor above 1 is a result (`refused/…`). evaluation_tokens: number of tokens scored. tokens_per_batch: a batch has
+    as many windows as fit into this number of tokens.
     """
 
     test: TokenStream
@@ -71,16 +71,14 @@ class Scoring(ABC):
 
     @abstractmethod
     def bytes_of(self, stream: TokenStream) -> np.ndarray:
-        """How many bytes of text each token of a stream stands for."""
+        """The number of bytes of text of each token of a stream."""
 
     def check_windows(self) -> None:
-        """Raise ValueError if windows, strides and multiples do not fit each other."""
+        """Raise ValueError for an invalid stride or invalid multiples."""
         if not 0 < self.stride <= self.window:
             raise ValueError(f"task.stride must be from 1 to the window of {self.window} tokens, not {self.stride}")
         if 1 not in self.multiples or min(self.multiples) < 1:
-            raise ValueError(
-                f"task.multiples must be whole numbers from 1 on, 1 among them, not {list(self.multiples)}"
-            )
+            raise ValueError(f"task.multiples must be integers of at least 1 and include 1, not {list(self.multiples)}")
 
     def evaluate(self, model: nn.Module) -> Evaluation:
         result = Evaluation(tables={"protocol": []})
@@ -88,7 +86,7 @@ class Scoring(ABC):
             try:
                 self.evaluate_with(model, multiple, result)
                 refused = ""
-            except ValueError as error:  # a position that the model's scheme does not have
+            except ValueError as error:  # beyond the positions of the model's scheme
                 if multiple == 1:
                     raise
                 refused = str(error)
@@ -108,7 +106,7 @@ class Scoring(ABC):
         ]
 
     def evaluate_with(self, model: nn.Module, multiple: int, result: Evaluation) -> None:
-        """Add what both protocols find with `multiple` times the window."""
+        """Add the results of both protocols with `multiple` times the window."""
         window, place = multiple * self.window, "" if multiple == 1 else f"{multiple}x/"
         for name, stride in (("nonoverlapping", window), ("sliding", multiple * self.stride)):
             scored = self.score(model, self.test, window, stride)
@@ -120,7 +118,7 @@ class Scoring(ABC):
                 result.tables["by_position"] = scored.by_position(bin=self.window // 4)
 
     def report(self, result: Evaluation, name: str, scored: Scored, window: int, stride: int, place: str = "") -> None:
-        """Add what a protocol found: loss in nats per token, perplexity and bits per byte, and what it is."""
+        """Add the results of a protocol: loss in nats per token, perplexity, bits per byte, and its settings."""
         loss = float(scored.losses.mean())
         result.metrics |= {
             f"{name}/{place}loss": loss,
@@ -134,29 +132,29 @@ class Scoring(ABC):
 
     @torch.no_grad()
     def score(self, model: nn.Module, stream: TokenStream, window: int, stride: int) -> Scored:
-        """The loss of every token of the documents, each once, in their order."""
-        losses, places = [], []
+        """The loss of every token of the documents, in order."""
+        losses, positions = [], []
         for inputs, targets in self.windows(stream, window, stride):
             logits, _ = model(inputs.to(device_of(model)))
             counted = targets != IGNORED
             losses.append(nats(logits, targets)[counted.numpy()])
-            places.append(counted.nonzero()[:, 1].numpy())
-        return self.collected(stream, np.concatenate(losses), np.concatenate(places))
+            positions.append(counted.nonzero()[:, 1].numpy())
+        return self.collected(stream, np.concatenate(losses), np.concatenate(positions))
 
-    def collected(self, stream: TokenStream, losses: np.ndarray, places: np.ndarray) -> Scored:
-        """The same with the bytes of the tokens that were scored: the first ones that open no document."""
+    def collected(self, stream: TokenStream, losses: np.ndarray, positions: np.ndarray) -> Scored:
+        """Scores with the bytes of the scored tokens: the first tokens of the stream, without opening tokens."""
         sizes = np.delete(self.bytes_of(stream), stream.starts)
-        return Scored(losses, places, int(sizes[: len(losses)].sum()))
+        return Scored(losses, positions, int(sizes[: len(losses)].sum()))
 
     def windows(self, stream: TokenStream, window: int, stride: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of windows (B, window) with their targets, IGNORED where another window scores the token.
+        """Batches of windows (B, window) and their targets, which are IGNORED if another window scores the token.
 
-        A document's first window scores all of its tokens, each later one the `stride` tokens after those scored.
+        The first window of a document scores all of its tokens, each later one the next `stride` tokens.
         """
         pieces: list[tuple[int, int, int]] = []  # start, end, first target scored
         budget = self.evaluation_tokens
         for start, end in zip(stream.starts, [*stream.starts[1:], len(stream.tokens)]):
-            last = min(end - 1, start + budget)  # the document's own opening token is given, not scored
+            last = min(end - 1, start + budget)  # the opening token is context and is not scored
             scored = start
             while scored < last:
                 stop = min(last, scored + (window if scored == start else stride))
@@ -179,7 +177,7 @@ class Scoring(ABC):
 
 
 def nats(logits: Tensor, targets: Tensor) -> np.ndarray:
-    """The loss of each target (B, T) under logits (B, T, vocabulary) in nats, 0 where it is IGNORED."""
+    """The loss in nats (B, T) of targets (B, T), given logits (B, T, vocabulary); 0 where a target is IGNORED."""
     flat = targets.flatten().to(logits.device)
     kind = torch.promote_types(logits.dtype, torch.float32)
     found = F.cross_entropy(logits.flatten(0, 1).to(kind), flat, reduction="none", ignore_index=IGNORED)

@@ -1,4 +1,4 @@
-"""Abstractive summarisation, scored by ROUGE beside simple baselines."""
+"""Abstractive summarisation, scored by ROUGE together with simple baselines."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -19,8 +19,8 @@ from tasks.rouge import rouge
 
 IGNORED = -100
 SAMPLES = 8  # rows of the table of sample outputs
-ROWS = 16  # documents that are summarised at a time
-MULTIPLE = 32  # of tokens, that sources are filled up to: torch keeps a compiled kernel for every shape it meets
+ROWS = 16  # documents summarised at a time
+MULTIPLE = 32  # sources are padded to a multiple of this, because torch caches a compiled kernel for every shape
 
 
 class PairSource(Protocol):
@@ -33,7 +33,7 @@ class PairSource(Protocol):
 
 
 class PairTexts:
-    """The texts of pairs as a corpus, for the vocabulary."""
+    """The texts of pairs as a corpus, to train the tokenizer on."""
 
     def __init__(self, source: PairSource):
         self.source = source
@@ -44,7 +44,7 @@ class PairTexts:
 
 
 class Vocabulary(NamedTuple):
-    """A tokenizer and its special tokens: before a document, after it, after a summary, and to fill rows up with."""
+    """A tokenizer and its special tokens: before a document, after it, after a summary, and for padding."""
 
     tokenizer: Tokenizer
     opening: int = DOCUMENT
@@ -54,7 +54,7 @@ class Vocabulary(NamedTuple):
 
 
 def pretrained_vocabulary(name: str, revision: str) -> Vocabulary:
-    """The vocabulary of a checkpoint, a folder or an id of the hub."""
+    """The vocabulary of a pretrained model in a folder or on the hub. Raises ValueError."""
     from transformers import AutoTokenizer
 
     try:
@@ -63,29 +63,29 @@ def pretrained_vocabulary(name: str, revision: str) -> Vocabulary:
         raise ValueError(f"task.tokenizer={name} cannot be loaded: {str(error).splitlines()[0]}") from error
     special = (loaded.bos_token_id, loaded.eos_token_id, loaded.eos_token_id, loaded.pad_token_id)
     if not loaded.is_fast or None in special:
-        raise ValueError(f"the tokenizer of {name} must be a fast one with tokens for beginning, end and padding")
+        raise ValueError(f"task.tokenizer={name} must be a fast tokenizer with tokens for start, end and padding")
     return Vocabulary(loaded.backend_tokenizer, *special)
 
 
 @dataclass
 class Stage:
-    """A part of the training: for `steps` steps, documents of up to `longest` tokens."""
+    """A stage of the training: `steps` steps on documents of at most `longest` tokens."""
 
     steps: int
     longest: int
 
 
 class Summarization:
-    """Write the summary of a document.
+    """Generate the summary of a document.
 
-    source_length: tokens of a document that are read; longer ones are cut. summary_length: tokens of a summary at most.
-    tokens_per_batch: a batch holds as many documents of about one length as fit into it, one at least. stages: training
-    begins with documents up to some length, one stage after the other, and ends with all of them.
-    evaluation_documents: how many documents of the test split are summarised; halvings: how often again, from the first
-    half of source_length, from a quarter and so on. tokenizer, revision: that of a pretrained model; None for a
-    vocabulary of `vocabulary_size` of the training documents' own.
-    A model answers two calls: `model(source, target=target)`, the logits of the target's tokens, and
-    `model.answer(source, steps, end)`, the summary it writes. It may look at fewer tokens than it is given.
+    source_length: tokens of a document that are read; longer documents are truncated. summary_length: most tokens of a
+    summary. tokens_per_batch: a batch has as many documents of similar length as fit into this number of tokens, at
+    least one. stages: training starts with short documents, stage by stage, and ends with all documents.
+    evaluation_documents: test documents to summarise. halvings: how often they are summarised again from the first half
+    of source_length, a quarter and so on. tokenizer, revision: of a pretrained model; None to train one with
+    `vocabulary_size` tokens on the training documents.
+    Models need two calls: `model(source, target=target)` returns the logits of the target tokens,
+    `model.answer(source, steps, end)` the generated summary. A model may truncate the source.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Summarization:
         self.groups = self.group(tokens_per_batch)
 
     def group(self, tokens_per_batch: int) -> list[list[int]]:
-        """The training pairs that share a batch, from the shortest to the longest; little of it is padding."""
+        """The training pairs of each batch, from the shortest to the longest, so that there is little padding."""
         order = sorted(range(len(self.sources)), key=lambda index: len(self.sources[index]))
         groups: list[list[int]] = [[]]
         for index in order:
@@ -137,7 +137,7 @@ class Summarization:
         return [[self.vocabulary.opening, *ids, self.vocabulary.separator] for ids in documents]
 
     def encode(self, texts: list[str], longest: int) -> list[list[int]]:
-        """The first tokens of each text, at most `longest`; a few texts at a time, for an encoding is large."""
+        """The first tokens of each text, at most `longest`; a few texts at a time, because encodings are large."""
         return [
             encoding.ids[:longest]
             for start in range(0, len(texts), 128)
@@ -145,15 +145,14 @@ class Summarization:
         ]
 
     def batch(self, step: int) -> Batch:
-        place = random_generator(self.seed, step).integers(self.within_reach(step))
-        group = self.groups[place]
+        group = self.groups[random_generator(self.seed, step).integers(self.groups_for(step))]
         target = torch.full((len(group), self.summary_length), IGNORED)
         for row, index in enumerate(group):
             target[row, : len(self.targets[index])] = torch.tensor(self.targets[index])
         return {"source": self.pad([self.sources[index] for index in group]), "targets": target}
 
-    def within_reach(self, step: int) -> int:
-        """How many of the groups are short enough for a step."""
+    def groups_for(self, step: int) -> int:
+        """The number of groups that are short enough for a step."""
         for stage in self.stages:
             if step < stage.steps:
                 lengths = [len(self.sources[group[-1]]) for group in self.groups]
@@ -162,7 +161,7 @@ class Summarization:
         return len(self.groups)
 
     def pad(self, rows: list[list[int]]) -> Tensor:
-        """Rows of tokens as one tensor, the shorter ones filled up in front."""
+        """Rows of tokens as one tensor, padded on the left."""
         width = padded(max(map(len, rows)))
         return torch.tensor([[self.vocabulary.padding] * (width - len(row)) + row for row in rows])
 
@@ -175,20 +174,20 @@ class Summarization:
     def evaluate(self, model: Any) -> Evaluation:
         documents = [pair.document for pair in self.test_pairs]
         references = [pair.summary for pair in self.test_pairs]
-        written = self.write(model, self.source_length)
-        metrics = rouge(written, references)
+        generated = self.summarize(model, self.source_length)
+        metrics = rouge(generated, references)
         for name, texts in extracts(documents, references, self.seed).items():
             scores = rouge(texts, references).items()
             metrics |= {f"baseline/{name}/{score}": value for score, value in scores if "/" not in score}
         by_length = [{"tokens": self.source_length, "overall": metrics["overall"]}]
         for times in (2**halving for halving in range(1, self.halvings + 1)):
-            part = rouge(self.write(model, self.source_length // times), references)["overall"]
+            part = rouge(self.summarize(model, self.source_length // times), references)["overall"]
             metrics[f"overall/{self.source_length // times}"] = part
             metrics[f"overall_gain/{times}x"] = metrics["overall"] - part
             by_length.append({"tokens": self.source_length // times, "overall": part})
         samples = [
             {"document": document[:300], "reference": reference, "summary": text}
-            for document, reference, text in list(zip(documents, references, written))[:SAMPLES]
+            for document, reference, text in list(zip(documents, references, generated))[:SAMPLES]
         ]
         return Evaluation(metrics, {"samples": samples, "by_length": by_length})
 
@@ -198,23 +197,23 @@ class Summarization:
         for longest in (self.source_length // 2**halving for halving in range(self.halvings + 1)):
             for start in range(0, len(lengths), ROWS):
                 group = lengths[start : start + ROWS]
-                found.append(Reading(len(group), padded(min(group[-1], longest)), written=self.summary_length))
+                found.append(Reading(len(group), padded(min(group[-1], longest)), generated=self.summary_length))
         return [reading._replace(times=found.count(reading)) for reading in dict.fromkeys(found)]
 
-    def write(self, model: Any, length: int) -> list[str]:
-        """The model's summaries of the test documents from their first `length` tokens."""
+    def summarize(self, model: Any, length: int) -> list[str]:
+        """The summaries that the model generates from the first `length` tokens of the test documents."""
         sources = self.encode_sources(self.test_pairs, length)
-        written = [""] * len(sources)
+        generated = [""] * len(sources)
         order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
         for i in range(0, len(order), ROWS):
             group = order[i : i + ROWS]
             source = self.pad([sources[index] for index in group]).to(device_of(model))
             for index, answer in zip(group, model.answer(source, self.summary_length, self.vocabulary.end).tolist()):
                 ended = answer.index(self.vocabulary.end) if self.vocabulary.end in answer else None
-                written[index] = self.tokenizer.decode(answer[:ended])
-        return written
+                generated[index] = self.tokenizer.decode(answer[:ended])
+        return generated
 
 
 def padded(length: int) -> int:
-    """The next multiple that a row is filled up to."""
+    """The length of a row after padding."""
     return -(-length // MULTIPLE) * MULTIPLE

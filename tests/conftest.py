@@ -14,8 +14,17 @@ CACHE = ROOT / "outputs" / "cache"  # tokens are made once for all tests, and fo
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_CONSOLE"] = "off"  # W&B would wrap the streams that pytest replaces from test to test
 
+SLOW = {"program", "browser", "checkout"}  # fixtures: what starts processes or copies the source is slow
+
 Ended = subprocess.CompletedProcess[str]
 Program = Callable[..., Ended]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a slow fixture."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SLOW & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

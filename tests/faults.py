@@ -2,7 +2,7 @@
 
 Nothing that was finished may be lost, nothing false may enter the ledger, and the same command mends what can be mended
 and names what cannot. Disk, network and clock are in faults_machine.py, what is quicker in test_crash.py, test_run.py,
-test_left_out.py and test_tracking.py.
+test_excluded_records.py and test_tracking.py.
 """
 
 import random
@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from experiments.records import Record, records, to_json
-from experiments.tracking import run_files
-from experiments.verify import TAKEN
+from experiments.evaluation.repeat import TAKEN
+from experiments.records.record import Record, records, to_json
+from experiments.tracking.offline import run_files
 from tests.conftest import ROOT, Ended, Program, tiny
 from tests.test_run import one_line
 
@@ -174,7 +174,7 @@ def test_a_worker_that_is_killed_is_told_and_the_rest_goes_on(program: Program, 
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     errors = [line for line in output.splitlines() if "error: " in line]
-    assert len(errors) == 1 and "a process of the runs was killed" in errors[0] and "Traceback" not in output
+    assert len(errors) == 1 and "a worker process was killed" in errors[0] and "Traceback" not in output
     kept = bytes_of(tmp_path)
     ended = program(*arguments, module=REPRODUCE, timeout=600)
     assert ended.returncode == 0, ended.stdout
@@ -192,10 +192,8 @@ def test_two_sweeps_at_once_share_the_runs(tmp_path: Path) -> None:
     assert len(folders) == JOBS
     shares = [sum(f"run {folder}" in lines for folder in folders) for lines in told]
     assert sum(shares) == JOBS
-    waits = sum(line.startswith("put off: ") for lines in told for line in lines)
-    tell(
-        f"two sweeps of the same {JOBS} jobs at once: {shares[0]} and {shares[1]} of them, none twice, {waits} put off"
-    )
+    waits = sum(line.startswith("postponed: ") for lines in told for line in lines)
+    tell(f"two sweeps of the same {JOBS} jobs: {shares[0]} and {shares[1]} of them, none twice; {waits} postponed")
 
 
 def test_a_checkpoint_that_is_damaged_is_named_and_other_jobs_go_on(program: Program, tmp_path: Path) -> None:
@@ -221,10 +219,10 @@ def test_a_checkpoint_that_is_damaged_is_named_and_other_jobs_go_on(program: Pro
 def verdicts(ended: Ended) -> str:
     """The table of the terminal."""
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout[ended.stdout.index("ledger, smoke") :].split("left out")[0].rsplit(" not reproduced", 1)[0]
+    return ended.stdout[ended.stdout.index("ledger, smoke") :].split("excluded:")[0].rsplit(" not reproduced", 1)[0]
 
 
-def test_a_record_edited_by_hand_is_left_out_with_the_reason_and_run_again(program: Program, tmp_path: Path) -> None:
+def test_a_record_edited_by_hand_is_excluded_with_the_reason_and_run_again(program: Program, tmp_path: Path) -> None:
     arguments = ("--scale", "smoke", "--only", "properties", "--outputs", str(tmp_path), "--workers", "1")
     true = verdicts(program(*arguments, module=REPRODUCE))
     record = finished(tmp_path)[0]
@@ -232,9 +230,9 @@ def test_a_record_edited_by_hand_is_left_out_with_the_reason_and_run_again(progr
     summary["metrics"] = {name: value + 1 for name, value in summary["metrics"].items()}
     (record.folder / "summary.json").write_bytes(to_json(summary))
     shown = program(*arguments, "--no-runs", module=REPRODUCE)
-    reason = next(line for line in shown.stdout.splitlines() if line.startswith("left out"))
-    assert "summary.json is not as it was written" in reason
+    reason = next(line for line in shown.stdout.splitlines() if line.startswith("excluded:"))
+    assert "summary.json was changed after the run finished" in reason
     again = program(*arguments, module=REPRODUCE)
-    assert "1 runs in" in again.stdout and "left out" not in again.stdout
+    assert "1 runs in" in again.stdout and "excluded:" not in again.stdout
     assert verdicts(again) == true
     tell(f"a record edited by hand: {reason!r}; `make reproduce` ran this one again, and the ledger is as before")

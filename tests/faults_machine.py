@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records import records
-from experiments.tracking import run_files
+from experiments.records.record import records
+from experiments.tracking.offline import run_files
 from tests.conftest import ROOT, Program, tiny
 from tests.faults import bytes_of, contents, finished, rows, tell
 from tests.loopback import Server
@@ -115,7 +115,7 @@ def test_a_network_that_is_lost_in_the_middle_of_a_run(tmp_path: Path) -> None:
         waited = time.monotonic() - done
         assert process.returncode == 0 and "Traceback" not in told, told
         (warning,) = (line for line in told.splitlines() if "UserWarning" in line)
-        assert "`make sync` uploads it" in warning
+        assert "run `make sync` to upload the rest" in warning
         assert waited < 30
         steps = sorted({row["step"] for row in record.metrics()})
         assert 0 < before < len(steps)
@@ -163,7 +163,7 @@ def test_a_clock_that_jumps(program: Program, tmp_path: Path) -> None:
         if day == 1:
             process.kill()
         _, told = process.communicate(timeout=120)
-    assert process.returncode == 0 and "going on from step" in told, told
+    assert process.returncode == 0 and "resuming from step" in told, told
     assert contents(outputs) == contents(true)
     (record,) = finished(outputs)
     assert 0 < record.summary["seconds"] < 60

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records import Record, records
+from experiments.records.record import Record, records
 from tests.conftest import ROOT, tiny
+
+pytestmark = pytest.mark.slow
 
 LONG = ("training.steps=60", "training.checkpoint_every=7", "training.log_every=2", "training.evaluate_at=[20]")
 CASES = {
@@ -50,7 +52,7 @@ def test_a_killed_run_goes_on_and_writes_the_same_bytes(case: str, tmp_path: Pat
     last = start(tmp_path / "killed", case)
     _, errors = last.communicate(timeout=240)
     assert last.returncode == 0, errors
-    assert "going on from step" in errors
+    assert "resuming from step" in errors
     assert record.id == whole.id
     assert record.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
     first, second = (
@@ -66,7 +68,7 @@ def test_a_stopped_run_leaves_a_checkpoint_and_says_how_to_go_on(number: signal.
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from here" in errors
+    assert "run the same command again to resume" in errors
     assert record.status == "interrupted"
     assert record.checkpoint_file.exists()
     again = start(tmp_path, "nothing carried")

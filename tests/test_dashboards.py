@@ -12,19 +12,21 @@ import pytest
 import yaml
 
 from experiments import dashboards
-from experiments.claims import claims
-from experiments.ledger import Evidence, judge
-from experiments.records import to_json
+from experiments.ledger.claims import claims
+from experiments.ledger.evidence import Evidence, gather
+from experiments.ledger.verdicts import judge
+from experiments.records.record import to_json
 from experiments.report.figures.registry import title
 from experiments.report.runs import finished_runs
 from experiments.report.wandb.report import escaped, report
 from experiments.report.wandb.workspace import specification, workspace
-from experiments.reproduce import gather
-from experiments.tracking import Tracker
+from experiments.tracking.wandb_run import Tracker
 from tasks.data.source import write_atomically
 from tests.conftest import ROOT
 from tests.loopback import ENTITY, Server
 from tests.test_report import HOSTILE, made_up, write
+
+pytestmark = pytest.mark.slow
 
 Spec = Any
 PROJECT = "a-project-of-theirs"

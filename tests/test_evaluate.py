@@ -24,13 +24,15 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from experiments.config import CONF, groups
-from experiments.evaluate import composed, execute
-from experiments.records import Record, records
-from models.foreign import Tokenizer, find
+from experiments.config.choices import CONF, groups
+from experiments.evaluation.pretrained import composed, execute
+from experiments.records.record import Record, records
+from models.external import Tokenizer, find
 from models.pretrained import export
-from tasks.foreign.passkey import ANSWER, ForeignPasskey, scores_of
+from tasks.external.passkey import ANSWER, ExternalPasskey, scores_of
 from tests.conftest import CACHE, Program, tiny
+
+pytestmark = pytest.mark.slow
 
 TEXT = "The grass is green. The pass key is 71234; über naïve 日本語 <s> cafés are several bytes each.\n"
 SIZE = 340
@@ -155,7 +157,7 @@ def test_the_loss_is_that_of_transformers_own_labels(folders: Path, tmp_path: Pa
 @pytest.mark.parametrize("kind", ["bytes", "words"])
 def test_a_prompt_is_exactly_as_long_as_asked_in_the_models_own_tokens(kind: str) -> None:
     tokenizer = Tokenizer(tokenizer_of(kind))
-    task = ForeignPasskey(tokenizer, 700, 0, [400, 601], prompts=3, tokens_per_batch=1)
+    task = ExternalPasskey(tokenizer, 700, 0, [400, 601], prompts=3, tokens_per_batch=1)
     assert task.length == 601
     for length in (400, 601):
         for depth in ("start", "middle", "end"):
@@ -169,7 +171,7 @@ def test_a_prompt_is_exactly_as_long_as_asked_in_the_models_own_tokens(kind: str
 @pytest.mark.parametrize("kind", ["bytes", "words"])
 def test_digits_are_read_off_the_answers_text_however_they_are_cut(kind: str) -> None:
     tokenizer = Tokenizer(tokenizer_of(kind))
-    task = ForeignPasskey(tokenizer, None, 0, [600], prompts=4, tokens_per_batch=1200)
+    task = ExternalPasskey(tokenizer, None, 0, [600], prompts=4, tokens_per_batch=1200)
 
     class Reader(torch.nn.Linear):
         """Finds every second key."""
@@ -249,12 +251,12 @@ def spoil(root: Path, folders: Path, what: str) -> Path:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("tokenizer", "holds no tokenizer: put the model's own there"),
+        ("tokenizer", "contains no tokenizer: add the model's own"),
         ("weights", "cannot read its weights"),
-        ("no weights", "holds no weights"),
-        ("code", "it comes with code of its own, which is never run here"),
-        ("vocabulary", "knows 99 tokens and its tokenizer .*: they do not belong together"),
-        ("type", "is of type vit, neither a causal nor a sequence-to-sequence model"),
+        ("no weights", "contains no weights"),
+        ("code", "it needs its own code, which is never run here"),
+        ("vocabulary", "has 99 tokens and its tokenizer .*: they do not belong together"),
+        ("type", "has type vit; it must be a causal or a sequence-to-sequence model"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_told_in_one_line(
@@ -270,18 +272,18 @@ def test_a_folder_that_cannot_be_used_is_told_in_one_line(
 @pytest.mark.parametrize(
     ("model", "overrides", "message"),
     [
-        ("llama", ["task=passkey", "task.evaluation_lengths=[600,601]"], "601 tokens are beyond the 600 positions"),
-        ("llama", ["task=language_modeling", "task.length=700"], "700 tokens are beyond the 600 positions"),
-        ("llama", ["task=summarization", "task.source_length=590"], "653 tokens are beyond the 600 positions"),
+        ("llama", ["task=passkey", "task.evaluation_lengths=[600,601]"], "601 tokens exceed the 600 positions"),
+        ("llama", ["task=language_modeling", "task.length=700"], "700 tokens exceed the 600 positions"),
+        ("llama", ["task=summarization", "task.source_length=590"], "653 tokens exceed the 600 positions"),
         ("llama", ["task=passkey", "task.evaluation_lengths=[64]"], "a passkey prompt with its answer needs at least"),
         ("llama", ["task=passkey", "task.promts=3"], "unknown key 'task.promts'; the nearest is 'task.prompts'"),
         ("llama", ["task=passkeys"], "task=passkeys: no such choice; the nearest is 'passkey'"),
         ("llama", ["task=passkey", "data=stdlib"], "task=passkey needs no data"),
         ("llama", ["task=language_modeling", "data=docstrings"], "task=language_modeling needs documents"),
         ("llama", ["task=language_modeling", "task.split=tests"], "task.split"),
-        ("llama", [], "say task=passkey|language_modeling|summarization"),
-        ("t5", ["task=passkey"], "is a sequence-to-sequence model: it can be asked for task=summarization"),
-        ("nowhere", ["task=passkey"], "is not there; it must be a folder that save_pretrained wrote, or a hub id"),
+        ("llama", [], "task is missing: add task=passkey|language_modeling|summarization"),
+        ("t5", ["task=passkey"], "is a sequence-to-sequence model: it can only be evaluated on task=summarization"),
+        ("nowhere", ["task=passkey"], "does not exist; pass a folder saved by save_pretrained, or a hub id"),
         ("", ["task=passkey"], "holds no config.json"),
     ],
 )
@@ -298,7 +300,7 @@ def test_a_model_that_looks_both_ways_is_refused(folders: Path, tmp_path: Path) 
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
     BertLMHeadModel(BertConfig(vocab_size=SIZE, initializer_range=1.0, **sizes)).save_pretrained(tmp_path / "bert")
     tokenizer_of("bytes").save_pretrained(tmp_path / "bert")
-    with pytest.raises(ValueError, match="sees tokens that are still to come: it is no causal model"):
+    with pytest.raises(ValueError, match="is not causal: its logits depend on later tokens"):
         evaluated(tmp_path, f"model={tmp_path / 'bert'}", "task=passkey", "task.evaluation_lengths=[400]")
     assert not records(tmp_path)
 

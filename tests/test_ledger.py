@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.claims import Claim, ClaimError, Comparison, claims, read_claim
-from experiments.grid import Job, jobs
-from experiments.ledger import Evidence, as_json, judge
-from experiments.records import Record, to_json
-from experiments.statistics import (
+from experiments.ledger.claims import Claim, ClaimError, Comparison, claims, read_claim
+from experiments.ledger.evidence import Evidence, environments_of, pythons
+from experiments.ledger.statistics import (
     bootstrap,
     estimate,
     estimate_ratio,
@@ -24,6 +22,9 @@ from experiments.statistics import (
     steps_to_equal,
     values_needed,
 )
+from experiments.ledger.verdicts import as_json, judge
+from experiments.records.record import Record, to_json
+from experiments.sweeps.grid import Job, jobs
 from tasks.data.source import write_atomically
 
 
@@ -35,7 +36,7 @@ def write_record(folder: Path, metrics: dict[str, float], identity: Mapping[str,
         for step in range(10, 110, 10):
             row = {name: 200 + (value - 200) * step / 100 for name, value in metrics.items()}
             rows.write(json.dumps({"step": step, **row}) + "\n")
-    record.begin({"name": "made up", "scale": "laptop", "data": {}}, {"processor": "p", **identity})
+    record.begin({"name": "made up", "scale": "laptop", "data": {}}, {"processor": "p", "python": "3.11.7", **identity})
     evaluations = {"1": metrics, "2": metrics}
     record.finish({"metrics": metrics, "evaluations": evaluations, "parameters": 1, "seconds": 1.0} | metrics, {})
     return record
@@ -119,6 +120,22 @@ def test_a_claim_is_only_reproduced_if_all_of_its_comparisons_are(tmp_path: Path
     assert [len(finding.missing) for finding in verdict.findings] == [0, 1, 0, 0, 0, 0, 0]
     assert verdict.findings[1].effect.n == 4
     assert "1 runs are missing" in verdict.notes
+
+
+def test_a_claim_names_the_pythons_that_its_records_come_from_if_there_are_several(tmp_path: Path) -> None:
+    claim = next(claim for claim in claims() if claim.id == "R1")
+    evidence: Evidence = {}
+    for index, job in enumerate(jobs("positions", "laptop", str(tmp_path))):
+        evidence[job] = write_record(tmp_path / str(index), {"nonoverlapping/loss": 1.0 + 0.01 * job.seed})
+    assert judge(claim, evidence).notes == []
+    used = next(job for job in evidence if dict(job.factors) == {"position": "learned", "seed": "0"})
+    other = next(job for job in evidence if dict(job.factors) == {"position": "rope", "seed": "0"})
+    for job, version in ((used, "3.9.18"), (other, "3.12.1")):
+        evidence[job].begin(evidence[job].config, evidence[job].environment | {"python": version})
+        evidence[job].finish(evidence[job].summary, {})
+        evidence[job] = Record(evidence[job].folder)
+    assert judge(claim, evidence).notes == ["the records come from Python 3.9.18 and 3.11.7"]  # R1 has no RoPE
+    assert pythons(environments_of(evidence)) == ["3.9.18", "3.11.7", "3.12.1"]
 
 
 def test_effects_are_paired_by_seed_and_by_every_other_factor(tmp_path: Path) -> None:

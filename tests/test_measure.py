@@ -2,7 +2,7 @@
 
 import torch
 
-from experiments.measure import peak_bytes
+from experiments.measurements.tensor_memory import peak_bytes
 
 MIB = 2**20
 

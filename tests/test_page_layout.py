@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from experiments.ledger import Evidence, judge
+from experiments.ledger.evidence import Evidence, gather
+from experiments.ledger.statistics import Estimate
+from experiments.ledger.verdicts import judge
 from experiments.report.numbers import NumberFormat, column_format, number
 from experiments.report.page.ledger_rows import ledger_rows
-from experiments.reproduce import gather
-from experiments.statistics import Estimate
 from tests.test_page import Opened, browser
 from tests.test_report import CLAIMS, made_up, write, written
 

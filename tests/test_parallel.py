@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from experiments import evaluate, reproduce
-from experiments.config import ConfigError
-from experiments.parallel import check_alone, check_shares, own_rows
-from experiments.records import Record, records
-from experiments.training import check_carried
+from experiments.config.errors import ConfigError
+from experiments.records.record import Record, records
+from experiments.training.distributed import check_alone, check_shares, own_rows
+from experiments.training.loop import check_state
 from tests.conftest import ROOT, tiny
 from tests.test_crash import wait_for_rows
+
+pytestmark = pytest.mark.slow
 
 CARRIED = ("attention=infini_delta", "attention.segment_length=16", "task.carry_state=true", "task.batch_size=4")
 OFTEN = ("training.steps=150", "training.log_every=1", "training.checkpoint_every=3", "training.precision=fp32")
@@ -70,7 +72,7 @@ def test_a_checkpoint_goes_from_two_processes_to_one_and_back(alone: Record, tmp
     wait_for_rows(second, tmp_path, len(losses(record)) + 6)
     second.kill()
     _, errors = second.communicate(timeout=60)
-    assert "going on from step" in errors
+    assert "resuming from step" in errors
     assert not record.finished
     whole = finish(start(tmp_path, TWO), tmp_path)
     assert losses(whole) == pytest.approx(losses(alone), rel=1e-3)
@@ -82,7 +84,7 @@ def test_what_is_for_one_process_is_refused(program, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert program([]) == 1
     said = "".join(capsys.readouterr())
-    assert "is the work of one process and not of 2: start it without torchrun" in " ".join(said.split())
+    assert "runs in one process, not in 2: start it without torchrun" in " ".join(said.split())
 
 
 def test_what_cannot_be_shared_out_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,10 +94,10 @@ def test_what_cannot_be_shared_out_is_refused(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     assert own_rows(batch)["tokens"].tolist() == [[5, 6, 7, 8, 9]]
     check_shares(SimpleNamespace(batch=lambda step: batch))
-    with pytest.raises(ConfigError, match="2 processes cannot share out a batch of 1"):
+    with pytest.raises(ConfigError, match="2 processes cannot share a batch of 1 row"):
         check_shares(SimpleNamespace(batch=lambda step: {"tokens": batch["tokens"][:1]}))
-    with pytest.raises(ConfigError, match="a search is the work of one process and not of 2"):
+    with pytest.raises(ConfigError, match="a search runs in one process, not in 2"):
         check_alone("a search")
-    check_carried(None, batch, 1)
+    check_state(None, batch, 1)
     with pytest.raises(ValueError, match="must be a multiple of the 2 processes"):
-        check_carried((), batch, 1)
+        check_state((), batch, 1)

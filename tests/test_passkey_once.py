@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records import records
+from experiments.records.record import records
 from tests.conftest import Ended, Program
 
 ONCE = "experiments.passkey_once"
@@ -29,16 +29,16 @@ def test_answer_seconds_and_memory_are_told(run: str, program: Program) -> None:
     assert asked == "20,000 tokens, key 12345 at the middle"
     assert re.fullmatch(r"answer: \S+( \S+){4} \((right|wrong)\)", answer)
     assert re.match(r"\d+\.\d s on \d+ threads", seconds)
-    peak = re.fullmatch(r"peak memory: (\d+) MB above model and prompt", memory)
+    peak = re.fullmatch(r"peak memory: (\d+) MB in addition to model and prompt", memory)
     assert peak and 0 < int(peak[1]) < 1000
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["length=50"], "needs at least 62 tokens and is asked for 46"),
+        (["length=50"], "needs at least 62 tokens; 46 were requested"),
         (["depth=top"], "depth=top: Input should be 'start', 'middle' or 'end'"),
-        (["key=123"], "key=123: keys have 5 digits"),
+        (["key=123"], "key=123: a key has 5 digits"),
         (["size=4"], "size=4: Unexpected keyword argument"),
     ],
 )

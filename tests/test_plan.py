@@ -13,17 +13,18 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.compositions import composition
-from experiments.config import ConfigError
-from experiments.execution import build
-from experiments.grid import jobs
-from experiments.loads import loads_of, together
-from experiments.machine import ACCELERATORS, Machine, accelerator, this_machine
-from experiments.measure import Work, process_peak, traced
+from experiments.config.build import build
+from experiments.config.cache import composition
+from experiments.config.errors import ConfigError
+from experiments.cost.loads import loads_of, together
+from experiments.cost.machine import ACCELERATORS, Machine, accelerator, this_machine
+from experiments.cost.recall import fused_attention, recalled
+from experiments.cost.stand_in import source_of, task_of, without_checkpoint
+from experiments.cost.trace import Work, traced
+from experiments.cost.workload import Reader, Workload, depths, nats, stream, workload
 from experiments.plan import Row, checked, planned_of, table
-from experiments.recall import fused_attention, recalled
-from experiments.stand_in import source_of, task_of, without_checkpoint
-from experiments.workload import Reader, Workload, depths, nats, stream, workload
+from experiments.records.memory import process_peak
+from experiments.sweeps.grid import jobs
 from models.attention.base import SHORT
 from models.state import leaves
 from tasks.base import Reading
@@ -188,7 +189,7 @@ def test_a_long_text_is_as_many_pieces_as_it_has(tokens: int, pieces: int) -> No
             work, most = recalled(lambda before=state, made=made: made.append(model(source, before)[1]))
             by_hand, peak, state = by_hand.and_also(work), max(peak, given + most), made[0]
         reader = Reader(model, [])
-        found = reader.work(Reading(1, tokens, pieces=pieces, written=1))
+        found = reader.work(Reading(1, tokens, pieces=pieces, generated=1))
         found = found.and_also(reader.known[1, tokens, False][1], -1)  # the token
     assert found == pytest.approx(by_hand, rel=1e-3)
     assert by_hand.scores > 0 and reader.peak == pytest.approx(peak, rel=1e-3)
@@ -263,9 +264,9 @@ def test_plan_stands_beside_fact(trained: int, memory: str, ratio: str, monkeypa
 
 
 def test_memory_that_was_given_back_is_no_peak_of_what_comes_after() -> None:
-    from experiments.measure import forget_peak
+    from experiments.records.memory import reset_peak
 
-    forget_peak()
+    reset_peak()
     before = process_peak()
     held = torch.ones(2**26)
     assert process_peak() >= before + 2**27

@@ -2,7 +2,15 @@
 
 import pytest
 
-from experiments.published import AGGREGATIONS, BASELINES, FUNCTIONS, PRINTED, RESULTS, counts, published_counts
+from experiments.measurements.published_tables import (
+    AGGREGATIONS,
+    BASELINES,
+    FUNCTIONS,
+    PRINTED,
+    RESULTS,
+    counts,
+    published_counts,
+)
 
 
 def test_every_model_has_results_with_every_function() -> None:

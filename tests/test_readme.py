@@ -1,53 +1,89 @@
-"""The README's commands run as they are written there."""
+"""The README and docs/results.md show the claims as they are; only what was measured may differ."""
 
 import re
-import shlex
-import subprocess
-from pathlib import Path
 from xml.etree import ElementTree
 
-import datasets
-import numpy as np
-import pytest
-from PIL import Image
+from experiments.ledger.claims import claims
+from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, judge
+from experiments.report.export.readme_table import (
+    END,
+    PICTURE,
+    README,
+    RESULTS,
+    START,
+    claim_table,
+    comparison_table,
+    replace_ledger,
+)
+from tests.conftest import ROOT
 
-from experiments.claims import claims
-from experiments.ledger import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, judge
-from experiments.report.export.readme_table import END, PICTURE, START, markdown_table
-from tests.conftest import CACHE, ROOT, Program
-from tests.test_evaluate import save_llama, write_texts
-
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.S)
-COMMANDS = [line.split(" #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
-PROGRAMS = ("python -m experiments.run", "python -m experiments.evaluate", "torchrun ")
-RUNS = [line for line in COMMANDS if line.startswith(PROGRAMS)]
-TARGETS = [line for line in COMMANDS if line.startswith("make ")]
+Rows = list[list[str]]
 
 
-def test_the_readme_opens_with_the_two_commands() -> None:
-    assert TARGETS[:2] == ["make reproduce", "make test"]
-    assert len(RUNS) >= 4
+def rows_of(text: str) -> Rows:
+    """The cells of a Markdown table without its two head lines."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def test_every_command_is_one_that_is_tested_here() -> None:
-    known = {*RUNS, *TARGETS}
-    assert all(line in known or line.startswith(("cd ", "git clone", "wandb ", "source ")) for line in COMMANDS)
+def between_markers(text: str) -> str:
+    return text.split(START)[1].split(END)[0]
 
 
-def test_the_table_is_of_the_claims_as_they_are() -> None:
-    """The rows are those that `make readme` writes: only what was measured may differ."""
-    printed = TEXT.split(START)[1].split(END)[0]
-    written = markdown_table([judge(claim, {}) for claim in claims()])
-    shown, now = ([line.strip("|").split(" | ") for line in table.splitlines()] for table in (printed, written))
-    assert [row[:3] for row in shown] == [row[:3] for row in now]
-    assert {row[-1].strip(" *") for row in shown[2:]} <= {REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE}
+SHOWN, FULL = (between_markers(file.read_text(encoding="utf-8")) for file in (README, RESULTS))
+
+
+def by_claim(rows: Rows) -> dict[str, Rows]:
+    """The rows of the full table by claim, the claim's own first."""
+    found: dict[str, Rows] = {}
+    for row in rows:
+        if row[0]:
+            found[row[0]] = []
+        found[list(found)[-1]].append(row)
+    return found
+
+
+def test_the_readme_fits_and_opens_with_the_two_commands() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    first = re.search(r"```bash\n(.*?)```", text, flags=re.S)
+    assert first and [line.split(" #")[0].strip() for line in first[1].splitlines()] == ["make reproduce", "make test"]
+
+
+def test_the_full_table_is_of_the_claims_as_they_are() -> None:
+    written = rows_of(comparison_table([judge(claim, {}) for claim in claims()]))
+    assert [row[:3] for row in rows_of(FULL)] == [row[:3] for row in written]
+    assert {row[-1].strip("*") for row in rows_of(FULL)} <= {REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE}
+
+
+def test_the_readme_has_a_row_for_each_claim_with_the_first_comparison_of_its_verdict() -> None:
+    full = by_claim(rows_of(FULL))
+    shown = rows_of(SHOWN)
+    assert [row[0] for row in shown] == list(full)
+    for identifier, statement, verdict, *effect in shown:
+        claim, *comparisons = full[identifier]
+        assert [f"**{statement}**", f"**{verdict}**"] == [claim[1], claim[-1]]
+        assert effect == next(row[1:4] for row in comparisons if row[-1] == verdict)
+
+
+def test_both_tables_say_how_many_claims_have_which_verdict_and_which_python_was_read() -> None:
+    captions = [text.splitlines()[-1] for text in (SHOWN, FULL)]
+    assert captions[0] == captions[1]
+    verdicts = [row[2] for row in rows_of(SHOWN)]
+    counts = [f"{verdicts.count(name)} {name}" for name in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)]
+    assert captions[0].startswith(f"{len(verdicts)} claims: {', '.join(counts)}.")
+    assert re.search(r"Python 3\.\d+.*, whose standard library is the text corpus `stdlib`", captions[0])
+
+
+def test_what_is_written_anew_is_what_stands_between_the_markers() -> None:
+    claims_of_nothing = claim_table([judge(claim, {}) for claim in claims()])
+    text = replace_ledger(README.read_text(encoding="utf-8"), claims_of_nothing)
+    assert between_markers(text) == claims_of_nothing
+    assert replace_ledger(text, SHOWN) == README.read_text(encoding="utf-8")
 
 
 def test_the_picture_shows_the_verdicts_of_the_table() -> None:
-    """`make readme` writes both; the picture's claims are those there are, each with its row's verdict."""
-    rows = [line.strip("|").split(" | ") for line in TEXT.split(START)[1].split(END)[0].splitlines()]
-    printed = {row[0].strip(" *"): row[-1].strip(" *") for row in rows if row[0].strip().startswith("**")}
+    printed = {row[0].strip("*"): row[2] for row in rows_of(SHOWN)}
     root = ElementTree.parse(PICTURE).getroot()
     named = "{http://www.w3.org/2000/svg}"
     drawn = {group.get("id"): group for group in root.iter(f"{named}g")}
@@ -55,39 +91,12 @@ def test_the_picture_shows_the_verdicts_of_the_table() -> None:
     assert {id: found.text for id, found in verdicts.items() if found is not None} == printed
     for claim in claims():
         assert claim.statement in " ".join("".join(drawn[claim.id].itertext()).split())
-    assert f"({PICTURE.relative_to(ROOT)})" in TEXT
+    assert f"({PICTURE.relative_to(ROOT)})" in README.read_text(encoding="utf-8")
 
 
-def write_data(folder: Path) -> None:
-    """A user's own: `books` in the columns of PG-19, `images` in those of CIFAR-10, `texts`, and a `model`."""
-    random = np.random.default_rng(0)
-    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})
-    for split in ("train", "test"):
-        books = [" ".join(random.choice(["a", "book", "of", "few", "words"], 20_000)) for _ in range(3)]
-        pixels = [Image.fromarray(shade) for shade in random.integers(0, 256, (100, 32, 32, 3), np.uint8)]
-        columns = {"img": pixels, "label": random.integers(0, 10, 100)}
-        (folder / "books").mkdir(parents=True, exist_ok=True)
-        (folder / "images").mkdir(exist_ok=True)
-        datasets.Dataset.from_dict({"text": books}).to_parquet(str(folder / "books" / f"{split}.parquet"))
-        images = datasets.Dataset.from_dict(columns, features=features)
-        images.to_parquet(str(folder / "images" / f"{split}.parquet"))
-        write_texts(folder / "texts", split, times=200)
-    save_llama(folder / "model")
-
-
-@pytest.mark.parametrize("command", RUNS)
-def test_a_run_of_the_readme_works(command: str, program: Program, tmp_path: Path) -> None:
-    """At smoke scale, into a folder and on small files of the test's own, else as written."""
-    if "=my/" in command:
-        write_data(tmp_path / "my")
-    called = command.replace("=my/", f"={tmp_path}/my/").replace("torchrun", "python -m torch.distributed.run")
-    _, _, module, *arguments = shlex.split(called)
-    ended = program(*arguments, "scale=smoke", f"outputs={tmp_path}", f"cache={CACHE}", module=module)
-    assert ended.returncode == 0, ended.stderr
-
-
-@pytest.mark.parametrize("command", sorted(set(TARGETS)))
-def test_a_target_of_the_readme_exists(command: str) -> None:
-    shown = subprocess.run([*shlex.split(command), "-n"], cwd=ROOT, capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    assert "experiments." in shown.stdout or "pytest" in shown.stdout or "ruff" in shown.stdout
+def test_the_list_of_experiments_is_complete_and_names_their_claims() -> None:
+    rows = rows_of(RESULTS.read_text(encoding="utf-8").split("## Experiments")[1])
+    listed = {row[0].strip("`"): row[2].split(", ") for row in rows}
+    files = {file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    used = {name: [c.id for c in claims() if name in {each.experiment for each in c.comparisons}] for name in files}
+    assert listed == used

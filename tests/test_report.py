@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from experiments.claims import claims
-from experiments.grid import Job
-from experiments.ledger import Evidence, judge
-from experiments.records import Record, to_json
+from experiments.ledger.claims import claims
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.verdicts import judge
+from experiments.records.record import Record, to_json
 from experiments.report.page.files import write_report
 from experiments.report.page.run_comparison import comparable_runs
 from experiments.report.runs import smooth
+from experiments.sweeps.grid import Job
 from tasks.data.source import write_atomically
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
@@ -188,7 +189,7 @@ def write(record: Record, job: Job) -> None:
             "part": {"kind": kind},
             "model": model,
         },
-        {"code": "c", "data": "d", "processor": "p", "libraries": {"torch": "t"}},
+        {"code": "c", "data": "d", "processor": "p", "python": "3.11.7", "libraries": {"torch": "t"}},
     )
     if job.experiment not in ("properties", "summarization"):
         losses = [
@@ -210,6 +211,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(made_up(outputs), outputs)
 
 
+@pytest.mark.slow
 def test_the_page_holds_every_claim_in_one_small_file(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert len(text.encode()) < 3_000_000
@@ -233,6 +235,7 @@ def test_the_page_loads_nothing_and_shows_markup_as_text(page: Path) -> None:
     assert "\\u003cscript\\u003ealert(1)" in text  # in the data of a chart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [0.0, 0.3])
 def test_the_page_can_be_written_while_runs_are_missing(tmp_path: Path, finished: float) -> None:
     evidence = made_up(tmp_path, finished)

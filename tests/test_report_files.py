@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments.grid import Job
-from experiments.ledger import judge
-from experiments.records import Record
+from experiments.ledger.verdicts import judge
+from experiments.records.record import Record
 from experiments.report.export.chart_files import chart_files
 from experiments.report.export.records_csv import harmless, records_csv
 from experiments.report.figures import charts
 from experiments.report.figures.palette import theme
 from experiments.report.figures.sections import sections
+from experiments.sweeps.grid import Job
 from tests.test_report import CLAIMS, made_up, write
 
 
@@ -69,6 +69,7 @@ def contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
+@pytest.mark.slow
 def test_charts_are_written_as_chart_files_with_colours_of_their_own(tmp_path: Path) -> None:
     evidence = {job: record for job, record in made_up(tmp_path).items() if job.experiment in ("positions", "passkey")}
     found = sections([judge(claim, evidence) for claim in CLAIMS], evidence, "laptop")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.claims import claims
-from experiments.config import ConfigError
-from experiments.grid import jobs
-from experiments.records import records
-from experiments.workers import on_cluster
+from experiments.config.errors import ConfigError
+from experiments.ledger.claims import claims, compared_factors
+from experiments.records.record import records
+from experiments.sweeps.executors import on_cluster
+from experiments.sweeps.grid import jobs
 from tests.conftest import ROOT, Ended, Program
 
 REPRODUCE = "experiments.reproduce"
@@ -48,7 +48,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(reproduced: tuple[Path, 
     again = program("--scale", "smoke", "--outputs", str(outputs), module=REPRODUCE)
     assert again.returncode == 0
     assert "0 runs in" in again.stdout
-    assert "left out" not in again.stdout
+    assert "excluded:" not in again.stdout
     assert {folder: (folder / "status.json").stat().st_mtime_ns for folder in before} == before
     table = first.stdout[first.stdout.index("ledger, smoke") : first.stdout.rindex(" not reproduced")]
     assert table in again.stdout
@@ -58,7 +58,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(reproduced: tuple[Path, 
     ("arguments", "message"),
     [
         (["--scale", "huge"], "scale=huge: no such choice"),
-        (["--only", "position"], "only=position: no claim rests on such an experiment; the nearest is 'positions'"),
+        (["--only", "position"], "only=position: no claim uses this experiment; the nearest is 'positions'"),
     ],
 )
 def test_a_wrong_name_is_one_line(arguments: list[str], message: str, program: Program, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_wrong_name_is_one_line(arguments: list[str], message: str, program: P
 
 def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, program: Program) -> None:
     arguments = ["--scale", "smoke", "--only", "positions", "--outputs", str(tmp_path)]
-    expected = len(jobs("positions", "smoke", str(tmp_path)))
+    expected = len(jobs("positions", "smoke", str(tmp_path), 0, compared_factors(claims())))
     command = [sys.executable, "-m", REPRODUCE, *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     while not any(record.finished for record in records(tmp_path, "positions")):
@@ -79,7 +79,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, progr
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "the same command goes on from here" in output
+    assert "run the same command again to resume" in output
     assert sum(record.finished for record in records(tmp_path, "positions")) < expected
     again = program(*arguments, module=REPRODUCE)
     assert again.returncode == 0, again.stdout
@@ -92,7 +92,7 @@ def test_a_cluster_works_off_the_same_jobs_and_tells_of_those_that_fail(tmp_path
     good = jobs("properties", "smoke", str(tmp_path))[0]
     bad = replace(good, factors=(("task.property", "nothing"), ("seed", "0")))
     ended = dict(on_cluster([good, bad], "local", tmp_path / "hydra"))
-    assert ended[good] == "" and good.plan().record.finished
+    assert ended[good] == "" and good.spec().record.finished
     assert "nothing" in ended[bad]
     with pytest.raises(ConfigError, match="LAUNCHER=slum: no such launcher; the nearest is 'slurm'"):
         on_cluster([good], "slum", tmp_path / "hydra")

@@ -1,14 +1,19 @@
 """One run and a sweep, as a user starts them: real processes, real W&B runs, real errors."""
 
+import argparse
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import hydra
 import pytest
 
-from experiments.records import Record, records, to_json
+from experiments.config.choices import CONF
+from experiments.records.record import Record, records, to_json
+from experiments.run import help_as_text
 from tests.conftest import CACHE, ROOT, Program, tiny
 
 
@@ -192,3 +197,21 @@ def test_a_run_folder_is_whole_json(swept) -> None:
         for row in record.metrics():
             json.dumps(row, allow_nan=False)
     assert CACHE.exists()
+
+
+def test_hydra_reads_a_command_line_where_argparse_checks_help_texts(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """As it does from Python 3.14 on."""
+    add = argparse.ArgumentParser.add_argument
+
+    def strict(parser: argparse.ArgumentParser, *names: Any, **settings: Any) -> argparse.Action:
+        assert isinstance(settings.get("help", ""), str)
+        return add(parser, *names, **settings)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "add_argument", strict)
+    monkeypatch.setattr(sys, "argv", ["run", "--version"])
+    with help_as_text(), pytest.raises(SystemExit) as ended:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda composed: None)()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"Hydra {hydra.__version__}\n"
+    with pytest.raises(AssertionError):
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda composed: None)()

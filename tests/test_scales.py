@@ -10,11 +10,13 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from experiments.config import compose_unchecked, groups, plain
-from experiments.execution import build, data_source
-from experiments.grid import jobs
-from experiments.stand_in import source_of, task_of, without_checkpoint
-from experiments.training import parameter_groups, pieces, size
+from experiments.config.build import build, data_source
+from experiments.config.checks import plain
+from experiments.config.choices import groups
+from experiments.config.composition import compose_unchecked
+from experiments.cost.stand_in import source_of, task_of, without_checkpoint
+from experiments.sweeps.grid import jobs
+from experiments.training.loop import parameter_groups, pieces, size
 from tasks.base import device_of
 from tests.conftest import CACHE
 
@@ -62,11 +64,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_is_planned_in_full(experiment: str, scale: str, tmp_path: Path) -> None:
     """All its runs differ, its data is real and of a named revision, and what it trains is compiled and in bf16."""
-    planned = [job.plan(source_of) for job in jobs(experiment, scale, str(tmp_path))]
+    planned = [job.spec(source_of) for job in jobs(experiment, scale, str(tmp_path))]
     assert len({one.record.id for one in planned}) == len(planned)
     for one in planned:
         assert one.record.identity["precision"] == "bf16" and one.config["training"]["compile"]
@@ -75,13 +78,14 @@ def test_an_experiment_is_planned_in_full(experiment: str, scale: str, tmp_path:
             assert one.config["data"]["revision"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name not in ("properties", "position_cost")])
 def test_a_model_is_built_without_weights(experiment: str, scale: str, tmp_path: Path) -> None:
     """Of the first run and of the last, with the vocabulary or the classes of its own data."""
     found = jobs(experiment, scale, str(tmp_path))
     for job in (found[0], found[-1]):
-        config = without_checkpoint(job.plan(source_of).config)
+        config = without_checkpoint(job.spec(source_of).config)
         settings = config["task"] | ({"cache": str(CACHE)} if "cache" in config["task"] else {})
         task = task_of(json.dumps(config["data"]), json.dumps(settings))
         with torch.device("meta"):
@@ -92,6 +96,7 @@ def test_a_model_is_built_without_weights(experiment: str, scale: str, tmp_path:
             assert task.model_arguments["vocabulary_size"] >= settings["vocabulary_size"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name not in UNTRAINED])
 def test_a_step_is_made_at_reduced_width(experiment: str, scale: str, hub: dict[str, Path], tmp_path: Path) -> None:

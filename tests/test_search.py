@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import CACHE, ROOT, Program
 
+pytestmark = pytest.mark.slow
+
 TINY = ("experiment=activation_search", "scale=smoke", "data=digits", "model=resnet", "model.width=4", "threads=1")
 
 
@@ -91,13 +93,14 @@ def test_a_search_that_was_killed_goes_on_and_repeats_nothing(program: Program, 
 
 
 def test_a_search_chooses_without_the_test_images(tmp_path: Path) -> None:
-    from experiments.config import compose
-    from experiments.execution import assemble, plan
+    from experiments.config.compose import compose
+    from experiments.training.execute import assemble
+    from experiments.training.run_spec import resolve
 
     config = compose([*TINY, f"outputs={tmp_path}"])
-    task, _ = assemble(plan(config))
+    task, _ = assemble(resolve(config))
     config.task.held_out = 0.0
-    other, _ = assemble(plan(config))
+    other, _ = assemble(resolve(config))
     test = {image.tobytes() for image in other.test.pixels}
     chosen_by = {image.tobytes() for image in task.test.pixels}
     assert not test & chosen_by and not chosen_by & {image.tobytes() for image in task.train.pixels}

@@ -7,9 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.records import Record, records
+from experiments.records.record import Record, records
 from tests.conftest import CACHE, Program
 from tests.test_run import one_line
+
+pytestmark = pytest.mark.slow
 
 TINY = ["experiment=context_extension", "scale=smoke", "model.width=32", "extension=2", "tracking=none", "threads=1"]
 
@@ -80,8 +82,8 @@ def test_a_first_run_that_is_damaged_is_told_in_one_line(extended: Path, program
         (["experiment=positions", "position=rope", "position.base=1"], "must be above 1, not 1"),
         (["experiment=positions", "position=rope", "model.width=30", "model.heads=2"], "must be even, not 15"),
         (["experiment=positions", "position=rope_yarn", "position.factor=0.5"], "must be at least 1, not 0.5"),
-        (["experiment=positions", "attention=linear", "position=alibi"], "no scores for ALiBi to work on"),
-        (["experiment=extrapolation", "task.multiples=[2]"], "whole numbers from 1 on, 1 among them"),
+        (["experiment=positions", "attention=linear", "position=alibi"], "no scores, which ALiBi changes"),
+        (["experiment=extrapolation", "task.multiples=[2]"], "integers of at least 1 and include 1"),
         (["experiment=extrapolation", "task.multiples=[1,9999]"], "no test document has the 639936 tokens"),
     ],
 )

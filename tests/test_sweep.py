@@ -12,11 +12,14 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from experiments.config import compose, hydra_at_conf
-from experiments.execution import plan
-from experiments.records import Record, records
-from experiments.sweeper import KeptCompositions
+from experiments.config.compose import compose
+from experiments.config.composition import hydra_at_conf
+from experiments.records.record import Record, records
+from experiments.sweeps.grid_sweeper import CachingLoader
+from experiments.training.run_spec import resolve
 from tests.conftest import ROOT, Program, tiny
+
+pytestmark = pytest.mark.slow
 
 JOBS = ("-m", "position=rope,none", "seed=0", "tracking=none")
 FILES = ("metrics.jsonl", "tables.json")
@@ -46,14 +49,14 @@ def basic(program: Program, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 )
 def test_a_job_is_composed_as_hydra_does(overrides: list[str]) -> None:
     """By both loaders, and by ours when it has composed the like before."""
-    loader = hydra_at_conf().config_loader
-    master = loader.load_configuration("config", ["experiment=positions", "seed=range(3)"], RunMode.MULTIRUN)
+    with hydra_at_conf() as loader:
+        master = loader.load_configuration("config", ["experiment=positions", "seed=range(3)"], RunMode.MULTIRUN)
     overrides = ["experiment=positions", "scale=smoke", *overrides]
-    kept = KeptCompositions(loader.get_search_path())
-    kept.load_sweep_config(master, [override for override in overrides if override != "seed=3"])
-    found = [OmegaConf.to_container(each.load_sweep_config(master, overrides)) for each in (loader, kept)]
+    cached = CachingLoader(loader)
+    cached.load_sweep_config(master, [override for override in overrides if override != "seed=3"])
+    found = [OmegaConf.to_container(each.load_sweep_config(master, overrides)) for each in (loader, cached)]
     assert found[0] == found[1]
-    assert pickle.loads(pickle.dumps(kept)).composed == {} != kept.composed
+    assert pickle.loads(pickle.dumps(cached)).composed == {} != cached.composed
 
 
 def test_several_processes_make_the_same_records(
@@ -66,7 +69,7 @@ def test_several_processes_make_the_same_records(
 
 def test_a_run_that_another_sweep_is_at_is_put_off_and_waited_for(tmp_path: Path) -> None:
     """Another process, here this one, is at the first run, and leaves it undone."""
-    held = plan(compose(tiny(tmp_path, "position=rope", "seed=0", "tracking=none"))).record
+    held = resolve(compose(tiny(tmp_path, "position=rope", "seed=0", "tracking=none"))).record
     command = [sys.executable, "-m", "experiments.run", *tiny(tmp_path, *JOBS)]
     with held.locked():
         sweep = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -76,7 +79,7 @@ def test_a_run_that_another_sweep_is_at_is_put_off_and_waited_for(tmp_path: Path
         assert held.status == "new"
     _, told = sweep.communicate(timeout=60)
     assert sweep.returncode == 0, told
-    assert held.finished and f"put off: {held.folder} is being run by another process" in told
+    assert held.finished and f"postponed: {held.folder} is being run by another process" in told
 
 
 def test_ctrl_c_stops_all_processes_within_seconds(tmp_path: Path) -> None:
@@ -98,5 +101,5 @@ def test_ctrl_c_stops_all_processes_within_seconds(tmp_path: Path) -> None:
     os.killpg(running.pid, signal.SIGINT)
     _, told = running.communicate(timeout=30)
     assert time.monotonic() - asked < 5
-    assert running.returncode == 130 and "the same command goes on from here" in told and "Traceback" not in told
+    assert running.returncode == 130 and "run the same command again to resume" in told and "Traceback" not in told
     assert {Record(record.folder).status for record in records(tmp_path)} <= {"interrupted", "running"}

@@ -12,14 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from experiments.claims import claims
-from experiments.grid import Job
-from experiments.ledger import Evidence, judge
-from experiments.records import Record, records
+from experiments.ledger.claims import claims
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.verdicts import judge
+from experiments.records.record import Record, records
 from experiments.report.wandb.summary_runs import log_summaries
-from experiments.tracking import FOLDERS, better, marker, run_files
+from experiments.sweeps.grid import Job
+from experiments.tracking.offline import FOLDERS, marker, run_files
+from experiments.tracking.wandb_run import better
 from tests.conftest import ROOT, Ended, tiny
 from tests.loopback import KEY, Server
+
+pytestmark = pytest.mark.slow
 
 GATES = ("experiment=gates", "gates=failing", "task.prompts=1")
 LONG = ("tracking=wandb_offline", "training.steps=60", "training.checkpoint_every=7", "training.evaluate_at=[20]")
@@ -154,7 +158,7 @@ def test_a_run_that_was_taken_up_again_arrives_as_one(how: str, heads: int, serv
         log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
     again = call(None, "experiments.run", *command[3:])
     assert again.returncode == 0, again.stderr
-    assert "going on from step" in again.stderr
+    assert "resuming from step" in again.stderr
     ended = call(server, "experiments.sync", str(tmp_path))
     assert ended.returncode == 0, ended.stdout
     (record,) = records(tmp_path)
@@ -176,7 +180,7 @@ def test_without_a_server_one_line_says_what_to_set(lacking: str, server: Server
     ended = call(server if lacking == "server" else None, "experiments.sync", str(tmp_path), **nowhere)
     assert ended.returncode == 1
     (line,) = (ended.stdout + ended.stderr).splitlines()
-    assert line.startswith("error: W&B is out of reach (")
+    assert line.startswith("error: W&B cannot be reached (")
     assert "WANDB_API_KEY" in line and "WANDB_BASE_URL" in line
 
 
@@ -197,7 +201,7 @@ def test_a_run_in_progress_is_left_for_later(server: Server, tmp_path: Path) -> 
     record.set_status("running")
     with record.locked():
         ended = call(server, "experiments.sync", str(tmp_path))
-    assert f"not yet: {record.id}" in ended.stdout and record.id not in server.runs
+    assert f"skipped: {record.id}" in ended.stdout and record.id not in server.runs
 
 
 def test_the_dashboard_says_what_to_run_where_there_is_nothing(tmp_path: Path) -> None:
@@ -215,7 +219,7 @@ def evidence_of(outputs: Path, loss: float) -> Evidence:
             record = Record(outputs / "runs" / "masked_lm" / f"{place}{seed}")
             config = {"name": "masked_lm", "scale": "smoke", "outputs": str(outputs)}
             tracking = {"mode": "offline", "project": "experiment-reproduction", "entity": None}
-            versions = {"code": "1", "processor": "one", "libraries": {"torch": "1"}, "data": "none"}
+            versions = {"code": "1", "processor": "one", "python": "3", "libraries": {"torch": "1"}, "data": "none"}
             record.begin(config | {"tracking": tracking}, versions)
             metrics = dict.fromkeys(compared, loss + place + seed / 10)
             summary = {"metrics": metrics, "evaluations": {"8": metrics}, "parameters": 9, "seconds": 1.0, "steps": 8}

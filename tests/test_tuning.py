@@ -12,11 +12,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 from rich.console import Console
 
-from experiments.config import ConfigError, compose, parse
-from experiments.execution import plan
-from experiments.records import records
+from experiments.config.compose import compose
+from experiments.config.errors import ConfigError
+from experiments.config.overrides import parse
+from experiments.records.record import records
 from experiments.run import tunes
-from experiments.tuning import OptunaSweeper, direction_of, distribution
+from experiments.sweeps.optuna_sweeper import OptunaSweeper, direction_of, distribution
+from experiments.training.run_spec import resolve
 from tests.conftest import ROOT, Program, tiny
 from tests.test_run import one_line
 
@@ -36,6 +38,7 @@ def study_of(outputs: Path) -> optuna.Study:
     return optuna.load_study(study_name="study", storage=f"sqlite:///{file}")
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_until_enough_trials_are_finished(program: Program, tmp_path: Path) -> None:
     """Three, then one more after a kill -9 in the middle of it; the best is told as a command that gives it again."""
     assert program(*searched(tmp_path, 3, *SPACE)).returncode == 0
@@ -57,12 +60,13 @@ def test_a_study_goes_on_until_enough_trials_are_finished(program: Program, tmp_
     found = {record.summary["metrics"][METRIC] for record in records(tmp_path)}
     assert {trial.value for trial in study_of(tmp_path).trials} == found
     (best,) = [line for line in ended.stderr.splitlines() if line.startswith("best ")]
-    assert best.startswith(f"best {METRIC}: {min(found):.6g}, by python -m experiments.run ")
+    assert best.startswith(f"best {METRIC}: {min(found):.6g}, with python -m experiments.run ")
     overrides = shlex.split(best.split("experiments.run ")[1])
-    record = plan(compose(overrides), overrides).record
+    record = resolve(compose(overrides), overrides).record
     assert record.finished and record.summary["metrics"][METRIC] == min(found)
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_told_and_the_others_go_on_two_at_a_time(program: Program, tmp_path: Path) -> None:
     several = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     ended = program(*searched(tmp_path, 4, "optimizer.lr=-1,0.003", *several))
@@ -73,21 +77,23 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on_two_at_a_time(program: 
     assert len(trials) == 4
 
 
+@pytest.mark.slow
 def test_a_trial_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
     """Its result is told, not that it failed."""
     first = tiny(tmp_path, "tracking=none", "training.steps=2", "optimizer.lr=0.003")
-    held = plan(compose(first), first).record
+    held = resolve(compose(first), first).record
     command = [sys.executable, "-m", "experiments.run", *searched(tmp_path, 1, "optimizer.lr=choice(0.003)")]
     with held.locked():
         study = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert study.stderr is not None
-        assert f"put off: {held.folder} is being run by another process" in study.stderr.readline()
+        assert f"postponed: {held.folder} is being run by another process" in study.stderr.readline()
     _, told = study.communicate(timeout=60)
     assert study.returncode == 0, told
     (trial,) = study_of(tmp_path).trials
     assert trial.state == TrialState.COMPLETE and trial.value == held.summary["metrics"][METRIC]
 
 
+@pytest.mark.slow
 def test_a_metric_that_the_runs_lack_is_named_with_the_nearest(program: Program, tmp_path: Path) -> None:
     ended = program(*searched(tmp_path, 2, *SPACE, "hydra.sweeper.metric=perplexity"))
     assert "the runs have no such metric; the nearest is 'sliding/perplexity'" in one_line(ended)
@@ -131,8 +137,8 @@ def test_hydras_overrides_are_optunas_distributions(override: str, expected: Bas
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("a=tag(int,interval(1,8))", "a tag int means nothing here"),
-        ("a=tag(log,choice(1,8))", "a tag log means nothing here"),
+        ("a=tag(int,interval(1,8))", "the tag int is not supported here"),
+        ("a=tag(log,choice(1,8))", "the tag log is not supported here"),
         ("a=interval(2,1)", "'a=interval(2,1)': `low <= high` must hold"),
         ("a=tag(log,interval(0,1))", "'a=tag(log,interval(0,1))': "),
     ],
@@ -143,7 +149,7 @@ def test_a_distribution_that_there_is_none_of_is_refused(override: str, message:
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize(("metric", "message"), [(None, "wants a metric"), ("state_floats", "is no score")])
+@pytest.mark.parametrize(("metric", "message"), [(None, "needs a metric"), ("state_floats", "is not a score")])
 def test_a_metric_without_a_direction_is_refused(metric: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         direction_of(metric)

@@ -5,19 +5,23 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.config import compose
-from experiments.execution import execute, plan
-from experiments.records import Record, to_json
-from experiments.verify import TOLERANCE, main
+from experiments.config.compose import compose
+from experiments.evaluation.repeat import TOLERANCE
+from experiments.records.record import Record, to_json
+from experiments.training.execute import execute
+from experiments.training.run_spec import resolve
+from experiments.verify import main
 from tasks.data.source import write_atomically
 from tests.conftest import CACHE, tiny
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
     """A finished run of a few steps."""
     overrides = tiny(tmp_path, "tracking=none")
-    return execute(plan(compose(overrides), overrides), Console(quiet=True))
+    return execute(resolve(compose(overrides), overrides), Console(quiet=True))
 
 
 def rewrite(record: Record, name: str, **changes: object) -> None:
@@ -54,7 +58,7 @@ def test_on_another_machine_metrics_may_differ_a_little(record: Record, capsys: 
 def test_what_cannot_be_repeated_is_one_line(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite(record, "environment.json", code="older", data="elsewhere")
     code, told = verify(record, capsys)
-    assert code == 1 and "made with other code, data" in " ".join(told.split())
+    assert code == 1 and "its code, data differ from today's" in " ".join(told.split())
     assert main(["none", "--outputs", str(record.folder.parents[2])]) == 1
     assert "RUN=none: no finished run" in capsys.readouterr().err
 
@@ -62,5 +66,5 @@ def test_what_cannot_be_repeated_is_one_line(record: Record, capsys: pytest.Capt
 def test_a_run_that_starts_from_another_is_repeated_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["experiment=context_extension", "scale=smoke", "model.width=32", "extension=2", "tracking=none"]
     overrides += ["position=rope", "threads=1", f"outputs={tmp_path}", f"cache={CACHE}"]
-    code, told = verify(execute(plan(compose(overrides), overrides), Console(quiet=True)), capsys)
+    code, told = verify(execute(resolve(compose(overrides), overrides), Console(quiet=True)), capsys)
     assert code == 0 and "repeated byte for byte" in told

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.config import CONF, check_overrides
-from experiments.records import records
-from experiments.tracking import better
+from experiments.config.choices import CONF
+from experiments.config.compose import check_overrides
+from experiments.records.record import records
+from experiments.tracking.wandb_run import better
 from tests.conftest import ROOT, tiny
 from tests.loopback_sweeps import SWEEP, SweepServer
+
+pytestmark = pytest.mark.slow
 
 FILE = CONF / "sweep.yaml"
 QUICK = "from wandb.wandb_agent import Agent; Agent.POLL_INTERVAL = 0.1; "  # seconds; 5 else

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.claims import Comparison
+from experiments.ledger.claims import Comparison
 
 SIGNIFICANT = 3  # digits of a measured number
 MOST_DECIMALS = 6

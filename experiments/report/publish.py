@@ -4,8 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.ledger import Evidence, judge_all
-from experiments.left_out import in_words, left_out
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.excluded_records import as_lines, excluded_records
+from experiments.ledger.verdicts import judge_all
 from experiments.report.page.files import write_report
 from experiments.report.terminal import terminal_table
 from experiments.report.wandb.summary_runs import log_summaries
@@ -16,13 +17,13 @@ def publish(evidence: Evidence, scale: str, outputs: str, console: Console | Non
 
     Returns the path of the page.
     """
-    verdicts, excluded = judge_all(evidence), left_out(evidence, scale, outputs)
+    verdicts, excluded = judge_all(evidence), excluded_records(evidence, scale, outputs)
     if console:
         console.print(terminal_table(verdicts, scale))
         if not any(record.finished for record in evidence.values()):
             message = f"no finished run of scale {scale} under {outputs}: make reproduce SCALE={scale}"
             console.print(message, style="yellow")
-        for line in in_words(excluded):
+        for line in as_lines(excluded):
             console.print(line, markup=False, soft_wrap=True)
         log_summaries(verdicts, evidence, scale, outputs)
     return write_report(verdicts, evidence, scale, Path(outputs), excluded)

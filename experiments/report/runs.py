@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from experiments.grid import Job
-from experiments.ledger import Evidence
-from experiments.records import Record
-from experiments.statistics import estimate, smooth
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.statistics import estimate, smooth
+from experiments.records.record import Record
+from experiments.sweeps.grid import Job
 
 Row = dict[str, Any]
 

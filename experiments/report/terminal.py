@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.ledger import Finding, Verdict
+from experiments.ledger.verdicts import Finding, Verdict
 from experiments.report.numbers import plain
 
 COLOURS = {"reproduced": "green", "not reproduced": "red", "inconclusive": "yellow", "not run": "dim"}

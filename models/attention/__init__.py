@@ -1,4 +1,4 @@
-"""Attention mechanisms: state in, state out."""
+"""Attention mechanisms. Each takes a state and returns the next one."""
 
 from models.attention.base import Attention
 

@@ -1,4 +1,4 @@
-"""The interface of an attention mechanism and the one function that all of them attend with."""
+"""The interface of an attention mechanism, and the softmax attention that the mechanisms share."""
 
 from typing import Any
 
@@ -8,28 +8,29 @@ from torch.nn import functional as F
 
 from models.positions import Position
 
-# On a CPU three plain operations beat torch's fused attention up to so many keys, 2 to 6 times at 32 to 128 and 2 times
-# at 1,024 to 2,048, and at any length, 2 to 4 times, where a bias is trained.
+# On a CPU, three plain operations (product, softmax, product) are faster than torch's fused attention up to this number
+# of keys: 2 to 6 times at 32 to 128 keys, 2 times at 1,024 to 2,048. With a trained bias they are 2 to 4 times faster
+# at any length.
 SHORT = 2048
-CHUNK = 512  # queries that they take at a time, so that a good part of the keys after them is never looked at
+CHUNK = 512  # queries per block of the plain operations; each block skips the keys after its last query
 
 
 class Attention(nn.Module):
     """`forward(x, position, state) -> (y, state)` over x (B, T, width).
 
-    The state is a NamedTuple of tensors, a value like any other: what `initial_state` gives before the first token,
-    then what the last call returned. Gradients flow through it; whoever carries it on detaches it. A whole sequence,
-    a piece of it or a single token is the same call.
+    The state is a NamedTuple of tensors. It starts as `initial_state`; each call takes the state that the last call
+    returned. Gradients flow through the state; the caller detaches it. The same call reads a whole sequence, a piece of
+    one or a single token.
 
-    key_value_heads: how many heads have keys and values of their own, each read by the queries of heads /
-    key_value_heads neighbouring heads (grouped-query attention, Ainslie et al. 2023); all of them unless told.
-    Raises ValueError for numbers that do not divide.
+    key_value_heads: number of heads with their own keys and values, each shared by heads / key_value_heads neighbouring
+    query heads (grouped-query attention, Ainslie et al. 2023). None means `heads`.
+    Raises ValueError if `width` is not divisible by `heads`, or `heads` by `key_value_heads`.
     """
 
     def __init__(self, width: int, heads: int, key_value_heads: int | None = None):
         super().__init__()
         if width % heads:
-            raise ValueError(f"a width of {width} cannot be split over {heads} heads")
+            raise ValueError(f"the width, {width}, is not divisible by the number of heads, {heads}")
         self.heads = heads
         self.key_value_heads = heads if key_value_heads is None else key_value_heads
         if self.key_value_heads < 1 or heads % self.key_value_heads:
@@ -39,20 +40,20 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width, bias=False)
 
     def at_layer(self, index: int, layers: int) -> "Attention":
-        """What stands at a layer of so many: this, unless a mechanism is not the same in all of them."""
+        """The attention of layer `index` of `layers`: this one, unless the mechanism differs between layers."""
         return self
 
     def check(self, position: Position) -> None:
-        """Raise ValueError for a position scheme that the mechanism cannot work with."""
+        """Raise ValueError if the mechanism does not support this position scheme."""
 
     def initial_state(self, x: Tensor) -> Any:
-        """The state before the first token, for the batch size, device and type of x."""
+        """The state before the first token, for the batch size, device and dtype of x."""
         raise TypeError(f"{type(self).__name__} does not define initial_state")
 
     def repeat(self, state: Any, before: Any, after: Any, times: Tensor) -> Any:
-        """The state with what led from `before` to `after`, both of one sequence, written `times` (B,) over besides.
+        """The state (B rows) plus `times` (B,) times the change from `before` to `after`, states of one sequence.
 
-        As it is, unless the mechanism adds up its past.
+        The state is returned unchanged unless the mechanism keeps sums over past tokens.
         """
         return state
 
@@ -63,16 +64,16 @@ class Attention(nn.Module):
         return query, key, value
 
     def merge(self, y: Tensor) -> Tensor:
-        """The heads' outputs y (B, H, T, d) side by side and projected: (B, T, width)."""
+        """Concatenate the heads' outputs y (B, H, T, d) and project them: (B, T, width)."""
         return self.output(y.transpose(1, 2).flatten(2))
 
     def no_tokens(self, x: Tensor) -> Tensor:
-        """Keys or values of no token at all, (B, H_kv, 0, d)."""
+        """Empty keys or values, (B, H_kv, 0, d)."""
         return x.new_zeros(x.shape[0], self.key_value_heads, 0, self.head_width)
 
 
-def for_queries(x: Tensor, heads: int) -> Tensor:
-    """What key-value heads hold, (B, H_kv, …), for each of the query heads that read it: (B, H, …), k0 k0 k1 k1."""
+def repeat_key_values(x: Tensor, heads: int) -> Tensor:
+    """Repeat each key-value head of x (B, H_kv, …) for the query heads that share it: (B, H, …), as k0 k0 k1 k1."""
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
@@ -83,35 +84,35 @@ def attend(
     position: Position,
     query_positions: Tensor,
     key_positions: Tensor,
-    reach: int | None = None,
+    window: int | None = None,
     valid: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention of query (B, H, Tq, d) over key and value (B, H_kv, Tk, d).
 
-    Where the scheme is causal, a query sees the keys at or before its own position: all of them, or the last `reach`;
-    `valid`, if given, says which keys exist, (B, 1, 1, Tk). The last query stands where the last key does. Queries and
-    keys come rotated; the position's bias is added to the scores here.
+    If the scheme is causal, a query sees the keys at or before its own position: all of them, or the last `window`.
+    The last query and the last key have the same position. Queries and keys must already be rotated; the position bias
+    is added here. valid: mask of the keys that exist, broadcastable to (B, H, Tq, Tk); None for all.
     """
-    key, value = (for_queries(x.to(query.dtype), query.shape[1]) for x in (key, value))
+    key, value = (repeat_key_values(x.to(query.dtype), query.shape[1]) for x in (key, value))
     on_cpu = query.device.type == "cpu"
     if on_cpu and position.causal and valid is None and query.shape[2] > CHUNK and key.shape[2] <= SHORT:
         pieces = []
         for start in range(0, query.shape[2], CHUNK):
             own, end = slice(start, start + CHUNK), key.shape[2] - query.shape[2] + start + CHUNK
             seen = key[:, :, :end], value[:, :, :end]
-            pieces.append(attend(query[:, :, own], *seen, position, query_positions[own], key_positions[:end], reach))
+            pieces.append(attend(query[:, :, own], *seen, position, query_positions[own], key_positions[:end], window))
         return torch.cat(pieces, dim=2)
     bias = position.bias(query, key, query_positions, key_positions)
     trained = bias is not None and bias.requires_grad
     plain = on_cpu and (key.shape[2] <= SHORT or trained)
     square, everything = query.shape[2] == key.shape[2], not position.causal or query.shape[2] == 1
-    if not plain and bias is None and reach is None and valid is None and (square or everything):
+    if not plain and bias is None and window is None and valid is None and (square or everything):
         return F.scaled_dot_product_attention(query, key, value, is_causal=not everything)
-    if not everything or reach is not None or valid is not None:
+    if not everything or window is not None or valid is not None:
         distance = query_positions[:, None] - key_positions[None, :]
         visible = (distance >= 0) | (not position.causal)
-        if reach is not None:
-            visible = visible & (distance < reach)
+        if window is not None:
+            visible = visible & (distance < window)
         if valid is not None:
             visible = visible & valid
         if bias is None:

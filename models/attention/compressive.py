@@ -1,4 +1,4 @@
-"""Compressive Transformer: old memories are compressed instead of forgotten."""
+"""Compressive Transformer: old memories are compressed instead of discarded."""
 
 from typing import NamedTuple
 
@@ -7,29 +7,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.attention.base import Attention, attend
-from models.positions import Position, places
+from models.positions import Position, position_ids
 
 
 class CompressiveState(NamedTuple):
-    """What the next token may attend to, each (B, H, t, d) and not rotated, and how many tokens came before it."""
+    """Cached keys and values, each (B, H, t, d) and not rotated, and the number of tokens read."""
 
     compressed_keys: Tensor
     compressed_values: Tensor
-    keys: Tensor  # of the memory, then of the segment that is not full yet
+    keys: Tensor  # of the memory, then of the incomplete segment
     values: Tensor
-    seen: Tensor  # () int64, kept on the CPU: it decides shapes
+    seen: Tensor  # () int64, on the CPU because shapes depend on it
 
 
 class Compressive(Attention):
     """A segment attends to itself, to a memory and to a compressed memory (Rae et al. 2019, section 3).
 
-    The memory is the `memory_length` tokens before the segment. Every `rate` tokens that leave it become one slot, the
-    mean of their keys and of their values; the `compressed_length` newest slots are the compressed memory. Mean pooling
-    is the paper's simplest compression: 0.982 bits on enwik8 against 0.973 of a convolution with a loss of its own,
-    and 0.996 of one that, as everything here, is trained by the model's loss alone (table 6). Slots take the places
-    right before the memory, one each, so that a scheme sees consecutive positions. As in TransformerXL keys and values
-    are kept instead of hidden states and gradients are cut by the caller.
-    Raises ValueError for a segment or memory that is not made of whole slots.
+    The memory is the `memory_length` tokens before the segment. Every `rate` tokens that leave it become one slot: the
+    mean of their keys and the mean of their values. The compressed memory is the `compressed_length` newest slots. Mean
+    pooling is the paper's simplest compression: 0.982 bits on enwik8, against 0.973 for a convolution with its own loss
+    and 0.996 for one trained by the model's loss alone, as everything here is (table 6). Slots have the position ids
+    right before the memory, one each, so that position ids are consecutive. As in TransformerXL, keys and values are
+    cached instead of hidden states, and the caller stops the gradients.
+    Raises ValueError if segment_length or memory_length is not a multiple of `rate`.
     """
 
     def __init__(
@@ -60,15 +60,15 @@ class Compressive(Attention):
         slot_key = torch.cat([state.compressed_keys.to(key.dtype), self.compress(key[:, :, :leaving])], dim=2)
         slot_value = torch.cat([state.compressed_values.to(value.dtype), self.compress(value[:, :, :leaving])], dim=2)
 
-        slots = state.compressed_keys.shape[2]  # what the first segment sees
+        slots = state.compressed_keys.shape[2]  # those that the first segment sees
         opened = int(state.seen) % self.segment_length
         if opened + x.shape[1] <= self.segment_length:
             key_seen = torch.cat([slot_key[:, :, :slots], key], dim=2)
             value_seen = torch.cat([slot_value[:, :, :slots], value], dim=2)
-            here = places(0, x.shape[1], x.device)
-            positions = places(x.shape[1] - key_seen.shape[2], x.shape[1], x.device)
-            query, key_seen = position.rotate(query, here), position.rotate(key_seen, positions)
-            y = attend(query, key_seen, value_seen, position, here, positions)
+            query_positions = position_ids(0, x.shape[1], x.device)
+            positions = position_ids(x.shape[1] - key_seen.shape[2], x.shape[1], x.device)
+            query, key_seen = position.rotate(query, query_positions), position.rotate(key_seen, positions)
+            y = attend(query, key_seen, value_seen, position, query_positions, positions)
         else:
             y = self.all_segments(query, (slot_key, slot_value), (key, value), position, opened, slots)
         newest = max(0, slot_key.shape[2] - self.compressed_length)
@@ -78,7 +78,7 @@ class Compressive(Attention):
         )
 
     def compress(self, x: Tensor) -> Tensor:
-        """Slots (B, H, n, d) for keys or values (B, H, n · rate, d)."""
+        """Compress keys or values (B, H, n · rate, d) to slots (B, H, n, d)."""
         return x.unflatten(2, (-1, self.rate)).mean(dim=3) if x.shape[2] else x
 
     def all_segments(
@@ -90,16 +90,16 @@ class Compressive(Attention):
         opened: int,
         before: int,
     ) -> Tensor:
-        """What new tokens of several segments see, (B, H, T, d) as query.
+        """The attention output (B, H, T, d) for the queries of new tokens that span several segments.
 
-        slots and tokens: keys and values of all slots, the first `before` of them from before the first segment, and
-        of memory, open segment (`opened` tokens) and new tokens.
+        slots: keys and values of all slots; the first `before` of them precede the first segment. tokens: keys and
+        values of the memory, of the incomplete segment (`opened` tokens) and of the new tokens.
         """
         batch, length = query.shape[0], query.shape[2]
         size, count = self.segment_length, -(-(opened + length) // self.segment_length)
-        missing = count * size - opened - length  # places of the last segment that no token fills
-        lacking = self.memory_length - (tokens[0].shape[2] - opened - length)  # of the memory, at a stream's begin
-        empty = self.compressed_length - before + lacking // self.rate  # of the compressed memory
+        missing = count * size - opened - length  # tokens that the last segment lacks
+        lacking = self.memory_length - (tokens[0].shape[2] - opened - length)  # and the memory, at the stream's start
+        empty = self.compressed_length - before + lacking // self.rate  # and slots of the compressed memory
 
         query = F.pad(query, (0, 0, opened, missing)).unflatten(2, (count, size)).transpose(1, 2).flatten(0, 1)
         remembered = [F.pad(x, (0, 0, lacking, missing)) for x in tokens]
@@ -115,19 +115,19 @@ class Compressive(Attention):
             for x, y in zip(compressed, remembered)
         )  # (B · segments, H, compressed + memory + S, d)
 
-        inside = places(-self.compressed_length - self.memory_length, size, query.device)
-        here = places(0, size, query.device)
+        inside = position_ids(-self.compressed_length - self.memory_length, size, query.device)
+        query_positions = position_ids(0, size, query.device)
         start = torch.arange(count, device=query.device)[:, None] * size
         slot, token = inside[: self.compressed_length] - inside[0], inside[self.compressed_length :]
         exists = torch.cat([start // self.rate + slot >= empty, start + token + self.memory_length >= lacking], dim=1)
         valid = exists.repeat(batch, 1)[:, None, None]
-        query, key = position.rotate(query, here), position.rotate(key, inside)
-        y = attend(query, key, value, position, here, inside, valid=valid)
+        query, key = position.rotate(query, query_positions), position.rotate(key, inside)
+        y = attend(query, key, value, position, query_positions, inside, valid=valid)
         y = y.unflatten(0, (batch, count)).transpose(1, 2).flatten(2, 3)
         return y[:, :, opened : opened + length]
 
 
 def windows(x: Tensor, count: int, size: int, step: int) -> Tensor:
-    """The first `count` windows of x (B, H, t, d), one every `step` places: (B · count, H, size, d)."""
+    """The first `count` windows of x (B, H, t, d), `step` tokens apart: (B · count, H, size, d)."""
     cut = x[:, :, : (count - 1) * step + size].unfold(2, size, step)  # (B, H, count, d, size)
     return cut.permute(0, 2, 1, 4, 3).flatten(0, 1)

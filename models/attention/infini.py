@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.attention.base import Attention, for_queries
+from models.attention.base import Attention, repeat_key_values
 from models.attention.local import segment_attention
 from models.positions import Position
 
@@ -16,11 +16,11 @@ SIGMAS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": lambda x: F.elu(x) + 1,  # the paper's
     "softplus": F.softplus,
 }
-EMPTY = 1e-6  # below this a normaliser is taken for that of an empty memory
+EMPTY = 1e-6  # lower bound of the normaliser, which is zero for an empty memory
 
 
 class InfiniState(NamedTuple):
-    """The compressive memory, float32 or wider, and the tokens of the segment that is not full yet."""
+    """The compressive memory, in float32 or wider, and the keys and values of the incomplete segment."""
 
     memory: Tensor  # M (B, H_kv, d, d)
     normalizer: Tensor  # z (B, H_kv, d)
@@ -31,14 +31,15 @@ class InfiniState(NamedTuple):
 class Infini(Attention):
     """Infini-attention (Munkhdalai et al. 2024, equations 6-11) with the linear or the linear + delta update.
 
-    Each segment reads the memory of all segments before it, then adds itself. The memory sees no positions. One gate
-    β per query head mixes what is read with local attention; heads that share keys and values share their memory. The
-    paper leaves open what holds before anything is stored, where equation 7 is 0/0: here the first segment is local
-    attention alone, as if its gate were shut. A segment's products are made in the type of its keys, which autocast may
-    have narrowed; they are summed up in float32 or wider.
+    Each segment reads the memory of all segments before it, then is added to the memory. The memory has no position
+    information. One gate β per query head mixes the retrieved values with local attention; heads that share keys and
+    values share a memory. The paper does not define equation 7 for an empty memory, where it is 0/0: here the first
+    segment uses local attention alone, as if its gate were closed. The products of a segment have the dtype of its
+    keys, which autocast may have narrowed; their sums are in float32 or wider.
 
-    sigma: σ, which makes queries and keys positive. truncation: after so many segments of a call the gradient through
-    the memory is cut, so that it reaches no further back than to the start of its own such block; None never cuts it.
+    sigma: σ, which makes queries and keys positive. truncation: the gradient through the memory is stopped after every
+    so many segments of a call, so that it never leaves its block of segments; None never stops it.
+    Raises ValueError for a truncation below 1.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Infini(Attention):
     ):
         super().__init__(width, heads, key_value_heads)
         if truncation is not None and truncation < 1:
-            raise ValueError(f"the gradient is cut after at least one segment, not after {truncation}")
+            raise ValueError(f"attention.truncation={truncation} must be at least 1 segment, or null")
         self.segment_length = segment_length
         self.update = update
         self.sigma = SIGMAS[sigma]
@@ -80,13 +81,13 @@ class Infini(Attention):
         stored = full * self.segment_length
         memories, normalizers = state.memory[:, :, None], state.normalizer[:, :, None]
         if full:
-            memories, normalizers = self.write(key[:, :, :stored], value[:, :, :stored], state)
-        shared = for_queries(memories, self.heads), for_queries(normalizers, self.heads)
-        retrieved, empty = self.read(query, *shared, opened)
+            memories, normalizers = self.store(key[:, :, :stored], value[:, :, :stored], state)
+        shared = repeat_key_values(memories, self.heads), repeat_key_values(normalizers, self.heads)
+        retrieved, empty = self.retrieve(query, *shared, opened)
         gate = torch.sigmoid(self.gate).view(-1, 1, 1).to(local.dtype)
         y = torch.lerp(local, retrieved, gate.masked_fill(empty, 0.0))  # eq. 10
-        kept = InfiniState(memories[:, :, -1], normalizers[:, :, -1], key[:, :, stored:], value[:, :, stored:])
-        return self.merge(y), kept
+        state = InfiniState(memories[:, :, -1], normalizers[:, :, -1], key[:, :, stored:], value[:, :, stored:])
+        return self.merge(y), state
 
     def repeat(self, state: InfiniState, before: InfiniState, after: InfiniState, times: Tensor) -> InfiniState:
         def grown(now: Tensor, old: Tensor, new: Tensor) -> Tensor:
@@ -98,45 +99,48 @@ class Infini(Attention):
                 memory=memory, normalizer=grown(state.normalizer, before.normalizer, after.normalizer)
             )
 
-    def write(self, key: Tensor, value: Tensor, state: InfiniState) -> tuple[Tensor, Tensor]:
-        """Store the full segments: the memory (B, H_kv, n + 1, d, d) and normaliser (B, H_kv, n + 1, d) before each of
-        them and after the last."""
+    def store(self, key: Tensor, value: Tensor, state: InfiniState) -> tuple[Tensor, Tensor]:
+        """Store n complete segments of keys and values (B, H_kv, n · S, d).
+
+        Returns the memory (B, H_kv, n + 1, d, d) and the normaliser (B, H_kv, n + 1, d) before each segment and after
+        the last.
+        """
         wide = state.memory.dtype
         feature = self.feature(self.split(key))  # σ(K), (B, H_kv, n, S, d)
         additions = (feature.transpose(-1, -2) @ self.split(value)).to(wide)  # σ(K)ᵀ V
-        normalizers = self.running(state.normalizer, feature.sum(dim=-2, dtype=wide))  # eq. 8
+        normalizers = self.running_sums(state.normalizer, feature.sum(dim=-2, dtype=wide))  # eq. 8
         if self.update == "linear":
-            return self.running(state.memory, additions), normalizers  # eq. 8
-        # Eq. 9, M + σ(K)ᵀ (V - σ(K) M / σ(K) z), is (I - G) M + σ(K)ᵀ V with a G that no M enters: all that is left to
-        # do in sequence is d × d.
+            return self.running_sums(state.memory, additions), normalizers  # eq. 8
+        # Eq. 9, M + σ(K)ᵀ (V - σ(K) M / σ(K) z), equals (I - G) M + σ(K)ᵀ V, where G does not depend on M. So only
+        # products of d × d matrices remain to be done one after the other.
         before = normalizers[:, :, :-1, :, None].to(feature.dtype)
         weight = (feature @ before).clamp(min=EMPTY)  # σ(K) z before the segment
         share = feature * weight.rsqrt()
         erased = (share.transpose(-1, -2) @ share).to(wide)  # G
-        kept = torch.eye(self.head_width, dtype=wide, device=key.device) - erased
+        retained = torch.eye(self.head_width, dtype=wide, device=key.device) - erased  # I - G
         memories = [state.memory.flatten(0, 1)]
         with exact(key):
-            for index, pair in enumerate(zip(additions.flatten(0, 1).unbind(1), kept.flatten(0, 1).unbind(1))):
+            for index, pair in enumerate(zip(additions.flatten(0, 1).unbind(1), retained.flatten(0, 1).unbind(1))):
                 memory = torch.baddbmm(pair[0], pair[1], memories[-1])
-                memories.append(memory.detach() if self.cut_after(index) else memory)
+                memories.append(memory.detach() if self.truncated_after(index) else memory)
         return torch.stack(memories, dim=1).unflatten(0, key.shape[:2]), normalizers
 
-    def running(self, start: Tensor, additions: Tensor) -> Tensor:
-        """start (B, H_kv, …), and what it has become after each of the additions (B, H_kv, n, …): n + 1 of them."""
+    def running_sums(self, start: Tensor, additions: Tensor) -> Tensor:
+        """The sums (B, H_kv, n + 1, …) of start (B, H_kv, …) and the first 0, 1, …, n additions (B, H_kv, n, …)."""
         sums = [start[:, :, None]]
         for block in additions.split(self.truncation or max(1, additions.shape[2]), dim=2):
             rising = sums[-1][:, :, -1:] + block.cumsum(dim=2)
-            if self.cut_after(block.shape[2] - 1):
+            if self.truncated_after(block.shape[2] - 1):
                 rising = torch.cat([rising[:, :, :-1], rising[:, :, -1:].detach()], dim=2)
             sums.append(rising)
         return torch.cat(sums, dim=2)
 
-    def cut_after(self, index: int) -> bool:
-        """Whether the gradient is cut after a segment of a call."""
+    def truncated_after(self, index: int) -> bool:
+        """Whether the gradient stops after segment `index` of a call."""
         return self.truncation is not None and (index + 1) % self.truncation == 0
 
-    def read(self, query: Tensor, memories: Tensor, normalizers: Tensor, opened: int) -> tuple[Tensor, Tensor]:
-        """A_mem (B, H, T, d) of equation 7, and where the memory was still empty, (1 or B, 1 or H, T, 1)."""
+    def retrieve(self, query: Tensor, memories: Tensor, normalizers: Tensor, opened: int) -> tuple[Tensor, Tensor]:
+        """A_mem (B, H, T, d) of equation 7, and a mask (B, H, T, 1) of the tokens whose memory was empty."""
         length = query.shape[2]
         segments = -(-(opened + length) // self.segment_length)
         feature = self.feature(query)  # σ(Q)
@@ -154,7 +158,7 @@ class Infini(Attention):
         return retrieved[:, :, 0], empty[:, :, 0]
 
     def feature(self, x: Tensor) -> Tensor:
-        """σ(x) in the type of x, computed in one where 1 + (exp(x) - 1) keeps what is small."""
+        """σ(x) in the dtype of x, computed in float32 or wider, where 1 + (exp(x) - 1) is accurate for small values."""
         return self.sigma(x.to(torch.promote_types(x.dtype, torch.float32))).to(x.dtype)
 
     def split(self, x: Tensor) -> Tensor:
@@ -163,5 +167,5 @@ class Infini(Attention):
 
 
 def exact(x: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Where autocast rounds no memory; there is none on the meta device, where modules are only measured."""
+    """A context without autocast, which would round the memory; the meta device has no autocast."""
     return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

@@ -1,4 +1,4 @@
-"""Linear attention: a feature map in place of the softmax, and a state of constant size in place of keys and values."""
+"""Linear attention: a feature map instead of the softmax, and a state of constant size instead of cached keys."""
 
 import contextlib
 from typing import NamedTuple
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.attention.base import Attention, for_queries
-from models.positions import Position, places
+from models.attention.base import Attention, repeat_key_values
+from models.positions import Position, position_ids
 
-CHUNK = 64  # tokens that attend to each other by their scores; what lies before them is read from the state
+CHUNK = 64  # tokens that attend to each other directly; they attend to earlier tokens through the state
 
 
 class LinearState(NamedTuple):
-    """Sums over all tokens so far, float32 or wider, and how many there were."""
+    """Sums over all tokens so far, in float32 or wider, and the number of tokens."""
 
     memory: Tensor  # Σ φ(k) vᵀ (B, H_kv, d, d)
     normalizer: Tensor  # Σ φ(k) (B, H_kv, d)
@@ -24,14 +24,14 @@ class LinearState(NamedTuple):
 class Linear(Attention):
     """φ(q) Σ φ(k) vᵀ / φ(q) Σ φ(k) over the tokens so far, φ = ELU + 1 (Katharopoulos et al. 2020, equation 12).
 
-    A scheme that rotates turns φ(q) and φ(k) above the line only, so that what is divided by stays positive (Su et al.
-    2021, equation 19). There are no scores and no softmax: `check` refuses schemes that work on them.
+    Rotary schemes rotate φ(q) and φ(k) in the numerator only, so that the denominator stays positive (Su et al. 2021,
+    equation 19). There are no scores and no softmax: `check` rejects schemes that change the scores.
     """
 
     def check(self, position: Position) -> None:
         if type(position).bias is not Position.bias or position.temperature != 1:
             raise ValueError(
-                f"linear attention has no scores for {type(position).__name__} to work on: choose position=none, "
+                f"linear attention has no scores, which {type(position).__name__} changes: choose position=none, "
                 "learned, sinusoidal, rope or rope_ntk"
             )
 
@@ -52,22 +52,22 @@ class Linear(Attention):
     def mix(
         self, query: Tensor, key: Tensor, value: Tensor, position: Position, state: LinearState
     ) -> tuple[Tensor, LinearState]:
-        """The output (B, H, T, d) for query (B, H, T, d), key and value (B, H_kv, T, d), and the state after them."""
+        """The output (B, H, T, d) for query (B, H, T, d), key and value (B, H_kv, T, d), and the next state."""
         wide, seen, length = state.memory.dtype, int(state.seen), query.shape[2]
         query, key, value = F.elu(query.to(wide)) + 1, F.elu(key.to(wide)) + 1, value.to(wide)
         normalizers = state.normalizer[:, :, None] + key.cumsum(dim=2)
-        weight = (query * for_queries(normalizers, self.heads)).sum(dim=-1, keepdim=True)
-        positions = places(seen, seen + length, query.device)
+        weight = (query * repeat_key_values(normalizers, self.heads)).sum(dim=-1, keepdim=True)
+        positions = position_ids(seen, seen + length, query.device)
         query, key = position.rotate(query, positions), position.rotate(key, positions)
         query, key, value = (self.split(x) for x in (query, key, value))  # (…, n, CHUNK, d)
         additions = torch.cat([state.memory[:, :, None], key.transpose(-1, -2) @ value], dim=2)
         memories = additions.cumsum(dim=2)  # before each chunk, and after the last
-        earlier, key, value = (for_queries(x, self.heads) for x in (memories[:, :, :-1], key, value))
+        earlier, key, value = (repeat_key_values(x, self.heads) for x in (memories[:, :, :-1], key, value))
         y = query @ earlier + (query @ key.transpose(-1, -2)).tril() @ value
         y = y.flatten(2, 3)[:, :, :length] / weight
         return y, LinearState(memories[:, :, -1], normalizers[:, :, -1], torch.tensor(seen + length))
 
     def split(self, x: Tensor) -> Tensor:
-        """(B, H, T, d) as (B, H, n, CHUNK, d), or one chunk of T if that is shorter; filled up with zeros."""
+        """(B, H, T, d) as chunks (B, H, n, CHUNK, d), padded with zeros; one chunk of T tokens if T < CHUNK."""
         chunk = min(CHUNK, x.shape[2])
         return F.pad(x, (0, 0, 0, -x.shape[2] % chunk)).unflatten(2, (-1, chunk))

@@ -1,4 +1,4 @@
-"""Memorizing Transformer: the nearest of many past keys, beside local attention."""
+"""Memorizing Transformer: local attention, and attention to the nearest of many past keys."""
 
 import math
 from typing import NamedTuple
@@ -13,23 +13,24 @@ from models.positions import Position
 
 
 class MemorizingState(NamedTuple):
-    """Past keys and values, each (B, H, t, d) and not rotated, and how many tokens came before the next one."""
+    """Past keys and values, each (B, H, t, d) and not rotated, and the number of tokens read."""
 
     memory_keys: Tensor  # older than the cache
     memory_values: Tensor
-    keys: Tensor  # of the cache, then of the segment that is not full yet
+    keys: Tensor  # of the cache, then of the incomplete segment
     values: Tensor
-    seen: Tensor  # () int64, kept on the CPU: it decides shapes
+    seen: Tensor  # () int64, on the CPU because shapes depend on it
 
 
 class Memorizing(Attention):
     """Transformer-XL's attention, gated with attention to the nearest keys of a long memory (Wu et al. 2022, sec. 3).
 
     A segment attends to itself and to the `cache_length` tokens before it. The memory holds the `memory_length` tokens
-    before those, so that none is seen twice: a query attends to the `neighbours` of them whose keys give it the highest
-    scores in its head, found exactly. It knows no positions, and no gradient enters it. One gate b per head mixes what
-    is found with the local attention, v_m σ(b) + v_c (1 - σ(b)); while the memory is empty there is the local attention
-    alone. The paper also normalises keys, against their ageing while the weights change: within a call none is old.
+    before those, so that no token is attended to twice. Each query attends to the `neighbours` memory tokens with the
+    highest scores in its head; the search is exact. The memory has no position information and gets no gradient. One
+    gate b per head mixes its values with local attention, v_m σ(b) + v_c (1 - σ(b)); while the memory is empty there is
+    only local attention. The paper also normalises keys, because old keys come from old weights; here all keys of a
+    call come from the same weights.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Memorizing(Attention):
         self.gate = nn.Parameter(torch.zeros(heads))
 
     def at_layer(self, index: int, layers: int) -> Attention:
-        """What stands at a layer: as in the paper one has a memory, the 9th of 12; the others only have the cache."""
+        """As in the paper, one layer has a memory (the 9th of 12); the others have only the cache."""
         if index == math.ceil(3 * layers / 4) - 1:
             return self
         return TransformerXL(self.heads * self.head_width, self.heads, self.segment_length, self.cache_length)
@@ -78,18 +79,20 @@ class Memorizing(Attention):
         return self.merge(y), MemorizingState(*memory, key[:, :, leaving:], value[:, :, leaving:], torch.tensor(seen))
 
     def mix(self, query: Tensor, local: Tensor, key: Tensor, value: Tensor, seen: int) -> Tensor:
-        """Gate local attention (B, H, T, d) with what each segment's queries find in its memory.
+        """Mix local attention (B, H, T, d) with attention to the memory of each segment.
 
-        key and value (B, H, m, d): the memory of the segment in which token `seen` stands, which is the first of
-        query's, followed by the tokens that later segments find there. One segment at a time: the scores of all keys
-        with all queries are the largest tensor here.
+        seen: index in the stream of the first query's token. key, value (B, H, m, d): the memory of that token's
+        segment, followed by the tokens that later segments find in theirs. Works on one segment at a time, because the
+        scores of all queries with all keys would be the largest tensor.
         """
         gate = torch.sigmoid(self.gate).view(-1, 1, 1).to(local.dtype)
-        first = seen // self.segment_length * self.segment_length - seen  # the segment's first token among the new
+        first = (
+            seen // self.segment_length * self.segment_length - seen
+        )  # the segment's start, from the first new token
         pieces, total = [], query.shape[2]
         for start in range(first, total, self.segment_length):
             new = slice(max(start, 0), min(start + self.segment_length, total))
-            end = key.shape[2] - self.left(seen + total) + self.left(seen + start)
+            end = key.shape[2] - self.before_cache(seen + total) + self.before_cache(seen + start)
             remembered = slice(max(0, end - self.memory_length), end)
             piece = local[:, :, new]
             if end > 0:
@@ -98,13 +101,13 @@ class Memorizing(Attention):
             pieces.append(piece)
         return torch.cat(pieces, dim=2)
 
-    def left(self, seen: int) -> int:
-        """How many tokens of a stream lie before the cache of the segment in which token `seen` stands."""
+    def before_cache(self, seen: int) -> int:
+        """The number of tokens in a stream before the cache of the segment that contains token `seen`."""
         return max(0, seen // self.segment_length * self.segment_length - self.cache_length)
 
 
 def nearest(query: Tensor, key: Tensor, value: Tensor, count: int) -> Tensor:
-    """Attention of query (B, H, T, d) to the `count` of key and value (B, H, m, d) with its highest scores."""
+    """Attention of query (B, H, T, d) to the `count` highest-scoring tokens of key and value (B, H, m, d)."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (B, H, T, m)
     best, index = scores.topk(min(count, key.shape[2]), dim=-1)
     found = value.gather(2, index.flatten(2)[..., None].expand(-1, -1, -1, value.shape[-1]))

@@ -1,4 +1,4 @@
-"""Reformer's attention: a token sees the earlier ones that a random hash puts into its own bucket."""
+"""Reformer's attention: a token attends to the earlier tokens that a random hash puts into its own bucket."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.attention.base import Attention, attend
-from models.positions import Position, places
+from models.positions import Position, position_ids
 
-CHUNK = 256  # queries that are compared with all keys at a time
+CHUNK = 256  # queries compared with all keys at a time
 
 
 class ReformerState(NamedTuple):
-    """Rotated keys and values of every token so far, each (B, H, t, d), and its bucket in each round."""
+    """Rotated keys and values of all tokens so far, each (B, H, t, d), and their buckets in each round."""
 
     keys: Tensor
     values: Tensor
@@ -24,19 +24,18 @@ class ReformerState(NamedTuple):
 class Reformer(Attention):
     """Locality-sensitive hashing attention with shared queries and keys (Kitaev et al. 2020, section 2).
 
-    A key is its query brought to length 1. A token's bucket is the largest component of [xR; -xR], x its query before
-    any rotation and R random but fixed, one for each head and round; it attends to the earlier tokens that share a
-    bucket with it in at least one round, and to itself only if there are none (equations 2-3 and the text after them).
-    What it attends to is exact and the same however a sequence is fed: the paper also cuts sorted buckets into chunks,
-    and what lies more than a chunk away is lost. That makes it the faster one: here all keys are compared, as in full
-    attention.
-    Raises ValueError for an odd number of buckets.
+    A key is its query scaled to length 1. A token's bucket is the index of the largest component of [xR; -xR], where x
+    is its query before rotation and R is a fixed random matrix per head and round. A token attends to the earlier
+    tokens that share a bucket with it in at least one round, and to itself only if there are none (equations 2-3 and
+    the text after them). The result is exact and does not depend on how a sequence is cut into calls. The paper also
+    cuts the sorted buckets into chunks, which loses distant tokens but is faster: here every query is compared with all
+    keys, as in full attention. Raises ValueError for an odd number of buckets.
     """
 
     def __init__(self, width: int, heads: int, buckets: int, rounds: int):
         super().__init__(width, heads)
         if buckets % 2:
-            raise ValueError(f"a hash has two buckets for each direction: {buckets} is odd")
+            raise ValueError(f"attention.buckets={buckets} is odd; it must be even, two buckets for each direction")
         self.buckets = buckets
         self.rounds = rounds
         del self.query_key_value
@@ -49,7 +48,7 @@ class Reformer(Attention):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, value = self.query_value(x).unflatten(2, (2, self.heads, self.head_width)).permute(2, 0, 3, 1, 4)
-        return query, F.rms_norm(query, query.shape[-1:]), value  # of length √d, which `attend` divides by
+        return query, F.rms_norm(query, query.shape[-1:]), value  # keys of length √d; `attend` divides by √d
 
     def forward(
         self, x: Tensor, position: Position, state: ReformerState | None = None
@@ -57,18 +56,18 @@ class Reformer(Attention):
         query, key, value = self.project(x)
         state = state or self.initial_state(key)
         before, length = state.keys.shape[2], x.shape[1]
-        here = places(before, before + length, x.device)
+        query_positions = position_ids(before, before + length, x.device)
         bucket = torch.cat([state.buckets, self.hash(query)], dim=3)
-        query, key = position.rotate(query, here), position.rotate(key, here)
+        query, key = position.rotate(query, query_positions), position.rotate(key, query_positions)
         key = torch.cat([state.keys.to(key.dtype), key], dim=2)
         value = torch.cat([state.values.to(value.dtype), value], dim=2)
         pieces = []
         for start in range(before, before + length, CHUNK):
             end = min(start + CHUNK, before + length)
-            own, positions = places(start, end, x.device), places(0, end, x.device)
-            visible = chosen(bucket[..., :end], own, positions)
-            asked = query[:, :, start - before : end - before]
-            pieces.append(attend(asked, key[:, :, :end], value[:, :, :end], position, own, positions, valid=visible))
+            own, positions = position_ids(start, end, x.device), position_ids(0, end, x.device)
+            visible = shares_bucket(bucket[..., :end], own, positions)
+            chunk = query[:, :, start - before : end - before]
+            pieces.append(attend(chunk, key[:, :, :end], value[:, :, :end], position, own, positions, valid=visible))
         return self.merge(torch.cat(pieces, dim=2)), ReformerState(key, value, bucket)
 
     def hash(self, query: Tensor) -> Tensor:
@@ -80,12 +79,12 @@ class Reformer(Attention):
 
 @lru_cache
 def rotations(heads: int, rounds: int, width: int, directions: int) -> Tensor:
-    """R of each head and round, (H, rounds, d, directions): the same in every layer, model and process."""
+    """R for each head and round, (H, rounds, d, directions): the same in every layer, model and process."""
     return torch.randn(heads, rounds, width, directions, generator=torch.Generator().manual_seed(0))
 
 
-def chosen(bucket: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-    """Which keys the last queries attend to, (B, H, Tq, Tk), by the buckets (B, H, rounds, Tk) of all."""
+def shares_bucket(bucket: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+    """The attention mask (B, H, Tq, Tk) of the last Tq tokens, given the buckets (B, H, rounds, Tk) of all tokens."""
     shared = (bucket[..., -len(query_positions) :, None] == bucket[..., None, :]).any(dim=2)
     distance = query_positions[:, None] - key_positions
     earlier = shared & (distance > 0)

@@ -11,19 +11,19 @@ from models.positions import Position
 
 
 class SegmentRecurrenceState(NamedTuple):
-    """What the next token may attend to, each (B, H_kv, t, d) and not rotated, and how many tokens came before it."""
+    """Cached keys and values, each (B, H_kv, t, d) and not rotated, and the number of tokens read."""
 
     keys: Tensor
     values: Tensor
-    seen: Tensor  # () int64, kept on the CPU: it decides shapes
+    seen: Tensor  # () int64, on the CPU because shapes depend on it
 
 
 class TransformerXL(Attention):
     """A segment attends to itself and to the `memory_length` tokens before it (Dai et al. 2019, section 3.2).
 
-    The memory holds projected keys and values instead of hidden states, so that a sequence is projected once. Within
-    one call gradients also cross the borders of segments, where the paper stops them; between calls the caller does.
-    Relative positions are the position scheme's affair.
+    The memory holds projected keys and values instead of hidden states, so that each token is projected once. Within a
+    call, gradients cross segment boundaries, where the paper stops them; between calls, the caller stops them. Relative
+    positions are left to the position scheme.
     """
 
     def __init__(self, width: int, heads: int, segment_length: int, memory_length: int):
@@ -44,5 +44,5 @@ class TransformerXL(Attention):
         opened = int(state.seen) % self.segment_length
         y = segment_attention(query, key, value, position, self.segment_length, opened, self.memory_length)
         seen = int(state.seen) + x.shape[1]
-        keep = max(0, key.shape[2] - self.memory_length - seen % self.segment_length)
-        return self.merge(y), SegmentRecurrenceState(key[:, :, keep:], value[:, :, keep:], torch.tensor(seen))
+        first = max(0, key.shape[2] - self.memory_length - seen % self.segment_length)
+        return self.merge(y), SegmentRecurrenceState(key[:, :, first:], value[:, :, first:], torch.tensor(seen))

@@ -11,7 +11,7 @@ from models.positions import Position
 
 
 class WindowState(NamedTuple):
-    """Keys and values, not rotated, of the last window - 1 tokens, each (B, H_kv, t, d)."""
+    """Keys and values of the last window - 1 tokens, each (B, H_kv, t, d) and not rotated."""
 
     keys: Tensor
     values: Tensor
@@ -33,7 +33,7 @@ class SlidingWindow(Attention):
             key = torch.cat([state.keys.to(key.dtype), key], dim=2)
             value = torch.cat([state.values.to(value.dtype), value], dim=2)
         y = segment_attention(
-            query, key, value, position, self.window, memory_length=self.window - 1, reach=self.window
+            query, key, value, position, self.window, memory_length=self.window - 1, window=self.window
         )
-        keep = max(0, key.shape[2] - (self.window - 1))
-        return self.merge(y), WindowState(key[:, :, keep:], value[:, :, keep:])
+        first = max(0, key.shape[2] - (self.window - 1))
+        return self.merge(y), WindowState(key[:, :, first:], value[:, :, first:])

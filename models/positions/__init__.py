@@ -1,5 +1,5 @@
-"""Position schemes: how a transformer is told where each token stands."""
+"""Position schemes: how a transformer gets the position of each token."""
 
-from models.positions.base import Position, places
+from models.positions.base import Position, position_ids
 
-__all__ = ["Position", "places"]
+__all__ = ["Position", "position_ids"]

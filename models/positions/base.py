@@ -1,4 +1,4 @@
-"""The interface of a position scheme, and the scheme that does nothing."""
+"""The interface of a position scheme."""
 
 from functools import lru_cache
 
@@ -7,23 +7,24 @@ from torch import Tensor, nn
 
 
 @lru_cache(maxsize=8)
-def places(start: int, end: int, device: torch.device) -> Tensor:
-    """The positions from start to end - 1, (end - start,): the same tensor for the same ones, not to be changed.
+def position_ids(start: int, end: int, device: torch.device) -> Tensor:
+    """The position ids from start to end - 1, (end - start,). Do not change the tensor: it is cached.
 
-    So what a scheme computes from positions can serve all layers, and all steps of a training.
+    Equal arguments give the same tensor object, so that a scheme can cache what it computes from it across layers and
+    training steps.
     """
     return torch.arange(start, end, device=device)
 
 
 class Position(nn.Module):
-    """Three hooks, each of which does nothing unless a scheme says otherwise; as it stands, no positions at all.
+    """A position scheme: three hooks that do nothing unless a subclass overrides them (no positions).
 
-    Positions are passed in as consecutive integers, so that offsets, segments and caches are the caller's business. One
-    scheme serves all layers of a model. causal: whether keys after their query are hidden from it.
+    Position ids are consecutive integers; the caller accounts for offsets, segments and caches. All layers of a model
+    share one scheme. causal: whether a query sees no keys after its own position.
     """
 
-    limit: int | None = None  # the longest sequence that the scheme is defined for, if there is one
-    temperature: float = 1.0  # what `rotate` multiplies by beside turning
+    limit: int | None = None  # the longest sequence that the scheme is defined for; None for no limit
+    temperature: float = 1.0  # `rotate` also multiplies by this factor
 
     def __init__(self, width: int, heads: int, causal: bool = True):
         super().__init__()
@@ -33,17 +34,17 @@ class Position(nn.Module):
         self.causal = causal
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Add to the token embeddings x (B, T, width) at `positions` (T,)."""
+        """The token embeddings x (B, T, width) with the scheme's embedding of `positions` (T,) added."""
         return x
 
     def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Rotate queries or keys x (B, H, T, d) at `positions` (T,)."""
+        """The queries or keys x (B, H, T, d), rotated according to `positions` (T,)."""
         return x
 
     def bias(self, query: Tensor, key: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
-        """What to add to the scores, (H, Tq, Tk) or (B, H, Tq, Tk).
+        """The bias added to the scores, (H, Tq, Tk) or (B, H, Tq, Tk); None for no bias.
 
-        The queries (B, H, Tq, d) and keys (B, H, Tk, d) are there for schemes that depend on content; the scores that
-        the bias is added to are divided by √d before.
+        It is added to the scores after their division by √d. Schemes may depend on the content of the queries
+        (B, H, Tq, d) and keys (B, H, Tk, d).
         """
         return None

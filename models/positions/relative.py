@@ -1,4 +1,4 @@
-"""Schemes that add to the score of a query with a key something for their distance."""
+"""Schemes that add a bias for the distance between query and key to their score."""
 
 import math
 
@@ -10,21 +10,21 @@ from models.positions.base import Position
 
 
 def distances(query_positions: Tensor, key_positions: Tensor) -> Tensor:
-    """Every distance query - key that occurs, the greatest first: (Tq + Tk - 1,)."""
+    """All distances query - key that occur, the greatest first: (Tq + Tk - 1,)."""
     count = len(query_positions) + len(key_positions) - 1
     return query_positions[-1] - key_positions[0] - torch.arange(count, device=query_positions.device)
 
 
 def spread(values: Tensor, queries: int, keys: int) -> Tensor:
-    """A value for every distance (…, Tq + Tk - 1), the greatest distance first, at its queries and keys (…, Tq, Tk)."""
+    """Expand values per distance (…, Tq + Tk - 1), greatest distance first, to queries and keys (…, Tq, Tk)."""
     return values.unfold(-1, keys, 1)[..., -queries:, :].flip(-2)
 
 
 def skew(values: Tensor, keys: int) -> Tensor:
-    """The same where every query has its own values: (…, Tq, Tq + Tk - 1) to (…, Tq, Tk), without a copy by index.
+    """`spread` where every query has its own values: (…, Tq, Tq + Tk - 1) to (…, Tq, Tk), without indexing.
 
-    One column of padding moves every row of the flattened matrix one place further than the row before it (the
-    relative shift of Dai et al. 2019, appendix B).
+    One column of padding shifts every row of the flattened matrix one index further than the row before (the relative
+    shift of Dai et al. 2019, appendix B).
     """
     *outer, queries, count = values.shape
     padded = nn.functional.pad(values, (1, 0)).reshape(*outer, count + 1, queries)
@@ -32,30 +32,30 @@ def skew(values: Tensor, keys: int) -> Tensor:
 
 
 class Relative(Position):
-    """What the schemes have in common: something that depends on distances alone, computed once for all layers."""
+    """The base of the schemes here: computes what depends only on distances once, and caches it for all layers."""
 
     def __init__(self, width: int, heads: int, causal: bool = True):
         super().__init__(width, heads, causal)
-        self.kept: tuple[Tensor, Tensor, Tensor] | None = None  # positions of queries and keys, and what follows
+        self.cached: tuple[Tensor, Tensor, Tensor] | None = None  # positions of queries and keys, `prepare`'s result
 
     def by_distance(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        """`prepare` for every distance between these queries and keys."""
-        if self.kept is None or self.kept[0] is not query_positions or self.kept[1] is not key_positions:
+        """`prepare` of all distances between these queries and keys, cached."""
+        if self.cached is None or self.cached[0] is not query_positions or self.cached[1] is not key_positions:
             prepared = self.prepare(distances(query_positions, key_positions))
-            self.kept = query_positions, key_positions, prepared
-        return self.kept[2]
+            self.cached = query_positions, key_positions, prepared
+        return self.cached[2]
 
     def prepare(self, distance: Tensor) -> Tensor:
-        """What a scheme makes of distances query - key (D,), before anything that is trained."""
+        """The part of the bias that depends on the distances query - key (D,) alone and not on parameters."""
         return distance
 
 
 class RelativeBias(Relative):
-    """T5's relative bias: a trained number per head and bucket of distances (Raffel et al. 2020, section 2.1).
+    """T5's relative bias: one trained scalar per head and bucket of distances (Raffel et al. 2020, section 2.1).
 
-    Half of the buckets hold one distance each, the other half grow logarithmically up to `max_distance`, beyond which
-    all distances share the last one. Causal, a key after its query falls into bucket 0; otherwise half of the buckets
-    are for the keys after their query.
+    Half of the buckets hold one distance each; the sizes of the others grow logarithmically up to `max_distance`, and
+    all longer distances share the last bucket. If causal, a key after its query falls into bucket 0; otherwise half of
+    the buckets are for the keys after their query.
     """
 
     def __init__(self, width: int, heads: int, buckets: int = 32, max_distance: int = 128, causal: bool = True):
@@ -83,10 +83,10 @@ class RelativeBias(Relative):
 
 
 class ALiBi(Relative):
-    """Attention with linear biases: -slope · |distance|, with a slope per head (Press et al. 2022, section 3).
+    """Attention with linear biases: -slope · |distance|, with one slope per head (Press et al. 2022, section 3).
 
-    Slopes are the powers 2^(-8/H), 2^(-16/H), … 2^-8; for a number of heads that is no power of two, those of the
-    nearest smaller power, then every second one of twice as many.
+    The slopes are 2^(-8/H), 2^(-16/H), …, 2^-8. If H is not a power of two: the slopes of the next smaller power of
+    two, then every second slope of twice that power.
     """
 
     def slopes(self) -> Tensor:
@@ -105,10 +105,10 @@ class ALiBi(Relative):
 
 
 class Shaw(Relative):
-    """A trained vector per distance, clipped at `max_distance`, that is added to the key (Shaw et al. 2018, eq. 4).
+    """Adds a trained vector per distance, clipped at `max_distance`, to the key (Shaw et al. 2018, eq. 4).
 
-    All heads share the vectors. Those that the paper also adds to the values are left out: its ablation finds them
-    without effect (BLEU 25.8 with and without).
+    All heads share the vectors. The paper also adds vectors to the values; they are omitted here because its ablation
+    finds no effect (BLEU 25.8 with and without).
     """
 
     def __init__(self, width: int, heads: int, max_distance: int = 16, causal: bool = True):
@@ -128,7 +128,7 @@ class Shaw(Relative):
 class TransformerXLRelative(Relative):
     """Transformer-XL's scheme: (q + u) · k + (q + v) · W_R R(distance), R the sinusoids (Dai et al. 2019, section 3.3).
 
-    u, v and, unlike in the paper, W_R too are shared by all layers.
+    All layers share u and v and, unlike in the paper, W_R.
     """
 
     def __init__(self, width: int, heads: int, causal: bool = True):

@@ -1,4 +1,4 @@
-"""Rotary position embedding: queries and keys are turned by an angle proportional to their position."""
+"""Rotary position embedding: queries and keys are rotated by an angle proportional to their position."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from models.positions.base import Position
 class Rotary(Position):
     """RoPE (Su et al. 2021, equations 14-15 and the element-wise form 34).
 
-    Pair i of a head turns by position · base^(-2i/d). A pair is made of components i and i + d/2, as in transformers,
-    instead of neighbours: a fixed permutation of the paper's, which no score can see.
-    Raises ValueError for an odd head width or a base that is not above 1.
+    Pair i of a head is rotated by position · base^(-2i/d). Pair i is the components i and i + d/2, as in transformers,
+    instead of neighbouring components as in the paper: a fixed permutation that does not change any score.
+    Raises ValueError for an odd head width or a base of 1 or less.
     """
 
     def __init__(self, width: int, heads: int, base: float = 10_000.0, causal: bool = True):
         super().__init__(width, heads, causal)
         if self.head_width % 2:
-            raise ValueError(f"rotary positions turn pairs: the head width must be even, not {self.head_width}")
+            raise ValueError(f"rotary positions rotate pairs: the head width must be even, not {self.head_width}")
         if base <= 1:
             raise ValueError(f"the base of rotary positions must be above 1, not {base:g}")
         self.base = base
-        self.kept: tuple[Tensor, Tensor, Tensor] | None = None  # positions, their cos and their sin
+        self.cached: tuple[Tensor, Tensor, Tensor] | None = None  # positions, their cos and their sin
 
     def frequencies(self, positions: Tensor | None = None) -> Tensor:
-        """The angle per position of each pair, (d / 2,), in float64, in a sequence that ends with these positions."""
+        """The angle per position of each pair, (d / 2,) in float64, for a sequence that ends at the last position."""
         return self.powers(self.base)
 
     def powers(self, base: float) -> Tensor:
@@ -35,18 +35,18 @@ class Rotary(Position):
         return base**-exponents
 
     def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        if self.kept is None or self.kept[0] is not positions or self.kept[1].dtype != x.dtype:
+        if self.cached is None or self.cached[0] is not positions or self.cached[1].dtype != x.dtype:
             # float64: at position 10^6 a float32 angle is wrong by a twentieth of a radian.
             angles = positions.to(torch.float64)[:, None] * self.frequencies(positions).to(x.device)  # (T, d / 2)
             cos, sin = (self.temperature * wave for wave in (angles.cos(), angles.sin()))
-            self.kept = positions, cos.to(x.dtype), sin.to(x.dtype)
-        return Turn.apply(x, *self.kept[1:])
+            self.cached = positions, cos.to(x.dtype), sin.to(x.dtype)
+        return Turn.apply(x, *self.cached[1:])
 
 
 class Turn(torch.autograd.Function):
-    """(a cos - b sin, b cos + a sin) for the halves a, b of x; its gradient is the turn by the opposite angle.
+    """(a cos - b sin, b cos + a sin) for the halves a, b of x; the gradient is the rotation by the opposite angle.
 
-    Half the passes over memory that autograd would make of the formula, and nothing of x is kept for the way back.
+    Needs half the memory passes of autograd on the formula, and saves nothing of x for the backward pass.
     """
 
     @staticmethod
@@ -61,16 +61,16 @@ class Turn(torch.autograd.Function):
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (…, T, d) turned by the angles with these cos and sin (T, d / 2)."""
+    """x (…, T, d) rotated by the angles with these cos and sin (T, d / 2)."""
     first, second = x.contiguous().chunk(2, dim=-1)
-    # Not addcmul, which in bfloat16 on a CPU takes three times as long as two products and a sum.
+    # No addcmul: in bfloat16 on a CPU it is three times slower than two products and a sum.
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 def rotation_matrix(frequencies: Tensor, position: int) -> Tensor:
-    """The block-diagonal matrix (d, d) that turns a query or key at `position` (Su et al. 2021, equation 15).
+    """The block-diagonal matrix (d, d) that rotates a query or key at `position` (Su et al. 2021, equation 15).
 
-    The same as `Rotary.rotate`, and what it spares: d² products in place of 2d. Only compared with, never run.
+    Equivalent to `Rotary.rotate`, with d² products instead of 2d. Only measurements and tests use it.
     """
     angles = position * frequencies
     cos, sin = torch.diag(angles.cos()), torch.diag(angles.sin())

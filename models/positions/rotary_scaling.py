@@ -1,4 +1,4 @@
-"""Rotary positions for sequences `factor` times as long as those a model was trained on."""
+"""Rotary positions for sequences `factor` times as long as the training sequences."""
 
 import math
 
@@ -9,7 +9,7 @@ from models.positions.rotary import Rotary
 
 
 class ScaledRotary(Rotary):
-    """What the scalings have in common. Raises ValueError for a factor below 1."""
+    """The base of all scalings. Raises ValueError for a factor below 1."""
 
     def __init__(self, width: int, heads: int, factor: float, base: float = 10_000.0, causal: bool = True):
         super().__init__(width, heads, base, causal)
@@ -26,15 +26,17 @@ class InterpolatedRotary(ScaledRotary):
 
 
 class NTKAwareRotary(ScaledRotary):
-    """NTK-aware scaling: the base grows, so that the fastest pair turns as before and the slowest one `factor` times
-    slower (Peng et al. 2023, equation 16)."""
+    """NTK-aware scaling: a larger base (Peng et al. 2023, equation 16).
+
+    The fastest pair rotates as before, the slowest `factor` times slower.
+    """
 
     def frequencies(self, positions: Tensor | None = None) -> Tensor:
         return self.powers(larger(self.base, self.factor, self.head_width))
 
 
 class MeasuredRotary(ScaledRotary):
-    """What the scalings have in common that go by the length of the sequences trained on."""
+    """The base of the scalings that depend on the length of the training sequences."""
 
     def __init__(
         self,
@@ -50,18 +52,18 @@ class MeasuredRotary(ScaledRotary):
 
 
 class DynamicNTKRotary(MeasuredRotary):
-    """NTK-aware scaling by as much as a sequence needs: none up to `trained_length` (Peng et al. 2023, section 3.3).
+    """NTK-aware scaling by the length of the sequence; none up to `trained_length` (Peng et al. 2023, section 3.3).
 
-    The angles of all tokens depend on the length of the whole sequence, as in transformers. Keys that were turned for a
-    shorter one do not fit, so a sequence cannot go on from a cache beyond `trained_length`: raises ValueError.
+    The angles of all tokens depend on the length of the whole sequence, as in transformers. Cached keys have the angles
+    of a shorter sequence, so reading beyond `trained_length` from a cache raises ValueError.
     """
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         end = int(positions[-1]) + 1
         if int(positions[0]) and end > self.trained_length:
             raise ValueError(
-                f"dynamic scaling turns all tokens anew as a sequence grows beyond {self.trained_length}, so that it "
-                f"cannot go on to {end} tokens from a cache: read the whole sequence at once, or choose rope_ntk"
+                f"dynamic scaling rotates all tokens again when a sequence grows beyond {self.trained_length}, so it "
+                f"cannot read up to {end} tokens from a cache: read the whole sequence at once, or choose rope_ntk"
             )
         return x
 
@@ -72,14 +74,17 @@ class DynamicNTKRotary(MeasuredRotary):
 
 
 class YaRNRotary(MeasuredRotary):
-    """YaRN (Peng et al. 2023, section 3.2 and 3.4): pairs that turn often within `trained_length` as they are, those
-    that turn less than once interpolated, a ramp between, and a temperature for the scores."""
+    """YaRN (Peng et al. 2023, sections 3.2 and 3.4).
 
-    FAST, SLOW = 32, 1  # turns within the trained length between which the ramp lies
+    Pairs with more than 32 rotations within `trained_length` are unchanged, pairs with less than one are interpolated,
+    with a ramp between. The scores have a temperature.
+    """
+
+    FAST, SLOW = 32, 1  # rotations within the trained length at the two ends of the ramp
 
     @property
     def temperature(self) -> float:  # type: ignore[override]
-        """0.1 ln s + 1, of queries and of keys alike: squared in the scores (equation 22)."""
+        """0.1 ln s + 1 for queries and for keys, so squared in the scores (equation 22)."""
         return 0.1 * math.log(self.factor) + 1
 
     def frequencies(self, positions: Tensor | None = None) -> Tensor:
@@ -91,11 +96,11 @@ class YaRNRotary(MeasuredRotary):
         return plain * (1 - interpolated) + plain / self.factor * interpolated
 
     def pair_with(self, turns: float) -> float:
-        """The pair, as a real number, that turns so often within the trained length."""
+        """The (fractional) index of the pair with this number of rotations within the trained length."""
         ratio = math.log(self.trained_length / (turns * 2 * math.pi)) / math.log(self.base)
         return self.head_width * ratio / 2
 
 
 def larger(base: float, factor: float, head_width: int) -> float:
-    """The base with which the slowest pair turns `factor` times slower."""
+    """The base with which the slowest pair rotates `factor` times slower."""
     return base * factor ** (head_width / max(1, head_width - 2))

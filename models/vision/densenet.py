@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class DenseLayer(nn.Module):
-    """x, and beside it `growth` new channels: conv(act(norm(x))) (Huang et al. 2017, equation 2).
+    """Appends `growth` new channels to x: conv(act(norm(x))) (Huang et al. 2017, equation 2).
 
     bottleneck: a 1 × 1 convolution to 4 × growth channels comes first (section 3, "Bottleneck layers").
     """
@@ -27,9 +27,9 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """act(norm(x)) through a 1 × 1 convolution, averaged over squares of 2 × 2 (section 3, "Pooling layers").
+    """act(norm(x)), a 1 × 1 convolution and 2 × 2 average pooling (Huang et al. 2017, section 3, "Pooling layers").
 
-    The two commute, and are done the other way round: that is a quarter of the convolution's work.
+    Pooling comes first here: the two commute, and the convolution then needs a quarter of the operations.
     """
 
     def __init__(self, channels: int, out_channels: int, activation: Callable[..., nn.Module]):
@@ -47,12 +47,12 @@ def norm_and_activation(channels: int, activation: Callable[..., nn.Module]) -> 
 
 
 class DenseNet(nn.Module):
-    """A DenseNet of `depth` layers in three dense blocks: 3n + 4, or 6n + 4 with bottlenecks and compression (BC).
+    """A DenseNet with `depth` layers in three dense blocks: 3n + 4, or 6n + 4 with bottlenecks and compression (BC).
 
-    growth: channels that each of a block's n layers adds, the paper's k. BC also halves the channels between two
-    blocks and begins with 2 × growth channels instead of 16. Without dropout. stem_stride: 2 quarters the work.
-    images (B, channels, H, W) to logits (B, classes). Raises ValueError for a depth the family does not have
-    (Huang et al. 2017, section 3).
+    Huang et al. 2017, section 3, without dropout. Images (B, channels, H, W) to logits (B, classes).
+    growth: channels that each of a block's n layers adds, the paper's k. BC also halves the channels between two blocks
+    and starts with 2 × growth channels instead of 16. stem_stride: a stride of 2 needs a quarter of the operations.
+    Raises ValueError for a depth that is not of this form.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class DenseNet(nn.Module):
         period, name = (6, "DenseNet-BC") if bottleneck_compression else (3, "plain DenseNet")
         if depth < period + 4 or (depth - 4) % period:
             valid = ", ".join(str(period * n + 4) for n in (1, 2, 3))
-            raise ValueError(f"a {name} has {period}n + 4 layers ({valid}, …), not {depth}")
+            raise ValueError(f"model.depth={depth}: a {name} has {period}n + 4 layers ({valid}, …)")
         current = 2 * growth if bottleneck_compression else 16
         self.stem = nn.Conv2d(channels, current, 3, stem_stride, padding=1, bias=False)
         body: list[nn.Module] = []
@@ -86,6 +86,6 @@ class DenseNet(nn.Module):
         self.classifier = nn.Linear(current, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = images.contiguous(memory_format=torch.channels_last)  # a quarter faster on processors
+        x = images.contiguous(memory_format=torch.channels_last)  # a quarter faster on CPUs
         x = self.last(self.body(self.stem(x)))
         return self.classifier(torch.mean(x, dim=(2, 3)))

@@ -32,7 +32,7 @@ REDUCTIONS = (1, 2, 4, 8, 16, 32)
 
 
 class SqueezeExcitation(nn.Module):
-    """Each channel times σ(W₂ act(W₁ m)), m being the means of all channels (Hu et al. 2018, equation 3)."""
+    """Multiplies each channel by σ(W₂ act(W₁ m)), where m are the channel means (Hu et al. 2018, equation 3)."""
 
     def __init__(self, channels: int, squeezed: int, activation: Callable[..., nn.Module]):
         super().__init__()
@@ -46,9 +46,9 @@ class SqueezeExcitation(nn.Module):
 
 
 class InvertedBottleneck(nn.Module):
-    """MBConv: widen by `expansion`, filter each channel by itself, gate, narrow; x is added where the shape stays.
+    """MBConv: expansion, depthwise convolution, squeeze-and-excitation, projection; a residual if the shapes are equal.
 
-    The gate squeezes to a quarter of the block's own input (Tan & Le 2019, section 4, and their code).
+    The squeeze has a quarter of the channels of the block's input (Tan & Le 2019, section 4, and their code).
     """
 
     def __init__(
@@ -82,13 +82,13 @@ def normed_convolution(
 
 
 def multiple_of_eight(channels: float) -> int:
-    """The nearest multiple of 8, at least 8 and at least 0.9 × channels, as in the authors' code."""
+    """The nearest multiple of 8 that is at least 8 and at least 0.9 × channels, as in the authors' code."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def strides_for(reduction: int) -> list[int]:
-    """The strides of the stem and of the stages: the last ones of 2 that reduce an image by `reduction`, else 1."""
+    """The strides of the stem and the stages, whose product is `reduction`: the first strides of 2 become 1."""
     strides: list[int] = []
     for stride in reversed([2, *(stage.stride for stage in STAGES)]):
         strides.insert(0, min(stride, reduction))
@@ -97,11 +97,11 @@ def strides_for(reduction: int) -> list[int]:
 
 
 class EfficientNet(nn.Module):
-    """B0 with `width` × its channels and `depth` × its layers (Tan & Le 2019, equation 3; B0 is 1.0 and 1.0).
+    """EfficientNet-B0 with `width` times its channels and `depth` times its layers (Tan & Le 2019, equation 3).
 
-    reduction: so many pixels of an image's side become one; 32 as published for 224 × 224. For less the earliest
-    strides of 2 are left out, so that small images survive. Without dropout and stochastic depth.
-    images (B, channels, H, W) to logits (B, classes). Raises ValueError for a size the family does not have.
+    Without dropout and stochastic depth. Images (B, channels, H, W) to logits (B, classes).
+    reduction: factor by which the sides of an image shrink; 32 as published, for 224 × 224. A smaller one replaces the
+    first strides of 2 by 1, for small images. Raises ValueError for an invalid width, depth or reduction.
     """
 
     def __init__(
@@ -115,11 +115,9 @@ class EfficientNet(nn.Module):
     ):
         super().__init__()
         if width <= 0 or depth <= 0:
-            raise ValueError(f"an EfficientNet's width and depth are multipliers above 0, not {width} and {depth}")
+            raise ValueError(f"model.width={width} and model.depth={depth} must be above 0: they are factors")
         if reduction not in REDUCTIONS:
-            raise ValueError(
-                f"an EfficientNet's reduction is one of {', '.join(map(str, REDUCTIONS))}, not {reduction}"
-            )
+            raise ValueError(f"model.reduction={reduction} must be one of {', '.join(map(str, REDUCTIONS))}")
         current = multiple_of_eight(STEM * width)
         first_stride, *strides = strides_for(reduction)
         self.stem = normed_convolution(channels, current, 3, first_stride, activation)

@@ -29,10 +29,10 @@ class PreActivationBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """x + f(act(norm(x))), f being convolutions of 1 × 1, 3 × 3 and 1 × 1 with a quarter of the channels between them.
+    """x + f(act(norm(x))), where f is 1 × 1, 3 × 3 and 1 × 1 convolutions with a quarter of the channels inside.
 
-    Where the number of channels changes, act(norm(x)) is projected and takes the place of x, as in the authors' code
-    (He et al. 2016, "Identity Mappings").
+    If the number of channels changes, a projection of act(norm(x)) replaces x, as in the authors' code (He et al. 2016,
+    "Identity Mappings").
     """
 
     def __init__(self, channels: int, out_channels: int, stride: int, activation: Callable[..., nn.Module]):
@@ -59,10 +59,10 @@ class BottleneckBlock(nn.Module):
 
 
 class ThreeStages(nn.Module):
-    """A 3 × 3 convolution, three stages of blocks of which the last two begin with a stride of 2, and a linear layer.
+    """A 3 × 3 convolution, three stages of blocks (the last two start with a stride of 2) and a linear classifier.
 
-    stem: channels of the first convolution; widths: those of the stages, each of `blocks` blocks of the class `block`.
-    stem_stride: 2 quarters the work. images (B, channels, H, W) to logits (B, classes).
+    Images (B, channels, H, W) to logits (B, classes). stem: channels of the first convolution. widths: channels of the
+    stages, each with `blocks` blocks of class `block`. stem_stride: a stride of 2 needs a quarter of the operations.
     """
 
     def __init__(
@@ -90,16 +90,16 @@ class ThreeStages(nn.Module):
         self.classifier = nn.Linear(current, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = images.contiguous(memory_format=torch.channels_last)  # up to a sixth faster on processors
+        x = images.contiguous(memory_format=torch.channels_last)  # up to a sixth faster on CPUs
         x = self.activation(self.norm(self.body(self.stem(x))))
         return self.classifier(torch.mean(x, dim=(2, 3)))
 
 
 class ResNet(ThreeStages):
-    """A pre-activation ResNet whose three stages are `width`, 2 and 4 × as wide, with bottlenecks 4 × that.
+    """A pre-activation ResNet with stages of `width`, 2 × `width` and 4 × `width` channels.
 
-    It has `depth` layers: 6n + 2 with basic blocks, 9n + 2 with bottlenecks, n being the blocks of a stage. Raises
-    ValueError for a depth the family does not have.
+    Bottleneck blocks have 4 times as many. depth: number of layers, 6n + 2 with basic blocks and 9n + 2 with
+    bottlenecks, for n blocks per stage. Raises ValueError for a depth that is not of this form.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ResNet(ThreeStages):
         period, name = (9, "bottlenecks") if bottleneck else (6, "basic blocks")
         if depth < period + 2 or (depth - 2) % period:
             valid = ", ".join(str(period * n + 2) for n in (1, 2, 3))
-            raise ValueError(f"a ResNet of {name} has {period}n + 2 layers ({valid}, …), not {depth}")
+            raise ValueError(f"model.depth={depth}: a ResNet of {name} has {period}n + 2 layers ({valid}, …)")
         block, expansion = (BottleneckBlock, 4) if bottleneck else (PreActivationBlock, 1)
         widths = [width * expansion * 2**stage for stage in range(3)]
         super().__init__(channels, classes, width, widths, (depth - 2) // period, block, stem_stride, activation)

@@ -8,9 +8,10 @@ from models.vision.resnet import ThreeStages
 
 
 class WideBlock(nn.Module):
-    """x + conv(act(norm(conv(act(norm(x)))))), x being projected after its norm and activation where channels change.
+    """x + conv(act(norm(conv(act(norm(x)))))), without dropout.
 
-    Without dropout (Zagoruyko & Komodakis 2016, figure 1c, and their code).
+    If the number of channels changes, a projection of act(norm(x)) replaces x (Zagoruyko & Komodakis 2016, figure 1c,
+    and their code).
     """
 
     def __init__(self, channels: int, out_channels: int, stride: int, activation: Callable[..., nn.Module]):
@@ -32,9 +33,9 @@ class WideBlock(nn.Module):
 
 
 class WideResNet(ThreeStages):
-    """A wide ResNet of `depth` = 6n + 4 layers: three stages of n blocks with 16, 32 and 64 × `width` channels.
+    """A wide ResNet with `depth` = 6n + 4 layers: three stages of n blocks with 16, 32 and 64 × `width` channels.
 
-    Raises ValueError for a depth or width the family does not have (Zagoruyko & Komodakis 2016, table 1).
+    Zagoruyko & Komodakis 2016, table 1. Raises ValueError for an invalid depth or width.
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class WideResNet(ThreeStages):
         stem_stride: int = 1,
     ):
         if depth < 10 or (depth - 4) % 6:
-            raise ValueError(f"a wide ResNet has 6n + 4 layers (10, 16, 22, …), not {depth}")
+            raise ValueError(f"model.depth={depth}: a wide ResNet has 6n + 4 layers (10, 16, 22, …)")
         if width < 1:
-            raise ValueError(f"a wide ResNet is 1, 2, 3, … times as wide as the first one, not {width}")
+            raise ValueError(f"model.width={width} must be 1 or more: it is a factor")
         widths = [16 * width * 2**stage for stage in range(3)]
         super().__init__(channels, classes, 16, widths, (depth - 4) // 6, WideBlock, stem_stride, activation)

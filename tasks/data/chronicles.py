@@ -1,4 +1,4 @@
-"""Chronicles: generated long documents whose summary is spread over the whole text."""
+"""Chronicles: generated long documents whose summaries need facts from the whole text."""
 
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from tasks.base import random_generator
 from tasks.data.pairs import Pair
 from tasks.data.source import DataError, fingerprint, split_of
 
-# What each chapter is about: a verb, and what it can be said of. No word belongs to two chapters or to the prose.
+# The topic of each chapter: a verb and its possible subjects. No word occurs in two chapters or in the prose.
 FACTS = {
     verb: subjects.split(",")
     for verb, subjects in {
@@ -39,21 +39,21 @@ WORDS = {
     }.items()
 }
 PROSE = ("person", "action", "amount", "goods", "manner")
-KEY = 8  # words of a key sentence, at most
-SENTENCE = 7  # words of one of the prose, at most
+KEY = 8  # most words of a key sentence
+SENTENCE = 7  # most words of a sentence of the prose
 
 
 class Chronicles:
-    """Annals of invented towns, one key event a chapter amid irrelevant prose; the summary names all events in order.
+    """Annals of invented towns with one key event per chapter in irrelevant prose; the summary lists all events.
 
-    A chapter has one sentence such as "That year there came floods near the river.", at a random place, and the summary
-    of the whole is "There grew rye, came floods, ruled Berta, …". Who or what it was is drawn for every chapter
-    independently of all else, so that whoever reads the first part knows nothing of the rest.
+    Each chapter has one key sentence such as "That year there came floods near the river." at a random position. The
+    summary is "There grew rye, came floods, ruled Berta, …". The subject of every event is drawn independently, so that
+    the start of a document says nothing about the rest.
 
-    documents: how many there are in all splits together. chapters: of each, of equal length. length: words of a
-    document of the validation and the test split, at most. shortest: words of the shortest training document; those
-    between it and `length` are equally frequent on a logarithmic scale. Made from these settings alone.
-    Raises DataError where a document is too short for its chapters.
+    documents: number of documents in all splits. chapters: chapters per document, of equal length. length: most words
+    of a document of the validation and test splits. shortest: words of the shortest training document; lengths between
+    it and `length` are uniform on a logarithmic scale. The documents depend only on these settings. Raises DataError if
+    `shortest` is too short for the chapters.
     """
 
     name = "chronicles"
@@ -61,14 +61,17 @@ class Chronicles:
     def __init__(self, documents: int, chapters: int, length: int, shortest: int):
         self.documents, self.chapters, self.length, self.shortest = documents, chapters, length, shortest
         if not 1 <= chapters <= len(FACTS):
-            raise DataError(f"a chronicle is of 1 to {len(FACTS)} chapters, not {chapters}")
+            raise DataError(f"data.chapters must be 1 to {len(FACTS)} chapters, not {chapters}")
         least = 3 + KEY * chapters  # the title and the key sentences
         if not least <= shortest <= length:
-            raise DataError(f"{chapters} chapters take {least} words: data.shortest={shortest} data.length={length}")
+            raise DataError(
+                f"{chapters} chapters take {least} words: data.shortest={shortest} must be at least that, and "
+                f"data.length={length} at least data.shortest"
+            )
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of all that the documents depend on, without making any."""
+        """A hash of everything that the documents depend on, without generating them."""
         settings = map(str, (self.documents, self.chapters, self.length, self.shortest))
         return fingerprint([Path(__file__).read_text(), np.__version__, *settings])
 
@@ -77,7 +80,7 @@ class Chronicles:
         return [self.pair(index) for index in range(self.documents)]
 
     def pairs(self, split: str) -> list[Pair]:
-        """The documents of a split, which a document's number decides."""
+        """The documents of a split; a document's number decides its split."""
         return [pair for pair in self.all_pairs if split_of(pair.name) == split]
 
     def pair(self, index: int) -> Pair:
@@ -94,7 +97,7 @@ class Chronicles:
 
 
 def chapter(generator: Generator, fact: str, words: int) -> str:
-    """The sentence with the fact, somewhere in prose of at most so many words in all."""
+    """A chapter of at most `words` words: prose, with the sentence that states the fact at a random position."""
     prose = [
         " ".join(pick(generator, WORDS[kind]) for kind in PROSE).capitalize() + "."
         for _ in range((words - KEY) // SENTENCE)
@@ -104,10 +107,10 @@ def chapter(generator: Generator, fact: str, words: int) -> str:
 
 
 def sentence(facts: list[str]) -> str:
-    """Some facts as one sentence."""
+    """The facts as one sentence."""
     return f"There {', '.join(facts)}."
 
 
 def pick(generator: Generator, choices: list[str]) -> str:
-    """One of the choices."""
+    """A random element of `choices`."""
     return choices[int(generator.integers(len(choices)))]

@@ -1,4 +1,4 @@
-"""Letters and digits drawn from fonts: small colour images of 62 classes that need no download."""
+"""Letters and digits rendered from fonts: small colour images of 62 classes that need no download."""
 
 import io
 import math
@@ -15,34 +15,33 @@ from tasks.data.images import Images
 from tasks.data.source import DataError, fingerprint, write_atomically
 
 CLASSES = string.digits + string.ascii_uppercase + string.ascii_lowercase
-FONTS = (  # those of matplotlib that hold all classes, in the alphabet's order
+FONTS = (  # matplotlib's fonts that have all classes, in alphabetical order
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-BoldOblique", "DejaVuSans-Oblique", "DejaVuSansMono"),
     *("DejaVuSansMono-Bold", "DejaVuSansMono-BoldOblique", "DejaVuSansMono-Oblique", "DejaVuSerif", "DejaVuSerif-Bold"),
     *("DejaVuSerif-BoldItalic", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralBolIta"),
     *("STIXGeneralItalic", "cmb10", "cmr10", "cmss10", "cmti10", "cmtt10"),
 )
 SPLITS = ("train", "test")
-VERSION = 1  # of the drawing below: to be raised with every change that moves a pixel
-SIDE = 32  # pixels of an image's side
-MASK = 80  # pixels of the side of a letter's mask, of which two become one of the image
-FONT_SIZE = 52  # pixels of a mask; half as many of an image
-CONTRAST = 140  # by so much at least the letter is brighter than the background, of 255
-TURN = 0.1  # a letter is turned and slanted by up to so much, radians
-STRETCH = 0.1  # its width and height are each changed by up to so much
-MOVE = 0.5  # it is moved by up to so many pixels across and down
-OTHERS = 1  # up to so many other letters show at the edges
-STROKES = 1  # up to so many lines are drawn over it
-BLUR = 0.5  # radius, pixels, at most
-NOISE = 8.0  # standard deviation at most, of 255
+VERSION = 1  # of the drawing code below: increase it with every change that changes a pixel
+SIDE = 32  # width and height of an image, pixels
+MASK = 80  # width and height of a letter's mask, in half pixels of the image
+FONT_SIZE = 52  # in half pixels of the image
+CONTRAST = 140  # the letter is brighter than the background by at least this, of 255
+TURN = 0.1  # largest rotation and slant of a letter, radians
+STRETCH = 0.1  # largest relative change of its width and of its height
+MOVE = 0.5  # largest shift in each direction, pixels
+OTHERS = 1  # most other letters at the edges
+STROKES = 1  # most lines drawn over it
+BLUR = 0.5  # largest radius, pixels
+NOISE = 8.0  # largest standard deviation, of 255
 
 
 class Glyphs:
-    """Images of one of 0-9, A-Z and a-z each: random font, place, size, slant and colours, clutter, blur and noise.
+    """Images of one character of 0-9, A-Z or a-z: random font, position, size, slant and colours, clutter, blur, noise.
 
-    Letters are light on dark, and no harder than a small network learns in some seconds: that is what they are for.
-    Every image is drawn from a generator of its own, seeded with (seed, split, index), and its class is index mod 62:
-    splits are balanced and disjoint, and no image depends on how many others there are. They are drawn once and kept
-    in `cache`.
+    Letters are light on dark, and easy enough for a small network to learn within seconds. Every image has its own
+    random generator, seeded with (seed, split, index), and its class is index mod 62. So splits are balanced and
+    disjoint, and no image depends on the number of images. Images are drawn once and cached in `cache`.
     """
 
     name = "glyphs"
@@ -59,22 +58,22 @@ class Glyphs:
         files = [folder / f"{font}.ttf" for font in FONTS]
         missing = [file.name for file in files if not file.is_file()]
         if missing:
-            raise DataError(f"glyphs are drawn from matplotlib's fonts, and {folder} lacks {', '.join(missing)}")
+            raise DataError(f"data=glyphs needs matplotlib's fonts, and {folder} lacks {', '.join(missing)}")
         return files
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of all that the images depend on, without drawing any."""
+        """A hash of everything that the images depend on, without drawing them."""
         settings = [str(VERSION), PIL.__version__, str(self.seed), *map(str, self.sizes.values())]
         return fingerprint([*settings, *(file.read_bytes() for file in self.font_files)])
 
     def images(self, split: str) -> Images:
-        """The images of train or test."""
+        """The images of the train or test split."""
         return self.everything[split]
 
     @cached_property
     def everything(self) -> dict[str, Images]:
-        """Both splits, from the cache, or drawn if the cache lacks them or is damaged."""
+        """Both splits, from the cache; drawn if the cache is missing or damaged."""
         file = self.cache / f"{self.fingerprint}.npz"
         try:
             with np.load(file) as arrays:
@@ -97,7 +96,7 @@ class Glyphs:
 
 
 def mask(font_file: Path, letter: str) -> Image.Image:
-    """A letter's coverage of 80 × 80 fine pixels, in the middle; how large letters are to each other is kept."""
+    """The coverage of 80 × 80 half pixels by a centred letter; letters have their relative sizes in the font."""
     font = ImageFont.truetype(str(font_file), FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
     left, top, right, bottom = font.getbbox(letter)
     drawn = Image.new("L", (MASK, MASK))
@@ -106,7 +105,7 @@ def mask(font_file: Path, letter: str) -> Image.Image:
 
 
 def picture(label: int, letters: list[list[Image.Image]], generator: np.random.Generator) -> np.ndarray:
-    """An image (32, 32, 3) of a class: from back to front a background, parts of other letters, it, and strokes."""
+    """An image (32, 32, 3) of a class; from back to front: background, other letters, the letter, strokes."""
     background, ink = colours(generator)
     pixels = np.empty((SIDE, SIDE, 3))
     pixels[:] = background
@@ -125,7 +124,7 @@ def picture(label: int, letters: list[list[Image.Image]], generator: np.random.G
 
 
 def colours(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A background and a brighter ink."""
+    """A random background colour and a brighter ink colour."""
     while True:
         background, ink = generator.uniform(0, 255, (2, 3))
         if (ink - background) @ (0.299, 0.587, 0.114) >= CONTRAST:  # brightness of ITU-R BT.601
@@ -133,16 +132,16 @@ def colours(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cover(pixels: np.ndarray, coverage: np.ndarray, colour: np.ndarray) -> None:
-    """Paint a colour where there is coverage (32, 32), in place."""
+    """Blend a colour into pixels by coverage (32, 32), in place."""
     pixels += coverage[:, :, None] * (colour - pixels)
 
 
 def placed(letter: Image.Image, right: float, down: float, generator: np.random.Generator) -> np.ndarray:
-    """A letter's coverage (32, 32), scaled, slanted and turned at random, so many pixels away from the middle."""
+    """A letter's coverage (32, 32), randomly scaled, slanted and rotated, at this offset from the centre in pixels."""
     turn, slant = generator.uniform(-TURN, TURN, 2)
     width, height = generator.uniform(1 - STRETCH, 1 + STRETCH, 2) / 2
     cos, sin = math.cos(turn), math.sin(turn)
-    # Pillow asks where a pixel comes from: the turn's inverse, then the slant's, then the scale's.
+    # Pillow needs the map from target to source pixels: the inverses of rotation, slant and scale, in this order.
     a, b = (cos + slant * sin) / width, (sin - slant * cos) / width
     d, e = -sin / height, cos / height
     x, y = SIDE / 2 + right, SIDE / 2 + down
@@ -151,7 +150,7 @@ def placed(letter: Image.Image, right: float, down: float, generator: np.random.
 
 
 def stroke(generator: np.random.Generator) -> np.ndarray:
-    """The coverage (32, 32) of a straight line from anywhere to anywhere."""
+    """The coverage (32, 32) of a random straight line."""
     drawn = Image.new("L", (2 * SIDE, 2 * SIDE))
     ImageDraw.Draw(drawn).line(tuple(generator.uniform(0, 2 * SIDE, 4)), 255, width=int(generator.integers(1, 5)))
     return np.asarray(drawn.reduce(2)) / 255

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, from the hub or from a folder of files in the same columns."""
+"""Data sets of the Hugging Face hub, from the hub or from local files with the same columns."""
 
 import os
 import re
@@ -12,12 +12,11 @@ FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "cs
 
 
 class HubDataset:
-    """One data set: `rows(split)` gives its rows, `fingerprint` tells its contents.
+    """A data set: `rows(split)` returns its rows, `fingerprint` identifies its contents.
 
-    identifier, configuration, revision: what to ask the hub for.
-    columns: the columns that must be there.
-    path: a folder of parquet, json, jsonl or csv files whose names or folders say train, validation or test; if given,
-    the hub is not asked. Raises DataError where files, splits or columns are missing.
+    identifier, configuration, revision: of the data set on the hub. columns: the required columns.
+    path: a folder of parquet, json, jsonl or csv files whose names or folders contain train, validation or test; if
+    given, the hub is not used. Raises DataError if files, splits or columns are missing.
     """
 
     def __init__(
@@ -43,11 +42,11 @@ class HubDataset:
     def find_files(self) -> dict[str, list[Path]]:
         assert self.path is not None
         if not self.path.is_dir():
-            raise DataError(f"data.path={self.path} is not a folder; it must be one with files of {self.identifier}")
+            raise DataError(f"data.path={self.path} is not a folder; pass a folder with files of {self.identifier}")
         files: dict[str, list[Path]] = {}
         for file in sorted(self.path.rglob("*")):
             if file.suffix in FORMATS:
-                parts = reversed(file.relative_to(self.path).parts)  # the file's own name says more than its folder's
+                parts = reversed(file.relative_to(self.path).parts)  # the file name takes precedence over its folders
                 words = [word for part in parts for word in re.split("[^a-z]+", part.lower())]
                 split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
                 if split:
@@ -66,7 +65,7 @@ class HubDataset:
         return fingerprint(file.read_bytes() for split in SPLITS for file in self.files.get(split, []))
 
     def rows(self, split: str) -> Any:
-        """The rows of a split, as a `datasets.Dataset`; where a set has no validation or test, the other one's."""
+        """The rows of a split, as a `datasets.Dataset`. Validation and test replace each other if one is missing."""
         import datasets
 
         datasets.disable_progress_bars()
@@ -91,11 +90,11 @@ class HubDataset:
         return rows.select_columns(self.columns)
 
     def check(self) -> None:
-        """Raise DataError at once if a file lacks a column, before anything is built on it."""
+        """Raise DataError if a local file lacks a column, before anything else is built."""
         if self.path:
             self.rows("train")
 
 
 def fingerprint_of(identifier: str, configuration: str | None, revision: str | None) -> str:
-    """The fingerprint of a data set on the hub, whose contents a revision stands for."""
+    """The fingerprint of a data set on the hub, whose revision identifies its contents."""
     return fingerprint([identifier, configuration or "", revision or ""])

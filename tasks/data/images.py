@@ -1,4 +1,4 @@
-"""Images with labels, as arrays."""
+"""Labelled images as arrays."""
 
 from functools import cached_property
 from importlib.metadata import distribution
@@ -18,13 +18,13 @@ class Images(NamedTuple):
 
 
 class Digits:
-    """scikit-learn's handwritten digits: 1,797 grey images of 8 × 8 in ten classes, a fifth of them for testing."""
+    """scikit-learn's handwritten digits: 1,797 grey images of 8 × 8 pixels in ten classes, one fifth for testing."""
 
     name = "digits"
 
     @cached_property
     def everything(self) -> Images:
-        """All of them, from the package's file: to import it would take a second."""
+        """All images, read from the package's file because importing the package takes a second."""
         rows = np.loadtxt(
             str(distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")), delimiter=","
         )
@@ -36,7 +36,7 @@ class Digits:
         return fingerprint([self.everything.pixels.tobytes(), self.everything.labels.tobytes()])
 
     def images(self, split: str) -> Images:
-        """The images of train or test, drawn once and for all."""
+        """The images of the train or test split, which never changes."""
         pixels, labels = self.everything
         order = np.random.default_rng(0).permutation(len(labels))
         held_out = len(labels) // 5
@@ -45,7 +45,7 @@ class Digits:
 
 
 class HubImages:
-    """An image data set of the hub, such as CIFAR-10."""
+    """An image data set of the Hugging Face hub, such as CIFAR-10."""
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class HubImages:
         return self.dataset.fingerprint
 
     def images(self, split: str) -> Images:
-        """The decoded images of train or test."""
+        """The decoded images of the train or test split. Raises DataError if their sizes differ."""
         import datasets
 
         rows = self.dataset.rows(split).cast_column(self.image_column, datasets.Image())
         pixels = np.stack([np.asarray(image.convert("RGB")) for image in rows[self.image_column]])
         if pixels.ndim != 4:
-            raise DataError(f"{self.name} has images of different sizes; they must be alike")
+            raise DataError(f"{self.name} has images of different sizes; they must have one size")
         return Images(np.moveaxis(pixels, -1, 1), np.asarray(rows[self.label_column], dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Documents with a summary."""
+"""Documents with summaries."""
 
 import ast
 import importlib.util
@@ -12,12 +12,12 @@ from typing import Any, Literal, NamedTuple
 from tasks.data.hub import HubDataset
 from tasks.data.source import DataError, fingerprint, split_of, write_atomically
 
-NAMED = 3  # bad rows that are named one by one
-ADVICE = "data.on_bad=skip leaves such rows out as long as others are left"
+NAMED = 3  # number of bad rows that a warning lists
+ADVICE = "set data.on_bad=skip to exclude such rows, if any good rows remain"
 
 
 class Pair(NamedTuple):
-    """A document, its reference summary, and the name that decides its split."""
+    """A document, its reference summary, and its name, which decides the split."""
 
     name: str
     document: str
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
 
 
 class Docstrings:
-    """The docstrings of numpy, scipy and scikit-learn: the first line summarises the text that follows it."""
+    """The docstrings of numpy, scipy and scikit-learn; the first line is the summary of the text after it."""
 
     name = "docstrings"
     packages = ("numpy", "scipy", "sklearn")
@@ -36,7 +36,7 @@ class Docstrings:
 
     @cached_property
     def all_pairs(self) -> list[Pair]:
-        """All pairs, read from the packages' sources once and kept: parsing those takes ten seconds and a gigabyte."""
+        """All pairs, cached because parsing the packages' sources takes ten seconds and a gigabyte."""
         key = fingerprint([Path(__file__).read_text(), *(version(name) for name in ("numpy", "scipy", "scikit-learn"))])
         file = self.cache / f"{key}.json"
         if not file.exists():
@@ -49,17 +49,17 @@ class Docstrings:
         for package in self.packages:
             spec = importlib.util.find_spec(package)
             if spec is None or not spec.submodule_search_locations:
-                raise DataError(f"the docstrings come from {', '.join(self.packages)}, and {package} is not installed")
+                raise DataError(f"data=docstrings needs {', '.join(self.packages)}, and {package} is not installed")
             root = Path(spec.submodule_search_locations[0])
             for file in sorted(root.rglob("*.py")):
                 if "tests" not in file.parts:
                     name = f"{package}/{file.relative_to(root).as_posix()}"
                     for pair in self.read(name, file.read_text(encoding="utf-8")):
-                        pairs.setdefault(pair.document, pair)  # the same text is often documented twice
+                        pairs.setdefault(pair.document, pair)  # the same docstring often occurs twice
         return list(pairs.values())
 
     def read(self, module: str, source: str) -> list[Pair]:
-        """The pairs in one module, read from its source without importing it."""
+        """The pairs in the source of a module, which is not imported."""
         found = []
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
@@ -74,15 +74,15 @@ class Docstrings:
         return fingerprint(part for pair in self.all_pairs for part in pair)
 
     def pairs(self, split: str) -> list[Pair]:
-        """The pairs of a split; those of one module are in the same split."""
+        """The pairs of a split; all pairs of a module are in the same split."""
         return [pair for pair in self.all_pairs if split_of(pair.name.split(":")[0]) == split]
 
 
 class HubPairs:
-    """Documents and summaries of the hub. A summary may be a text or, as in BookSum, a list of {source, text}.
+    """Documents and summaries of the hub. A summary is a text or, as in BookSum, a list of {source, text}.
 
-    on_bad: whether a row with an empty document or summary is named and left out (skip) or stops the run (stop).
-    Raises DataError for such a row, and where no others are left.
+    on_bad: a row with an empty document or summary is excluded with a warning (skip) or stops the run (stop).
+    Raises DataError for such a row (stop), and if no good rows remain.
     """
 
     def __init__(
@@ -121,15 +121,15 @@ class HubPairs:
         if bad and (self.on_bad == "stop" or not pairs):
             raise DataError(f"{where}: {bad[0]}, as have {len(bad)} of {len(bad) + len(pairs)} rows; {ADVICE}")
         if bad:
-            told = "; ".join(bad[:NAMED]) + (f" and {len(bad) - NAMED} more" if len(bad) > NAMED else "")
-            warnings.warn(f"{where}: left out {len(bad)} of {len(bad) + len(pairs)} rows: {told}", stacklevel=2)
+            listed = "; ".join(bad[:NAMED]) + (f" and {len(bad) - NAMED} more" if len(bad) > NAMED else "")
+            warnings.warn(f"{where}: excluded {len(bad)} of {len(bad) + len(pairs)} rows: {listed}", stacklevel=2)
         if not pairs:
             raise DataError(f"{where} is empty")
         return pairs
 
 
 def first_text(summary: Any) -> str:
-    """A summary's text: the text itself, or that of the first of several."""
+    """The text of a summary, or of the first summary of a list."""
     if isinstance(summary, list):
         summary = summary[0] if summary else ""
     if isinstance(summary, dict):

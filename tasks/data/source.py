@@ -1,4 +1,4 @@
-"""What all data sources share: their errors, fingerprints and cache."""
+"""Errors, fingerprints, splits and atomic writes, shared by all data sources."""
 
 import hashlib
 import os
@@ -9,11 +9,11 @@ SPLITS = ("train", "validation", "test")
 
 
 class DataError(ValueError):
-    """Data that is not there or not as it must be; the message says what was wrong and what would be right."""
+    """Data that is missing or invalid; the message says what is wrong and what to do."""
 
 
 def fingerprint(parts: Iterable[str | bytes]) -> str:
-    """The SHA-256 of the parts in their order, as 16 hexadecimal digits."""
+    """The first 16 hexadecimal digits of the SHA-256 of the parts, in order."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -23,13 +23,13 @@ def fingerprint(parts: Iterable[str | bytes]) -> str:
 
 
 def split_of(name: str, validation: float = 0.05, test: float = 0.1) -> str:
-    """The split of the document called `name`: decided by the name alone, so that it stays as the corpus grows."""
-    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") / 2**64
-    return "test" if place < test else "validation" if place < test + validation else "train"
+    """The split of the document `name`. It depends on the name alone, so that it does not change as a corpus grows."""
+    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") / 2**64
+    return "test" if share < test else "validation" if share < test + validation else "train"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees all of it or the file as it was before."""
+    """Write `data` to `path` atomically: a reader sees either the old file or all of the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -16,14 +16,14 @@ from tasks.data.source import SPLITS, DataError, fingerprint, split_of
 
 
 class Document(NamedTuple):
-    """A text and the name that decides its split."""
+    """A text and its name, which decides the split."""
 
     name: str
     text: str
 
 
 class StandardLibrary:
-    """The source of Python's standard library without its tests: real, long documents on every machine."""
+    """The source code of Python's standard library without its tests: real, long documents on every machine."""
 
     name = "stdlib"
     excluded = frozenset({"test", "tests", "idle_test", "site-packages", "__pycache__", "lib2to3", "pydoc_data"})
@@ -35,7 +35,7 @@ class StandardLibrary:
     def all_documents(self) -> list[Document]:
         files = []
         for folder, folders, names in os.walk(self.root):
-            folders[:] = set(folders) - self.excluded  # are walked into: other packages may be many
+            folders[:] = set(folders) - self.excluded  # not walked into: site-packages may be large
             files += [Path(folder, name) for name in names if name.endswith(".py")]
         documents = []
         for file in sorted(files):
@@ -44,7 +44,7 @@ class StandardLibrary:
                 if text.strip():
                     documents.append(Document(file.relative_to(self.root).as_posix(), text))
         if not documents:
-            raise DataError(f"no source of the standard library of Python {sys.version.split()[0]} in {self.root}")
+            raise DataError(f"data=stdlib: {self.root} has no source of Python {sys.version.split()[0]}'s library")
         return documents
 
     @cached_property
@@ -57,27 +57,27 @@ class StandardLibrary:
 
 
 class TextFiles:
-    """A user's own text files, one document a file.
+    """A user's own text files, one document per file.
 
-    path: a folder, whose hidden files and folders are left alone, or one file. A file in a folder of `path` called
-    train, validation or test is of that split; of any other the hash of its name decides, now and as more files come.
-    on_bad: whether a file that is empty, no UTF-8 text, a copy of another or larger than memory is left out, with a
-    warning that names it, or stops the run. Raises DataError.
+    path: a file, or a folder, whose hidden files and folders are ignored. A file in a subfolder called train,
+    validation or test belongs to that split; for other files the hash of the name decides, so that splits do not change
+    when files are added. on_bad: a file that is empty, not UTF-8, a copy of another or larger than the free memory is
+    excluded with a warning (skip) or stops the run (stop). Raises DataError.
     """
 
     name = "text"
 
     def __init__(self, path: str | None = None, on_bad: Literal["skip", "stop"] = "skip"):
         if not path:
-            raise DataError("data=text reads files of yours: say which by data.path=<folder or file>")
+            raise DataError("data=text reads your own files: set data.path=<folder or file>")
         self.path, self.on_bad = Path(path).expanduser(), on_bad
         if not self.path.exists():
-            raise DataError(f"data.path={path} is not there; it must be a text file or a folder of them")
+            raise DataError(f"data.path={path} does not exist; it must be a text file or a folder of text files")
         self.root = self.path if self.path.is_dir() else self.path.parent
 
     @cached_property
     def contents(self) -> dict[str, str]:
-        """The name of every good file and the SHA-256 of its bytes. One file at a time is in memory."""
+        """The name and the SHA-256 of every good file. Only one file at a time is in memory."""
         found: dict[str, str] = {}
         seen: set[str] = set()
         bad: list[str] = []
@@ -92,17 +92,17 @@ class TextFiles:
                     found[name.as_posix()] = digest
                     seen.add(digest)
         if bad and self.on_bad == "stop":
-            raise DataError(f"data.path={self.path}: {bad[0]}; mend or remove it, or leave it out by data.on_bad=skip")
+            raise DataError(f"data.path={self.path}: {bad[0]}; fix or remove it, or set data.on_bad=skip to exclude it")
         if not found:
-            raise DataError(f"data.path={self.path} holds no text file{': ' + '; '.join(bad[:3]) if bad else ''}")
+            raise DataError(f"data.path={self.path} has no good text file{': ' + '; '.join(bad[:3]) if bad else ''}")
         if bad:
             more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-            warnings.warn(f"left out of {self.path}: {'; '.join(bad[:5])}{more}", stacklevel=2)
+            warnings.warn(f"excluded from data.path={self.path}: {'; '.join(bad[:5])}{more}", stacklevel=2)
         return found
 
     @staticmethod
     def examine(file: Path) -> tuple[str, str]:
-        """What is wrong with a file, nothing if it is good, and the SHA-256 of its bytes."""
+        """The problem with a file ("" if there is none), and the SHA-256 of its bytes."""
         if file.stat().st_size > psutil.virtual_memory().available:
             return f"larger than the free memory ({file.stat().st_size / 2**30:.1f} GiB)", ""
         content = file.read_bytes()
@@ -117,23 +117,23 @@ class TextFiles:
         return fingerprint(part for file in self.contents.items() for part in file)
 
     def split(self, name: str) -> str:
-        """The split of a file by its name."""
+        """The split of the file with this relative path."""
         folder = Path(name).parts[0]
         return folder if folder in SPLITS else split_of(name)
 
     def documents(self, split: str) -> list[Document]:
-        """The documents of a split, ordered by name. Raises DataError if too few files are there to split."""
+        """The documents of a split, ordered by name. Raises DataError if the split has no file."""
         names = [name for name in self.contents if self.split(name) == split]
         if not names:
             raise DataError(
-                f"data.path={self.path} has {len(self.contents)} good files, none of them in the {split} split: the "
-                f"hash of a name puts one in ten into test. Add files, or put some into a folder {self.root / split}"
+                f"data.path={self.path} has {len(self.contents)} good files, none of them in the {split} split (by the "
+                f"hash of its name, one in ten is in test): add files, or put some into the folder {self.root / split}"
             )
         return [Document(name, (self.root / name).read_bytes().decode("utf-8")) for name in names]
 
 
 class HubText:
-    """A text corpus of the hub, one document a row."""
+    """A text corpus of the Hugging Face hub, one document per row."""
 
     def __init__(
         self,

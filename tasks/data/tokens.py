@@ -1,4 +1,4 @@
-"""A corpus as tokens: a byte-level BPE vocabulary trained on its training split, and each split's token stream."""
+"""Tokenised corpora: a byte-level BPE tokenizer trained on the training split, and the token stream of each split."""
 
 import io
 from functools import cached_property
@@ -26,17 +26,17 @@ class Corpus(Protocol):
 
 
 class TokenStream(NamedTuple):
-    """Documents one after the other, each opened by the DOCUMENT token."""
+    """Concatenated documents, each starting with the DOCUMENT token."""
 
     tokens: np.ndarray  # (N,) uint16 or int32
-    starts: np.ndarray  # (documents,) int64: where each begins
+    starts: np.ndarray  # (documents,) int64: index of each document's first token
 
 
 def train_tokenizer(texts: Any, vocabulary_size: int) -> Tokenizer:
-    """A byte-level BPE tokenizer with `vocabulary_size` tokens, the special ones and 256 bytes among them."""
+    """A byte-level BPE tokenizer with `vocabulary_size` tokens, including the special tokens and 256 bytes."""
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if vocabulary_size < len(alphabet) + len(SPECIAL):
-        raise DataError(f"a byte-level vocabulary holds at least {len(alphabet) + len(SPECIAL)} tokens")
+        raise DataError(f"task.vocabulary_size={vocabulary_size} must be at least {len(alphabet) + len(SPECIAL)}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -48,7 +48,7 @@ def train_tokenizer(texts: Any, vocabulary_size: int) -> Tokenizer:
 
 
 class TokenizedCorpus:
-    """A corpus in tokens. The vocabulary and the streams are made once and kept in `cache`."""
+    """A corpus in tokens. The tokenizer and the token streams are computed once and cached in `cache`."""
 
     def __init__(self, corpus: Corpus, vocabulary_size: int, cache: str):
         self.corpus = corpus
@@ -64,11 +64,11 @@ class TokenizedCorpus:
                 texts = (document.text for document in self.corpus.documents("train"))
                 write_atomically(file, train_tokenizer(texts, self.vocabulary_size).to_str().encode())
         tokenizer = Tokenizer.from_file(str(file))
-        tokenizer.encode_special_tokens = True  # a text that spells one of them out is still text
+        tokenizer.encode_special_tokens = True  # special tokens spelled out in a text are text
         return tokenizer
 
     def stream(self, split: str) -> TokenStream:
-        """The tokens of a split. Raises DataError if it holds no document."""
+        """The tokens of a split. Raises DataError if it has no document."""
         file = self.folder / f"{split}.npz"
         tokenizer = self.tokenizer
         with self.lock():
@@ -79,7 +79,7 @@ class TokenizedCorpus:
                 kind = np.uint16 if self.vocabulary_size <= 2**16 else np.int32
                 encoded = [
                     np.array([DOCUMENT, *encoding.ids], dtype=kind)
-                    for start in range(0, len(documents), 64)  # a few texts at a time, for an encoding is large
+                    for start in range(0, len(documents), 64)  # a few texts at a time, because encodings are large
                     for encoding in tokenizer.encode_batch_fast([d.text for d in documents[start : start + 64]])
                 ]
                 starts = np.cumsum([0] + [len(tokens) for tokens in encoded[:-1]])
@@ -91,7 +91,7 @@ class TokenizedCorpus:
 
     @cached_property
     def token_bytes(self) -> np.ndarray:
-        """How many bytes of text each token stands for, (vocabulary,); special tokens stand for none."""
+        """The number of bytes of text of each token, (vocabulary,); 0 for special tokens."""
         lengths = np.zeros(self.tokenizer.get_vocab_size(), dtype=np.int64)
         for token, index in self.tokenizer.get_vocab().items():
             lengths[index] = 0 if token in SPECIAL else len(token)  # byte-level: one character, one byte

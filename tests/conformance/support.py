@@ -10,7 +10,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from experiments.config import CONF, compose_unchecked, groups
+from experiments.config.choices import CONF, groups
+from experiments.config.composition import compose_unchecked
 from models.generation import read_prompt
 from models.initialization import initialize
 from models.positions import Position

@@ -12,8 +12,7 @@ from support import VOCABULARY, assert_close, choices, composed, decoder, noise,
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments import checkpoint
-from experiments.training import parameter_groups
+from experiments.training import checkpoint, parameter_groups
 from models.activations import Activation
 from models.initialization import initialize
 
@@ -127,6 +126,7 @@ def scores(network: nn.Module) -> tuple[Tensor, Tensor]:
     return logits, F.cross_entropy(logits, random_tokens(1, len(logits), seed=1)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "feedforward"), [("decoder", "mlp"), ("decoder", "glu"), ("resnet", "mlp")])
 def test_two_activations_give_two_results_at_equal_weights(model: str, feedforward: str) -> None:
     """The negative control. A trained β is off its start here, where Swish is SiLU."""
@@ -144,6 +144,7 @@ def count(module: Any) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+@pytest.mark.slow
 def test_every_row_of_a_feed_forward_comparison_has_the_same_parameters() -> None:
     """Within 1 %, of the whole model and of its feed-forwards alone, at the shipped size."""
     wholes, feedforwards = [], []

@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from support import composed
 
-from experiments.execution import plan
+from experiments.training.run_spec import resolve
 from tasks.data.images import Digits
 from tasks.data.pairs import Docstrings
 from tasks.data.source import SPLITS, DataError, split_of
@@ -140,7 +140,7 @@ def test_files_that_are_no_texts_are_named_and_left_out_or_stop_the_run(
     ):
         assert said in line
     with pytest.raises(
-        DataError, match=r"blank\.txt is empty; mend or remove it, or leave it out by data\.on_bad=skip"
+        DataError, match=r"blank\.txt is empty; fix or remove it, or set data\.on_bad=skip to exclude it"
     ):
         TextFiles(str(tmp_path), on_bad="stop").documents("train")
     (tmp_path / "huge.txt").write_text("long " * 20)
@@ -153,11 +153,11 @@ def test_files_that_are_no_texts_are_named_and_left_out_or_stop_the_run(
 
 
 def test_files_of_ones_own_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"say which by data\.path=<folder or file>"):
+    with pytest.raises(DataError, match=r"set data\.path=<folder or file>"):
         TextFiles()
-    with pytest.raises(DataError, match=r"nowhere is not there; it must be a text file or a folder"):
+    with pytest.raises(DataError, match=r"nowhere does not exist; it must be a text file or a folder"):
         TextFiles(str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match="holds no text file"):
+    with pytest.raises(DataError, match="has no good text file"):
         TextFiles(str(tmp_path)).documents("train")
     write_texts(tmp_path, ["train/one.txt"])
     with pytest.raises(DataError, match=r"has 1 good files, none of them in the test split.*folder .*test"):
@@ -288,7 +288,7 @@ def test_what_a_folder_lacks_is_named(data: str, make: Callable[[str], Any], tmp
 
 def test_a_run_on_data_that_is_not_there_ends_with_that_error_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere is not a folder"):
-        plan(composed("data=pg19", f"data.path={tmp_path}/nowhere", f"cache={tmp_path}", f"outputs={tmp_path}"))
+        resolve(composed("data=pg19", f"data.path={tmp_path}/nowhere", f"cache={tmp_path}", f"outputs={tmp_path}"))
 
 
 def test_a_hub_set_without_a_network_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,7 @@ def test_before_and_after_are_told_apart(position: str) -> None:
     assert same == (position in ("none", "alibi"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("buckets", "max_distance"), [(32, 128), (8, 20), (16, 64)])
 def test_buckets_of_both_directions_equal_those_of_t5(buckets: int, max_distance: int) -> None:
     from transformers.models.t5.modeling_t5 import T5Attention

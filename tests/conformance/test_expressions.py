@@ -6,8 +6,11 @@ import pytest
 import torch
 from support import composed
 
-from experiments.config import ConfigError, compose, plain, quote_text
-from experiments.search_space import BINARY, UNARY, candidate, everything, options, takes_x_itself, text_of
+from experiments.activation_search.space import BINARY, UNARY, all_choices, candidate, has_bare_x, options, text_of
+from experiments.config.checks import plain
+from experiments.config.compose import compose
+from experiments.config.errors import ConfigError
+from experiments.config.overrides import quote_text
 from models.activations import Activation
 from models.expressions import Expression, ExpressionError, Tree, check, identity, parse
 
@@ -22,8 +25,8 @@ ONE = torch.ones((), dtype=torch.float64)
         ("x * sigmod(x)", "character 5: unknown function 'sigmod'; the nearest is 'sigmoid'"),
         ("x + y", "character 5: unknown name 'y'"),
         ("max(x)", "character 1: max takes 2 arguments, not 1"),
-        ("x ** 2.5", "character 1: an exponent is 2 or 3"),
-        ("x ** x", "an exponent is 2 or 3"),
+        ("x ** 2.5", "character 1: an exponent must be 2 or 3"),
+        ("x ** x", "an exponent must be 2 or 3"),
         ("x if x else 0", "character 1: only x, beta"),
         ("__import__('os').system('true')", "character 1: only x, beta"),
         ("().__class__", "only x, beta"),
@@ -132,7 +135,7 @@ def test_the_space_has_the_papers_functions() -> None:
 def test_swish_and_relu_are_in_the_space() -> None:
     found = {"swish": False, "relu": False}
     wanted = {identity(parse(text)): name for name, text in (("swish", "x * sigmoid(beta * x)"), ("relu", "max(x, 0)"))}
-    for choice in everything(1):
+    for choice in all_choices(1):
         if "sigmoid" in choice["binary_1"] or "max" in choice["binary_1"]:
             key = identity(parse(text_of(choice)))
             if key in wanted:
@@ -144,7 +147,7 @@ def test_a_candidate_is_cheap_finite_and_not_constant() -> None:
     swish = {"unary_1": "beta * {a}", "unary_2": "{a}", "binary_1": "sigmoid({a}) * ({b})"}
     tree, key = candidate(swish, 12)
     assert isinstance(tree, Tree) and key == identity(parse("x * sigmoid(beta * x)"))
-    assert takes_x_itself(swish) and not takes_x_itself(swish | {"unary_2": "tanh({a})"})
+    assert has_bare_x(swish) and not has_bare_x(swish | {"unary_2": "tanh({a})"})
     two = swish | {
         "input_3": "first unit",
         "unary_3": "{a}",
@@ -152,7 +155,7 @@ def test_a_candidate_is_cheap_finite_and_not_constant() -> None:
         "unary_4": "sin({a})",
         "binary_2": BINARY[0],
     }
-    assert not takes_x_itself(two) and takes_x_itself(two | {"input_3": "x"})
+    assert not has_bare_x(two) and has_bare_x(two | {"input_3": "x"})
     with pytest.raises(ExpressionError, match="3 operations, more than 2"):
         candidate(swish, 2)
 

@@ -25,7 +25,7 @@ def test_every_window_scores_the_same_tokens_and_long_documents_only(tmp_path: P
     for window, stride in ((8, 8), (16, 16), (16, 4)):
         scored = task.score(model, long, window, stride)
         assert len(scored.losses) == 16 + 33 + 40
-        assert scored.places.max() == window - 1
+        assert scored.positions.max() == window - 1
     with pytest.raises(DataError, match="no test document has the 64 tokens"):
         long_documents(stream, 64)
 
@@ -35,7 +35,7 @@ def test_a_loss_by_place_is_the_mean_over_the_tokens_there(tmp_path: Path) -> No
     scored = modeling(tmp_path).score(decoder("full", "none"), stream_of(20, 30), 8, 8)
     rows = scored.by_position(bin=4)
     assert [row["position"] for row in rows] == [2, 6]
-    assert rows[0]["loss"] == pytest.approx(scored.losses[scored.places < 4].mean())
+    assert rows[0]["loss"] == pytest.approx(scored.losses[scored.positions < 4].mean())
 
 
 @pytest.mark.parametrize(("position", "refuses"), [("learned", True), ("sinusoidal", False), ("alibi", False)])
@@ -52,7 +52,7 @@ def test_a_table_that_ends_is_a_result_and_not_an_error(position: str, refuses: 
 
 
 def test_the_trained_length_itself_must_be_among_the_windows(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="whole numbers from 1 on, 1 among them"):
+    with pytest.raises(ValueError, match="integers of at least 1 and include 1"):
         modeling(tmp_path, multiples=[2, 4])
 
 

@@ -48,6 +48,7 @@ def test_the_configuration_builds_them(tmp_path: Path) -> None:
     assert source.fingerprint == Glyphs(str(tmp_path / "other")).fingerprint
 
 
+@pytest.mark.slow
 def test_an_image_depends_on_seed_split_and_index_alone(drawn: Glyphs, tmp_path: Path) -> None:
     """Not on the cache, nor on how many others are drawn, nor in what order."""
     again, fewer = small(tmp_path / "again"), small(tmp_path / "fewer", train_size=20, test_size=10)
@@ -132,6 +133,7 @@ def test_images_are_drawn_once(drawn: Glyphs, monkeypatch: pytest.MonkeyPatch) -
         small(drawn.cache.parent, seed=1).images("test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "foreign"])
 def test_a_damaged_cache_is_made_anew(damage: str, drawn: Glyphs, tmp_path: Path) -> None:
     expected = drawn.images("train").pixels

@@ -29,11 +29,13 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.models.llama.modeling_llama import repeat_kv
 
-from models.attention.base import attend, for_queries
+from models.attention.base import attend, repeat_key_values
 from models.attention.linear import Linear
 from models.initialization import initialize
-from models.positions import Position, places
+from models.positions import Position, position_ids
 from models.state import leaves
+
+pytestmark = pytest.mark.slow
 
 HEADS, HEAD = 4, WIDTH // 4
 GROUPED = [name for name in choices("attention") if "key_value_heads" in settings("attention", name)]
@@ -77,7 +79,7 @@ def test_shared_heads_equal_heads_with_the_same_weights(attention: str, position
     (logits, state), (expected, plain_state) = model(tokens), plain(tokens)
     assert_close(logits, expected)
     for leaf, other in zip(leaves(state), leaves(plain_state), strict=True):
-        assert_close(for_queries(leaf, HEADS) if leaf.ndim > 1 else leaf, other)
+        assert_close(repeat_key_values(leaf, HEADS) if leaf.ndim > 1 else leaf, other)
 
 
 def repeated(stacked: torch.Tensor, shared: int) -> torch.Tensor:
@@ -90,10 +92,10 @@ def repeated(stacked: torch.Tensor, shared: int) -> torch.Tensor:
 @pytest.mark.parametrize("shared", [1, 2, 4])
 def test_query_heads_line_up_as_in_torch_and_transformers(shared: int) -> None:
     query, key, value = noise(2, 4, 5, 8), noise(2, shared, 5, 8, seed=1), noise(2, shared, 5, 8, seed=2)
-    here = places(0, 5, query.device)
+    query_positions = position_ids(0, 5, query.device)
     expected = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
-    assert_close(attend(query, key, value, Position(32, 4), here, here), expected)
-    assert torch.equal(for_queries(key, 4), repeat_kv(key, 4 // shared))
+    assert_close(attend(query, key, value, Position(32, 4), query_positions, query_positions), expected)
+    assert torch.equal(repeat_key_values(key, 4), repeat_kv(key, 4 // shared))
 
 
 @pytest.mark.parametrize("attention", GROUPED)

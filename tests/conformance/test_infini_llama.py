@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from experiments.records import Record
-from experiments.training import parameter_groups, train
+from experiments.records.record import Record
+from experiments.training.loop import parameter_groups, train
 from models.attention.infini import Infini
 from models.infini_llama import InfiniLlamaAttention, InfiniLlamaForCausalLM, LlamaDecoder
 from models.pretrained import add_infini
@@ -222,7 +222,11 @@ def test_behind_the_calls_of_a_decoder_it_is_the_same_model(tmp_path: Path) -> N
     ("kind", "settings", "message"),
     [
         ("two share", {"attention_dropout": 0.1}, "no attention dropout"),
-        ("two share", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "type dynamic"),
+        (
+            "two share",
+            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+            "rope_type=dynamic",
+        ),
     ],
 )
 def test_what_a_llama_cannot_keep_is_refused(kind: str, settings: dict[str, Any], message: str) -> None:
@@ -235,7 +239,7 @@ def test_wrong_settings_and_models_are_refused() -> None:
         add_infini(small_llama(), 0)
     with pytest.raises(ValueError, match="linear or delta, not quadratic"):
         add_infini(small_llama(), SEGMENT, "quadratic")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="not into a InfiniLlamaForCausalLM"):
+    with pytest.raises(ValueError, match="not to a InfiniLlamaForCausalLM"):
         add_infini(add_infini(small_llama(), SEGMENT), SEGMENT)
 
 
@@ -243,7 +247,7 @@ def test_wrong_settings_and_models_are_refused() -> None:
 def test_padding_is_refused(kind: str) -> None:
     model, tokens = add_infini(small_llama(kind), SEGMENT), random_tokens(2, 5)
     mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]])
-    with pytest.raises(ValueError, match="padding cannot be hidden from a carried state"):
+    with pytest.raises(ValueError, match="a state cannot exclude padding tokens"):
         model(tokens, attention_mask=mask)
     assert isinstance(model.model.layers[0].self_attn, InfiniLlamaAttention)
     assert_close(model(tokens, attention_mask=torch.ones_like(mask)).logits, model(tokens).logits)

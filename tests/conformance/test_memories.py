@@ -21,7 +21,7 @@ from support import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.training import parameter_groups
+from experiments.training.loop import parameter_groups
 from models.attention.compressive import Compressive
 from models.attention.memorizing import Memorizing
 from models.attention.reformer import Reformer, rotations
@@ -29,6 +29,8 @@ from models.attention.transformer_xl import TransformerXL
 from models.generation import read_prompt
 from models.positions import Position
 from models.recurrent_memory import RecurrentMemory
+
+pytestmark = pytest.mark.slow
 
 every_position = pytest.mark.parametrize("position", choices("position"))
 MEMORIES = ["compressive", "memorizing", "recurrent_memory"]
@@ -261,7 +263,7 @@ def test_recurrent_memory_stays_bounded() -> None:
 
 
 def test_recurrent_memory_needs_places_for_its_tokens() -> None:
-    with pytest.raises(InstantiationException, match="need 10 places and the position scheme holds 9"):
+    with pytest.raises(InstantiationException, match="need 10 positions and the position scheme has 9"):
         decoder("recurrent_memory", "learned", "position.max_length=9")
     model = decoder("recurrent_memory", "learned", "position.max_length=10")
     assert isinstance(model, RecurrentMemory) and model.limit is None

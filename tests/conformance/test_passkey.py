@@ -96,7 +96,7 @@ def test_prompts_have_their_exact_length_at_every_depth(wording: str) -> None:
 
 
 def test_a_prompt_too_short_for_the_sentence_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"needs at least \d+ tokens and is asked for 44"):
+    with pytest.raises(ValueError, match=r"needs at least \d+ tokens; 44 were requested"):
         passkey(segment_length=16)
 
 

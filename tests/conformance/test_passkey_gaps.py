@@ -119,5 +119,5 @@ def test_evaluation_reads_every_token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("wrong", [{"shortest": 2}, {"gap": 100}])
 def test_a_stage_that_has_no_room_for_gaps_is_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="3 segments to cut and gaps of 192 tokens"):
+    with pytest.raises(ValueError, match="at least 3 segments and gaps of at least 192 tokens"):
         passkey(stages=[GAPS[0] | wrong])

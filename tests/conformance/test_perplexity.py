@@ -31,6 +31,7 @@ def in_one_pass(model: nn.Module, document: np.ndarray) -> np.ndarray:
     return F.cross_entropy(logits[0], tokens[1:], reduction="none").numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", choices("attention"))
 def test_a_stream_scores_every_token_as_one_pass_over_its_document_does(attention: str, tmp_path: Path) -> None:
     """Three documents of different lengths share a batch, and each is scored as if it were alone."""

@@ -201,7 +201,7 @@ def test_learned_positions_past_their_table_are_refused() -> None:
     model, tokens = decoder("full", "learned", "position.max_length=8"), random_tokens(1, 9)
     _, state = model(tokens[:, :8])
     for call in (lambda: model(tokens), lambda: model(tokens[:, 8:], state), lambda: model.answer(tokens[:, :4], 9)):
-        with pytest.raises(ValueError, match=r"hold 8 places .* needs 9"):
+        with pytest.raises(ValueError, match=r"has 8 entries .* needs 9"):
             call()
     assert model.answer(tokens[:, :4], 5).shape == (1, 5)  # the last token written is not read
 

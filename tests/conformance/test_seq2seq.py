@@ -9,13 +9,16 @@ import torch
 from support import VOCABULARY, assert_close, composed, noise, random_tokens, shake
 from torch import Tensor
 
-from experiments.config import compose
-from experiments.execution import assemble, plan
+from experiments.config.compose import compose
+from experiments.training.execute import assemble
+from experiments.training.run_spec import resolve
 from models.initialization import initialize
 from models.retrieval import Retrieval
 from models.seq2seq import EncoderDecoder
 from tasks.summarization import pretrained_vocabulary
 from tests.conformance.test_tasks import summarization
+
+pytestmark = pytest.mark.slow
 
 WINDOW = 8
 FAMILIES = ("bart", "primera")
@@ -120,13 +123,13 @@ def test_a_truncated_decoder_reads_the_beginning_and_the_last_token() -> None:
     model = hydra.utils.instantiate(config.model, vocabulary_size=VOCABULARY)
     source, target = sources(2, 20), random_tokens(2, 4)
     source[0, :3] = 0
-    read = model.beginning(source)
+    read = model.truncate(source)
     assert read[1].tolist() == [*source[1, :7].tolist(), int(source[1, -1])]
     assert read[0].tolist() == [*source[0, 3:10].tolist(), int(source[0, -1])]
     assert torch.equal(model(source, target=target)[0], model(read, target=target)[0])
     assert torch.equal(model.answer(source, 5), model.answer(read, 5))
     short = torch.cat([torch.zeros(1, 12, dtype=torch.long), source[:1, -4:]], dim=1)
-    assert torch.equal(model.beginning(short), short[:, -WINDOW:])
+    assert torch.equal(model.truncate(short), short[:, -WINDOW:])
 
 
 def test_all_summarizers_have_about_as_many_parameters() -> None:
@@ -173,7 +176,7 @@ def test_a_run_begins_with_a_checkpoints_weights(checkpoint: Any, tmp_path: Path
     family, folder, saved = checkpoint
     overrides = [f"model={family}", f"model.checkpoint={folder}", "model.window=64", f"task.tokenizer={folder}"]
     settings = ["experiment=summarization", "data=docstrings", "scale=smoke", f"cache={tmp_path}", *overrides]
-    _, model = assemble(plan(compose(settings)))
+    _, model = assemble(resolve(compose(settings)))
     weights = saved.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 

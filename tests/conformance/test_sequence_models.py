@@ -42,17 +42,20 @@ GROWING = {"full", "reformer"}  # attentions whose state holds every token
 FILLING = {"compressive", "memorizing"}  # those whose memory takes some segments to be full
 
 
+@pytest.mark.slow
 @every_pair
 @pytest.mark.parametrize("changed", [SEGMENT, SEGMENT + 2, 2 * SEGMENT - 1], ids=["first", "inside", "last"])
 def test_no_token_changes_a_logit_before_it(attention: str, position: str, changed: int) -> None:
     assert_causal(decoder(attention, position), changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("feedforward", "activation"), list(product(choices("feedforward"), choices("activation"))))
 def test_no_token_changes_a_logit_before_it_through_the_feed_forward(feedforward: str, activation: str) -> None:
     assert_causal(decoder(feedforward=feedforward, activation=activation), SEGMENT + 1)
 
 
+@pytest.mark.slow
 @every_pair
 def test_rows_of_a_batch_do_not_meet(attention: str, position: str) -> None:
     model, tokens = decoder(attention, position), random_tokens(3, 4 * SEGMENT + 1)
@@ -76,12 +79,14 @@ def test_a_state_is_a_value(attention: str, position: str) -> None:
     assert not list(model.buffers())
 
 
+@pytest.mark.slow
 @every_pair
 @pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
 def test_pieces_equal_the_whole(attention: str, position: str, pieces: list[int]) -> None:
     assert_pieces_equal_the_whole(decoder(attention, position), pieces)
 
 
+@pytest.mark.slow
 @every_pair
 def test_fused_attention_equals_the_plain_operations(
     attention: str, position: str, monkeypatch: pytest.MonkeyPatch
@@ -101,6 +106,7 @@ def test_fused_attention_equals_the_plain_operations(
         assert_close(fused, plain, 1e-8)
 
 
+@pytest.mark.slow
 @every_pair
 @pytest.mark.parametrize("length", [SEGMENT - 1, SEGMENT, 2 * SEGMENT + 2])
 def test_cached_generation_equals_generation_from_scratch(attention: str, position: str, length: int) -> None:
@@ -128,10 +134,11 @@ def test_a_target_is_scored_after_its_source(attention: str, position: str) -> N
 
 @pytest.mark.parametrize(("attention", "position"), UNFIT)
 def test_a_pair_that_cannot_work_is_refused_as_it_is_built(attention: str, position: str) -> None:
-    with pytest.raises(InstantiationException, match=r"no scores .* choose position="):
+    with pytest.raises(InstantiationException, match=r"no scores.* choose position="):
         decoder(attention, position)
 
 
+@pytest.mark.slow
 @every_attention
 def test_the_bytes_of_carried_state_do_not_grow(attention: str) -> None:
     """From the first segment on, or from when the memory is full."""
@@ -211,6 +218,7 @@ def bart() -> Any:
     return model.double().eval()
 
 
+@pytest.mark.slow
 def test_bart_sees_no_target_before_it_is_written(bart: Any) -> None:
     source, target = random_tokens(2, 6) % 20 + 3, random_tokens(2, 6, seed=1)
     others = torch.cat([target[:, :3], (target[:, 3:] + 1) % VOCABULARY], dim=1)

@@ -21,6 +21,7 @@ def cut(model: Any, folder: Path, tokens: Tensor) -> Path:
     return folder / "state.safetensors"
 
 
+@pytest.mark.slow
 @every_pair
 @pytest.mark.parametrize("length", [1, SEGMENT, 3 * SEGMENT + 1])
 def test_a_stream_that_is_cut_goes_on_from_its_file(attention: str, position: str, length: int, tmp_path: Path) -> None:
@@ -34,16 +35,17 @@ def test_a_stream_that_is_cut_goes_on_from_its_file(attention: str, position: st
         assert_close(leaf, expected)
 
 
+@pytest.mark.slow
 @every_attention
 def test_a_state_that_does_not_fit_is_refused_in_one_line(attention: str, tmp_path: Path) -> None:
     model = decoder(attention)
     file = cut(model, tmp_path, random_tokens(2, 2 * SEGMENT + 1))
     for other, batch, message in [
-        (decoder(attention, layers=3), 2, "it is of 2 layers, not of 3"),
-        (model, 3, "it is of 2 sequences, not of 3"),
-        (decoder(attention).float(), 2, "is of type torch.float64, not torch.float32"),
-        (decoder(attention, "none", "model.width=32"), 2, "is of shape"),
-        (decoder("window" if attention == "full" else "full"), 2, r"which this model carries, but \w+State of"),
+        (decoder(attention, layers=3), 2, "it has 2 layers, not 3"),
+        (model, 3, "it has 2 sequences, not 3"),
+        (decoder(attention).float(), 2, "has dtype torch.float64, not torch.float32"),
+        (decoder(attention, "none", "model.width=32"), 2, "has shape"),
+        (decoder("window" if attention == "full" else "full"), 2, r"but this model needs \w+State of"),
     ]:
         with pytest.raises(ValueError, match=message) as caught:
             load_state(file, other, batch)

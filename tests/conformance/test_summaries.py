@@ -118,7 +118,7 @@ ROWS: list[dict[str, str | None]] = [
 
 def test_rows_with_an_empty_text_are_named_and_left_out_or_stop_the_run(tmp_path: Path) -> None:
     with pytest.warns(
-        UserWarning, match=r"left out 2 of 3 rows: row 1 has an empty report; row 2 has an empty summary"
+        UserWarning, match=r"excluded 2 of 3 rows: row 1 has an empty report; row 2 has an empty summary"
     ):
         assert hub(tmp_path, ROWS).pairs("train") == [Pair("train/0", "A report.", "Short.")]
     with pytest.raises(DataError, match=r"train split of .*: row 1 has an empty report, as have 2 of 3 rows"):

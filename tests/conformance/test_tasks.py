@@ -163,6 +163,7 @@ def embedded(task: str, cache: Path, seed: int) -> Any:
 TRAINED = [name for name in choices("task") if settings("task", name)._target_.startswith("tasks.")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TRAINED)
 def test_a_batch_is_a_pure_function_of_seed_and_step(task: str, tmp_path: Path) -> None:
     first, again, other = (embedded(task, tmp_path, seed) for seed in (3, 3, 4))

@@ -5,7 +5,8 @@ from typing import Any
 
 import vl_convert
 
-from experiments.ledger import Evidence, judge_all
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.verdicts import judge_all
 from experiments.report.figures.own_models import evaluations
 from experiments.report.figures.palette import CONFIG, concrete
 from experiments.report.figures.sections import sections

@@ -1,19 +1,34 @@
-"""The ledger in README.md: its table and its picture."""
+"""The ledger in README.md, a row per claim, and in docs/results.md, a row per comparison; and its picture."""
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
-from experiments.environment import ROOT
-from experiments.ledger import Verdict
-from experiments.report.figures.ledger_picture import ledger_picture
+from experiments.ledger.evidence import Evidence, environments_of, pythons
+from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, Verdict
+from experiments.records.code import ROOT
+from experiments.report.ledger_picture import ledger_picture
 from experiments.report.terminal import count, interval
 from tasks.data.source import write_atomically
 
-README, PICTURE = ROOT / "README.md", ROOT / "docs" / "ledger.svg"
+README, RESULTS, PICTURE = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "ledger.svg"
 START, END = "<!-- ledger -->\n", "<!-- /ledger -->\n"
-HEADER = "| | claim, and what is compared | paper | here, 95 % interval | n | verdict |\n|---|---|---|---|---|---|\n"
+CLAIM_COLUMNS = ("", "claim", "verdict", "the comparison that decides", "paper", "here")
+COMPARISON_COLUMNS = ("", "claim, and its comparisons", "paper", "here, 95 % interval", "n", "verdict")
 
 
-def markdown_table(verdicts: Sequence[Verdict]) -> str:
+def claim_table(verdicts: Sequence[Verdict]) -> str:
+    """A row for every claim, with the first comparison whose verdict is the claim's."""
+    rows = []
+    for verdict in verdicts:
+        finding = deciding(verdict)
+        comparison = finding.comparison
+        cells = (verdict.claim.statement, verdict.verdict, comparison.label, comparison.paper, measured(finding))
+        rows.append((f"**{verdict.claim.id}**", *cells))
+    return markdown(CLAIM_COLUMNS, rows)
+
+
+def comparison_table(verdicts: Sequence[Verdict]) -> str:
     """A row for every claim, and one for every comparison that its verdict rests on."""
     rows: list[tuple[str, ...]] = []
     for verdict in verdicts:
@@ -21,19 +36,52 @@ def markdown_table(verdicts: Sequence[Verdict]) -> str:
         for finding in verdict.findings:
             comparison = finding.comparison
             if comparison.decides:
-                here = f"{interval(finding)} {comparison.unit}"
-                rows.append(("", comparison.label, comparison.paper, here, count(finding), finding.verdict))
-    return HEADER + "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
+                cells = (comparison.label, comparison.paper, measured(finding), count(finding), finding.verdict)
+                rows.append(("", *cells))
+    return markdown(COMPARISON_COLUMNS, rows)
 
 
-def replace_table(text: str, table: str) -> str:
-    """A text with the table between its two markers."""
+def deciding(verdict: Verdict) -> Finding:
+    """The first of a claim's deciding comparisons whose verdict is the claim's."""
+    found = (finding for finding in verdict.findings if finding.comparison.decides)
+    return next(finding for finding in found if finding.verdict == verdict.verdict)
+
+
+def measured(finding: Finding) -> str:
+    """The effect, its interval and its unit."""
+    return f"{interval(finding)} {finding.comparison.unit}".strip()
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+
+
+def caption(verdicts: Sequence[Verdict], evidence: Evidence) -> str:
+    """How many claims have which verdict, and where the records come from."""
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    listed = ", ".join(f"{counts[name]} {name}" for name in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE))
+    environments = environments_of(evidence)
+    processors = " and ".join(sorted({environment["processor"] for environment in environments}))
+    torch = " and ".join(sorted({environment["libraries"]["torch"] for environment in environments}))
+    python = " and ".join(pythons(environments))
+    return (
+        f"{len(verdicts)} claims: {listed}. The figures come from {len(environments)} runs on {processors} with torch "
+        f"{torch} and Python {python}, whose standard library is the text corpus `stdlib`.\n"
+    )
+
+
+def replace_ledger(text: str, ledger: str) -> str:
+    """A text with the ledger between its two markers."""
     before, rest = text.split(START)
-    return before + START + table + END + rest.split(END)[1]
+    return before + START + ledger + END + rest.split(END)[1]
 
 
-def write_readme(verdicts: Sequence[Verdict]) -> None:
-    """Rewrite the table in README.md, and docs/ledger.svg."""
-    text = replace_table(README.read_text(encoding="utf-8"), markdown_table(verdicts))
-    write_atomically(README, text.encode())
+def write_readme(verdicts: Sequence[Verdict], evidence: Evidence) -> None:
+    """Rewrite the ledger in README.md and docs/results.md, and docs/ledger.svg."""
+    below = "\n" + caption(verdicts, evidence)
+    tables: dict[Path, str] = {README: claim_table(verdicts), RESULTS: comparison_table(verdicts)}
+    for file, table in tables.items():
+        write_atomically(file, replace_ledger(file.read_text(encoding="utf-8"), table + below).encode())
     write_atomically(PICTURE, ledger_picture(verdicts).encode())

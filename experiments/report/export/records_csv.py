@@ -4,8 +4,8 @@ import csv
 import io
 from typing import Any
 
-from experiments.ledger import Evidence
-from experiments.records import Record
+from experiments.ledger.evidence import Evidence
+from experiments.records.record import Record
 from experiments.report.runs import COUNTS
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a formula in a spreadsheet

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from experiments.ledger.statistics import SMOOTHING
 from experiments.report.figures.builders import Builder, final_values, learning_curves
 from experiments.report.runs import WARM_UP
-from experiments.statistics import SMOOTHING
 
 
 @dataclass(frozen=True)

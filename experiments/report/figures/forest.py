@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from experiments.ledger import Finding, Verdict
+from experiments.ledger.verdicts import Finding, Verdict
 
 WIDTH, HEIGHT, MARGIN = 96, 18, 7  # pixels
 SHARED_SCALE = 0.12  # of the range of all bars, that a scale extends beyond it on either side

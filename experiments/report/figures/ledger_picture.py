@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jinja2
 
-from experiments.ledger import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Finding, Verdict
+from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Finding, Verdict
 from experiments.report.figures.palette import theme
 from experiments.report.verdict_marks import MARKS
 

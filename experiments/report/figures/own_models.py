@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.grid import Job
-from experiments.ledger import Evidence
-from experiments.records import records
+from experiments.ledger.evidence import Evidence
+from experiments.records.record import records
 from experiments.report.figures.builders import Built, retrieval_chart
 from experiments.report.figures.chart import Table
 from experiments.report.figures.figure import Figure
 from experiments.report.figures.summary_builders import samples, scores
 from experiments.report.runs import Row, Run, factors_of
+from experiments.sweeps.grid import Job
 
 SECTION = "Models of your own"
 PREFIX = "evaluate_"

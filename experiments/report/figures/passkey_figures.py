@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
+from experiments.ledger.statistics import estimate
 from experiments.report.figures import charts
 from experiments.report.figures.builders import Built, retrieval_map
 from experiments.report.figures.chart import Table
 from experiments.report.figures.figure import Figure
 from experiments.report.runs import Row, Run, mean_and_range, spaced
-from experiments.statistics import estimate
 
 DEPTHS = ("start", "middle", "end")
 STAGES = {"before tuning": "first", "after tuning": "last"}

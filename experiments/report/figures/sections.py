@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from experiments.ledger import Evidence, Verdict
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.verdicts import Verdict
 from experiments.report.figures import own_models
 from experiments.report.figures.chart import Chart, Table
 from experiments.report.figures.figure import Figure

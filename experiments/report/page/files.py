@@ -4,13 +4,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.ledger import Evidence, Verdict, as_json
-from experiments.left_out import LeftOut
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.excluded_records import ExcludedRecords
+from experiments.ledger.verdicts import Verdict, as_json
 from tasks.data.source import write_atomically
 
 
 def write_report(
-    verdicts: list[Verdict], evidence: Evidence, scale: str, outputs: Path, excluded: Sequence[LeftOut] = ()
+    verdicts: list[Verdict], evidence: Evidence, scale: str, outputs: Path, excluded: Sequence[ExcludedRecords] = ()
 ) -> Path:
     """Write ledger.json, records.csv and index.html to `outputs`/report; returns the path of the page.
 

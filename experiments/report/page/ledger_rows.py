@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from experiments.ledger import NOT_RUN, Finding, Verdict
+from experiments.ledger.statistics import Estimate
+from experiments.ledger.verdicts import NOT_RUN, Finding, Verdict
 from experiments.report.figures.forest import Bar, bars
 from experiments.report.numbers import MISSING, MOST_DECIMALS, NumberFormat, column_format, number, span
-from experiments.statistics import Estimate
 
 IN_UNITS_OF_THE_METRIC = ("difference", "level", "equivalence")  # rules whose effect has the unit of both sides
 Formats = dict[Hashable, NumberFormat]

@@ -14,8 +14,9 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from experiments.ledger import Evidence, Verdict
-from experiments.left_out import LeftOut
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.excluded_records import ExcludedRecords
+from experiments.ledger.verdicts import Verdict
 from experiments.report import numbers
 from experiments.report.figures import forest, own_models
 from experiments.report.figures.chart import Table
@@ -43,7 +44,7 @@ def render(
     evidence: Evidence,
     scale: str,
     own: Evidence | None = None,
-    excluded: Sequence[LeftOut] = (),
+    excluded: Sequence[ExcludedRecords] = (),
 ) -> str:
     """The page. own: evaluations of the user's own models. excluded: records that the ledger does not use."""
     environment = jinja2.Environment(

@@ -12,8 +12,8 @@ from typing import Any
 
 import altair as alt
 
-from experiments.ledger import Evidence
-from experiments.records import INCIDENTAL, Record
+from experiments.ledger.evidence import Evidence
+from experiments.records.record import INCIDENTAL, Record
 from experiments.report.figures.chart import HEIGHT, finish, fitted, named, rounded
 from experiments.report.figures.palette import DASHES, SERIES
 from experiments.report.runs import COUNTS, finished_runs, smoothed, thinned

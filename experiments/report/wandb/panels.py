@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 import wandb_workspaces.reports.v2 as wr
 from wandb_workspaces.reports.v2.interface import PanelTypes
 
+from experiments.ledger.statistics import SMOOTHING
 from experiments.report.runs import Run, factors_of, short
-from experiments.statistics import SMOOTHING
-from experiments.tracking import CONDITION, FACTORS
+from experiments.tracking.wandb_run import CONDITION, FACTORS
 
 MOST_RUNS = 500  # runs or groups in a plot; W&B's default is ten
 COLUMNS = 24  # of a report's grid

@@ -8,7 +8,7 @@ import wandb_workspaces.reports.v2 as wr
 from wandb_workspaces import expr
 from wandb_workspaces.reports.v2.interface import BlockTypes
 
-from experiments.ledger import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Finding, Verdict
+from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Finding, Verdict
 from experiments.report.figures.registry import title
 from experiments.report.runs import Run
 from experiments.report.terminal import count, interval

@@ -13,10 +13,12 @@ from typing import Any
 
 import wandb
 
-from experiments.claims import claims
-from experiments.ledger import Evidence, Verdict
+from experiments.ledger.claims import claims
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.verdicts import Verdict
 from experiments.report.runs import Row, Run, factors_of, final_rows, finished_runs, summarize
-from experiments.tracking import better, reachable_mode, table, use_folder
+from experiments.tracking.offline import reachable_mode, use_folder
+from experiments.tracking.wandb_run import better, table
 from tasks.data.source import write_atomically
 
 JOB_TYPE = "summary"

@@ -1,0 +1,1 @@
+"""The search for activation functions by Ramachandran et al. 2017, which found Swish."""

@@ -1,0 +1,1 @@
+"""Configurations: schema, composition, validation, and the objects built from them."""

@@ -1,0 +1,100 @@
+"""Validate a composed configuration against the signatures of its targets."""
+
+import inspect
+import typing
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import hydra
+import pydantic
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.config.choices import nearest
+from experiments.config.errors import ConfigError, first_line
+from experiments.config.schema import Scale
+
+PACKAGES = ("models", "tasks", "experiments", "torch", "transformers")  # packages allowed in a _target_
+
+
+def flatten(node: Any, prefix: str = "") -> Iterator[str]:
+    """Every key of a configuration as a dotted path."""
+    if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+        for key in node:
+            path = f"{prefix}{key!s}"
+            yield path
+            if not OmegaConf.is_interpolation(node, str(key)) and not OmegaConf.is_missing(node, key):
+                yield from flatten(node[key], f"{path}.")
+
+
+def is_setting(key: str) -> bool:
+    """Whether a key is a setting of the run, not one of the sizes and tables that settings read at its scale."""
+    return key.split(".")[0] not in Scale.__annotations__
+
+
+def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
+    """The configuration as plain dicts and lists, with all interpolations resolved.
+
+    Raises ConfigError if the experiment has no row for the scale, if a node does not match the signature of its
+    `_target_`, or, if `complete`, a value is missing.
+    """
+    try:
+        if config.get("scales") and config.scaled is None:
+            offered = ", ".join(map(str, config.scales))
+            raise ConfigError(f"scale={config.scale} is not available for this experiment; choose one of {offered}")
+        result: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=complete, enum_to_str=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(first_line(error)) from error
+    result = {key: node for key, node in result.items() if is_setting(str(key))}
+    for key, node in result.items():
+        if isinstance(node, dict):
+            check_call(node, str(key))
+    if "training" in result:
+        result["training"] = {name: value for name, value in result["training"].items() if value is not None}
+    return result
+
+
+def check_call(node: dict[str, Any], path: str) -> None:
+    """Raise ConfigError if a node does not match the signature of its `_target_`."""
+    target = node.get("_target_")
+    if target is None:
+        return
+    if target.split(".")[0] not in PACKAGES:
+        raise ConfigError(f"{path}._target_={target} is not allowed: it must be in one of {', '.join(PACKAGES)}")
+    try:
+        callable_ = hydra.utils.get_object(target)
+    except Exception as error:
+        raise ConfigError(f"{path}._target_={target} cannot be imported: {first_line(error)}") from error
+    names, hints = arguments_of(callable_)
+    for key, value in node.items():
+        if key.startswith("_"):
+            continue
+        if key not in names:
+            raise ConfigError(f"{path}.{key} is not a setting of {target}; {nearest(key, names)}")
+        if isinstance(value, dict) and "_target_" in value:
+            check_call(value, f"{path}.{key}")
+        elif not target.startswith(("torch.", "transformers.")):
+            check_value(value, hints.get(key, Any), f"{path}.{key}")
+
+
+@cache
+def arguments_of(target: Any) -> tuple[list[str], dict[str, Any]]:
+    """The argument names of a class or function, and their type hints."""
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    return [name for name in inspect.signature(target).parameters if name != "self"], hints
+
+
+adapter = cache(pydantic.TypeAdapter)
+
+
+def check_value(value: Any, annotation: Any, path: str) -> None:
+    """Raise ConfigError if a value does not have the annotated type."""
+    try:
+        adapter(annotation).validate_python(value)
+    except pydantic.errors.PydanticSchemaGenerationError:
+        return  # one of our own classes: only a node with a _target_ can create it
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join([path, *map(str, problem["loc"])])
+        raise ConfigError(f"{key}={problem['input']!r}: {problem['msg']}") from error

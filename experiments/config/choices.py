@@ -1,0 +1,31 @@
+"""The config groups in conf/ and their options."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def groups() -> dict[str, list[str]]:
+    """The options of every config group in conf/."""
+    return {
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        for folder in sorted(CONF.iterdir())
+        if folder.is_dir() and any(folder.glob("*.yaml"))
+    }
+
+
+def groups_of(root: str) -> dict[str, list[str]]:
+    """The options of the groups that conf/<root>.yaml lists in its defaults."""
+    defaults = OmegaConf.load(CONF / f"{root}.yaml").defaults
+    named = {name for entry in defaults if isinstance(entry, DictConfig) for name in map(str, entry)}
+    return {name: choices for name, choices in groups().items() if name in named}
+
+
+def nearest(word: str, words: Sequence[str]) -> str:
+    """A hint for an error message: the most similar of `words`, or all of them if none is similar."""
+    similar = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"the nearest is '{similar[0]}'" if similar else f"choose one of {', '.join(words)}"

@@ -1,0 +1,40 @@
+"""Errors caused by user input or by the machine, printed in one line."""
+
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+
+class ConfigError(ValueError):
+    """An invalid configuration. The message is one line: what is wrong and how to fix it."""
+
+
+class RecordError(RuntimeError):
+    """A record that cannot be used. The message names it and says what to do."""
+
+
+class HeldError(RecordError):
+    """Another process holds the lock of this run."""
+
+
+USER_ERRORS = (ValueError, RecordError, OSError)  # printed in one line; the traceback is in the run's status.json
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, with OmegaConf's key if there is one; its type if the message is empty.
+
+    A ConfigError that caused the error is returned whole.
+    """
+    behind = error.__cause__ or error.__context__
+    while behind is not None and not isinstance(behind, ConfigError):
+        behind = behind.__cause__ or behind.__context__
+    if behind is not None:
+        return str(behind)
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    key = getattr(cause, "full_key", None)
+    return f"{key}: {line}" if key and key not in line else line
+
+
+def print_error(console: Console, error: BaseException) -> None:
+    """Print an error in one line."""
+    console.print(f"error: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)

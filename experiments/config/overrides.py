@@ -1,0 +1,47 @@
+"""Parse and apply Hydra overrides."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.config.errors import ConfigError, first_line
+
+
+def apply(config: DictConfig, override: Override) -> DictConfig:
+    """Set an override's value in `config`, in place and as Hydra does; returns `config`. Raises ConfigError."""
+    added = override.is_add() or override.is_force_add()
+    try:
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=added)
+    except OmegaConfBaseException as error:
+        raise ConfigError(first_line(error)) from error
+    return config
+
+
+def quote_text(override: str) -> str:
+    """Put quotes around the value of a `….text` override, so that Hydra does not parse it as a function call."""
+    key, _, value = override.partition("=")
+    return f"{key}='{value}'" if key.endswith(".text") and not {"'", '"'} & set(value) else override
+
+
+def parse(override: str) -> Override:
+    """Parse an override with Hydra's grammar. Raises ConfigError."""
+    try:
+        return OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise ConfigError(f"'{override}' is not key=value: {first_line(error)}") from error
+
+
+def values_of(override: Override) -> Iterator[Any]:
+    """The values of an override: its single value, those of its sweep, or the two ends of its interval."""
+    if override.is_interval_sweep():
+        interval: Any = override.value()
+        yield from (interval.start, interval.end)
+    elif override.is_sweep_override():
+        yield from override.sweep_string_iterator()
+    elif not override.is_delete():
+        yield override.get_value_element_as_str()

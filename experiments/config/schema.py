@@ -1,0 +1,130 @@
+"""The schema of a configuration, and the resolvers of its interpolations."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from experiments.config.choices import CONF, groups
+from experiments.config.errors import ConfigError
+
+Precision = Enum("Precision", ["auto", "bf16", "fp32"])
+
+
+Mode = Enum("Mode", ["offline", "online", "disabled"])
+
+
+@dataclass
+class Training:
+    """How a model is trained, whatever it is.
+
+    initial_gain: what initial weights are multiplied by.
+    evaluate_at: steps, besides the last, after which the task's evaluation is run. precision: auto is bf16 where the
+    processor has it and fp32 elsewhere. accumulation: pieces that a batch goes through the model in, one after the
+    other; None for all of it at once. compile: whether the model's code is compiled. shard: whether each of several
+    processes holds a part of every weight (FSDP) and not all of them. A setting that is None is no part of the plain
+    configuration, so that runs from before there was one are still the same runs.
+    """
+
+    steps: int = MISSING
+    initial_gain: float = MISSING
+    gate_learning_rate: float = MISSING
+    gate_weight_decay: float = MISSING
+    clip: float = MISSING
+    precision: Precision = MISSING
+    evaluate_at: list[int] = field(default_factory=list)
+    log_every: int = MISSING
+    checkpoint_every: int = MISSING
+    accumulation: int | None = None
+    compile: bool | None = None
+    shard: bool | None = None
+
+
+@dataclass
+class Tracking:
+    """Where runs are logged. mode: offline, online or disabled."""
+
+    mode: Mode = MISSING
+    project: str = MISSING
+    entity: str | None = None
+
+
+@dataclass
+class Config:
+    """A run. The parts that hold a _target_ have its signature for a schema."""
+
+    name: str = MISSING
+    seed: int = MISSING
+    scale: str = MISSING
+    outputs: str = MISSING
+    cache: str = MISSING
+    segment_length: int = MISSING
+    trained_length: int = MISSING
+    extension: int = MISSING
+    start: list[str] | None = None
+    threads: int | None = None
+    model: Any = MISSING
+    attention: Any = MISSING
+    position: Any = MISSING
+    feedforward: Any = MISSING
+    activation: Any = MISSING
+    task: Any = MISSING
+    data: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
+    training: Training = field(default_factory=Training)
+    search: Any = None
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+@dataclass
+class Scale:
+    """What settings read of the run's scale by interpolation; the plain configuration has none of it.
+
+    sizes: of what experiments share, from conf/scale/<scale>.yaml. datasets: there too, the data set of each kind.
+    scales: the experiment's own table, a row for each scale. row: whose row is read where there is none for the run's
+    scale. scaled: the row that is read.
+    """
+
+    sizes: Any = MISSING
+    datasets: Any = MISSING
+    scales: Any = None
+    row: str = MISSING
+    scaled: Any = MISSING
+
+
+@dataclass
+class Root(Scale, Config):
+    """The root of conf/config.yaml; bases are read from the last to the first."""
+
+
+def dataset(kind: str, *, _root_: DictConfig) -> Any:
+    """The data set of a kind at the run's scale: ${dataset:text} in a defaults list, which cannot read settings."""
+    offered = scale_file(CONF / "scale" / f"{_root_.scale}.yaml").get("datasets", {})
+    if kind not in offered:
+        raise ConfigError(f"conf/scale/{_root_.scale}.yaml has no datasets.{kind}, which the experiment needs")
+    return offered[kind]
+
+
+@cache
+def scale_file(path: Path) -> DictConfig:
+    """A file of conf/scale, with what it takes from the scales that its own defaults name."""
+    file: Any = OmegaConf.load(path)
+    bases = (scale_file(path.with_stem(base)) for base in file.get("defaults", []) if base in groups()["scale"])
+    return OmegaConf.merge(*bases, file)  # type: ignore[return-value]
+
+
+def quotient(dividend: int, divisor: int) -> int:
+    """How often one number goes into the other, once at least: ${quotient:2048,${task.length}} rows of a batch."""
+    return max(1, dividend // divisor)
+
+
+def register() -> None:
+    """Make the schema and the resolvers known to Hydra; safe to call again."""
+    ConfigStore.instance().store(name="schema", node=Root)
+    OmegaConf.register_new_resolver("dataset", dataset, replace=True)
+    OmegaConf.register_new_resolver("quotient", quotient, replace=True)

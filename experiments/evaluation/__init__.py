@@ -1,0 +1,1 @@
+"""Evaluate pretrained models, repeat finished runs, and give a finished run a single prompt."""

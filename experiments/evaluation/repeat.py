@@ -1,0 +1,59 @@
+"""Repeat a finished run and compare the result with its record."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+
+from experiments.config.schema import register
+from experiments.records.record import Record, records
+from experiments.training.execute import execute
+from experiments.training.run_spec import spec_of
+
+TOLERANCE = 0.02  # relative to a metric's value, or to 1 if it is smaller: the effect of bf16 over a few hundred steps
+COSTS = ("seconds", "peak_bytes")  # may differ
+MACHINE = ("processor", "platform", "python", "libraries", "threads", "processes")
+
+
+def finished(identifier: str, outputs: str) -> Record:
+    """The finished run with this id. Raises ValueError if there is none."""
+    for record in records(outputs):
+        if record.id == identifier and record.finished:
+            return record
+    raise ValueError(f"RUN={identifier}: no finished run under {outputs}/runs has this id")
+
+
+def repeat(record: Record, folder: str, console: Console) -> Record:
+    """Execute the run again with the current code, data and libraries, and record it in `folder`.
+
+    Raises ValueError if settings, code, data or precision differ from those of the record.
+    """
+    register()
+    config = record.config | {"outputs": folder, "tracking": record.config["tracking"] | {"mode": "disabled"}}
+    overrides = [line for line in record.environment["overrides"] if not line.startswith(("outputs=", "tracking"))]
+    spec = spec_of(config, [*overrides, f"outputs={folder}", "tracking=none"])
+    now = spec.record.identity
+    changed = [name for name in ("settings", "code", "data", "precision") if now[name] != record.environment[name]]
+    if changed:
+        raise ValueError(f"{record.folder} cannot be repeated here: its {', '.join(changed)} differ from today's")
+    return execute(spec, console)
+
+
+def differences(record: Record, again: Record) -> Iterator[str]:
+    """The files that are not identical, and the entries of summary.json that differ, except `COSTS`."""
+    for name in ("metrics.jsonl", "tables.json"):
+        file = record.folder / name
+        if file.exists() and file.read_bytes() != (again.folder / name).read_bytes():
+            yield f"{name} differs"
+    before, after = ({key: value for key, value in r.summary.items() if key not in COSTS} for r in (record, again))
+    yield from (f"summary.json: {key} differs" for key in before if before[key] != after.get(key))
+
+
+def deviations(record: Record, again: Record) -> Iterator[str]:
+    """The final metrics that differ by more than TOLERANCE."""
+    after: dict[str, Any] = again.summary["metrics"]
+    for name, value in record.summary["metrics"].items():
+        difference = abs(after.get(name, math.nan) - value)
+        if not (difference <= TOLERANCE * max(1.0, abs(value)) or after.get(name) == value):
+            yield f"{name}: {value:.6g} in the record, {after.get(name, math.nan):.6g} now"

@@ -1,0 +1,1 @@
+"""The ledger: claims, the evidence for them, and verdicts."""

@@ -1,0 +1,1 @@
+"""Measurements without training: costs and exact properties."""

@@ -1,0 +1,186 @@
+"""Exact properties of our models, computed without training, in float64 or by counting."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import hydra
+import torch
+from omegaconf import OmegaConf
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
+
+from experiments.config.choices import CONF, groups
+from experiments.measurements.position_properties import cached_decoding, rotary_distance, rotary_matrix, rotary_reach
+from experiments.measurements.published_tables import published_counts
+from models.activations import Swish
+from models.attention import Attention
+from models.attention.full import Full
+from models.attention.infini import Infini, InfiniState
+from models.attention.memorizing import Memorizing
+from models.attention.transformer_xl import TransformerXL
+from models.feedforward import MLP
+from models.positions import Position
+from models.recurrent_memory import RecurrentMemory
+from models.state import leaves
+from models.transformer import Decoder
+from tasks.base import Evaluation, Measurement
+
+PropertyName = Literal[
+    "swish_shape",
+    "functions",
+    "published_counts",
+    "rotary_distance",
+    "rotary_matrix",
+    "rotary_reach",
+    "cached_decoding",
+    "memory_size",
+    "delta_rewrite",
+]
+
+
+class Property(Measurement):
+    """A task that computes one property."""
+
+    def __init__(self, property: PropertyName):
+        self.property: Callable[[], Evaluation] = PROPERTIES[property]
+
+    def evaluate(self, model: nn.Module) -> Evaluation:
+        return self.property()
+
+
+def swish(x: Tensor, beta: float) -> Tensor:
+    """Swish with a fixed β at x (N,), in float64."""
+    return Swish(1, initial_beta=beta).double()(x[:, None])[:, 0].detach()
+
+
+def swish_shape() -> Evaluation:
+    """S6: the minimum of Swish, the sign changes of its slope, and its limits for small and large β."""
+    found = minimize_scalar(lambda x: float(swish(torch.tensor([x], dtype=torch.float64), 1.0)), bounds=(-3, 0))
+    x = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
+    slope = swish(x, 1.0).diff()
+    linear, relu = x / 2, x.relu()
+    near = x.abs() <= 5
+    rows = []
+    for beta in (0.01, 0.1, 0.5, 1.0, 2.0, 10.0, 100.0):
+        value = swish(x, beta)
+        rows.append(
+            {
+                "beta": beta,
+                "distance_to_linear": float((value - linear)[near].abs().mean()),
+                "distance_to_relu": float((value - relu)[near].abs().mean()),
+            }
+        )
+    crossing = [row["beta"] for row in rows if row["distance_to_relu"] < row["distance_to_linear"]]
+    metrics = {
+        "minimum": float(found.fun),
+        "minimum_at": float(found.x),
+        "slope_sign_changes": float((slope.sign().diff() != 0).sum()),
+        "smallest_value": float(swish(x, 1.0).min()),
+        "largest_value": float(swish(x, 1.0).max()),
+        "deviation_from_half_x_at_beta_0": float((swish(x, 0.0) - linear).abs().max()),
+        "deviation_from_relu_at_beta_1e6": float((swish(x, 1e6) - relu).abs().max()),
+        "smallest_beta_nearer_to_relu": min(crossing),
+    }
+    curves = [
+        {"x": float(at), "beta": str(beta), "value": float(value)}
+        for beta in (0.1, 0.5, 1.0, 2.0, 10.0)
+        for at, value in zip(x[25_000:35_001:100], swish(x, beta)[25_000:35_001:100])
+    ]
+    return Evaluation(metrics, {"distances": rows, "curves": curves})
+
+
+def functions() -> Evaluation:
+    """Values and slopes of all configured activations on [-5, 5], with trainable parameters at their initial values."""
+    rows: list[dict[str, Any]] = []
+    for choice in groups()["activation"]:
+        x = (torch.arange(-50, 51) / 10).double().requires_grad_()
+        function = hydra.utils.instantiate(OmegaConf.load(CONF / "activation" / f"{choice}.yaml"))(1).double()
+        value = function(x[:, None])[:, 0]
+        (slope,) = torch.autograd.grad(value.sum(), x)
+        for line, points in (("value", value.detach()), ("slope", slope)):
+            at = {"level": choice.replace("_", " "), "line": line}
+            rows += [at | {"x": point, "value": y} for point, y in zip(x.tolist(), points.tolist())]
+    return Evaluation({"functions": float(len(groups()["activation"]))}, {"functions": rows})
+
+
+def memory_size() -> Evaluation:
+    """M2: floats of memory at the paper's sizes (12 layers, 8 heads of width 128, segments of 2,048), without weights.
+
+    For RMT with 100 memory tokens, both the state between segments and the number in the paper's table: the keys and
+    values of the memory tokens in every layer.
+    """
+    layers, heads, segment, memory = 12, 8, 2048, 65_000
+    width = 128 * heads
+    attentions: dict[str, Callable[..., Attention]] = {
+        "infini": partial(Infini, segment_length=segment),
+        "transformer_xl": partial(TransformerXL, segment_length=segment, memory_length=segment),
+        "memorizing": partial(
+            Memorizing, segment_length=segment, cache_length=segment, memory_length=memory, neighbours=32
+        ),
+    }
+    parts: dict[str, Any] = {
+        "vocabulary_size": 256,
+        "width": width,
+        "heads": heads,
+        "layers": layers,
+        "position": Position,
+        "feedforward": MLP,
+        "activation": nn.Identity,
+    }
+    metrics = {}
+    with torch.device("meta"):
+        tokens = torch.zeros(1, (memory // segment + 3) * segment, dtype=torch.long)
+        models = {name: Decoder(attention=attention, **parts) for name, attention in attentions.items()}
+        recurrent = RecurrentMemory(attention=Full, memory_tokens=100, segment_length=segment, **parts)
+    for name, model in models.items():
+        metrics[f"floats/{name}"] = float(floats(model(tokens)[1]))
+    metrics["floats/recurrent_memory"] = float(floats(recurrent(tokens[:, :segment])[1]))
+    of_layers = leaves(recurrent(tokens[:, :1])[1].layers)  # for the memory tokens and one token after them
+    metrics["floats/recurrent_memory_in_layers"] = float(floats([leaf[:, :, :-1] for leaf in of_layers]))
+    rows = [{"mechanism": name.removeprefix("floats/"), "floats": value} for name, value in metrics.items()]
+    return Evaluation(metrics, {"memory": rows})
+
+
+def floats(state: Any) -> int:
+    """The number of floating-point numbers in a state."""
+    return sum(leaf.numel() for leaf in leaves(state) if leaf.is_floating_point())
+
+
+def delta_rewrite() -> Evaluation:
+    """M7: the change of the memory when the same segment is stored again, relative to the first time.
+
+    For keys that are orthogonal under ELU + 1, whose values can be retrieved exactly, and for as many random keys as a
+    head has channels, whose values cannot.
+    """
+    width = 64
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(1, 1, width, width, generator=generator, dtype=torch.float64)
+    orthogonal = torch.full((width, width), -40.0, dtype=torch.float64).fill_diagonal_(1.0)[None, None]
+    random = torch.randn(1, 1, width, width, generator=generator, dtype=torch.float64)
+    metrics, rows = {}, []
+    for update in ("linear", "delta"):
+        infini = Infini(width, 1, segment_length=width, update=update).double()  # type: ignore[arg-type]
+        for keys, key in (("orthogonal", orthogonal), ("random", random)):
+            states: list[InfiniState] = [infini.initial_state(key[:, 0])]
+            for _ in range(2):
+                memories, normalizers = infini.store(key, value, states[-1])
+                states.append(states[-1]._replace(memory=memories[:, :, -1], normalizer=normalizers[:, :, -1]))
+            empty, once, twice = (state.memory for state in states)
+            share = float((twice - once).norm() / (once - empty).norm())
+            metrics[f"second_write/{update}/{keys}"] = share
+            rows.append({"update": update, "keys": keys, "second write / first": share})
+    return Evaluation(metrics, {"rewrites": rows})
+
+
+PROPERTIES: dict[PropertyName, Callable[[], Evaluation]] = {
+    "swish_shape": swish_shape,
+    "functions": functions,
+    "published_counts": published_counts,
+    "rotary_distance": rotary_distance,
+    "rotary_matrix": rotary_matrix,
+    "rotary_reach": rotary_reach,
+    "cached_decoding": cached_decoding,
+    "memory_size": memory_size,
+    "delta_rewrite": delta_rewrite,
+}

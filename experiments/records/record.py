@@ -1,0 +1,238 @@
+"""The run folder: the record of one run. Files are written atomically, so that a reader never sees a part of one."""
+
+import contextlib
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache, cached_property, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+from filelock import FileLock, Timeout
+
+from experiments.config.errors import HeldError, RecordError
+from experiments.records.code import code_fingerprint
+from tasks.data.source import write_atomically
+
+# Settings that do not affect a run's numbers.
+INCIDENTAL = {"outputs", "cache", "threads", "tracking"}
+FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json", "tables.json")
+NEWER = "newer version of this program"
+FORMAT = 1  # version of the record format; increase it when older programs cannot read new records
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
+
+
+def identity(config: dict[str, Any], data_fingerprint: str, precision: str) -> dict[str, str]:
+    """Everything that determines a run's numbers: settings, scale, fingerprints of data and code, precision, and the
+    versions of the libraries that compute."""
+
+    def essential(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: essential(value) for key, value in node.items() if key not in ("cache", "path")}
+        return [essential(value) for value in node] if isinstance(node, list) else node
+
+    settings = {key: essential(value) for key, value in config.items() if key not in INCIDENTAL}
+    excluded = ("checkpoint_every", "precision", "shard")
+    settings["training"] = {key: value for key, value in settings["training"].items() if key not in excluded}
+    return {
+        "settings": digest_of(json.dumps(settings, sort_keys=True).encode())[:16],
+        "scale": config["scale"],
+        "data": data_fingerprint,
+        "precision": precision,
+        "code": code_fingerprint(config),
+        **computing_libraries(),
+    }
+
+
+@cache
+def computing_libraries() -> dict[str, str]:
+    """The versions of the libraries that determine a run's numbers."""
+    return {name: version(name) for name in ("torch", "numpy", "tokenizers", "transformers")}
+
+
+def run_id(identity: dict[str, str]) -> str:
+    """A run's id: the hash of its identity, 12 hexadecimal digits."""
+    return digest_of(json.dumps(identity, sort_keys=True).encode())[:12]
+
+
+def digest_of(content: bytes) -> str:
+    """The SHA-256 of `content`, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def modified_at(file: Path) -> int:
+    """A file's modification time in nanoseconds, 0 if the file does not exist."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+@lru_cache(maxsize=4096)
+def damage(folder: Path, times: tuple[int, ...]) -> str:
+    """Why a record cannot be read, "" if it can. times: when its files were modified, as the key of the cache."""
+    try:
+        status = json.loads((folder / "status.json").read_bytes())
+        if status["format"] > FORMAT:
+            return f"{NEWER} (format {status['format']})"
+        for name, digest in status.get("digests", {}).items():
+            if digest_of((folder / name).read_bytes()) != digest:
+                return f"{name} was changed after the run finished"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError):
+        return "status.json is truncated or has an unknown format"
+    return ""
+
+
+def to_json(value: Any) -> bytes:
+    """Encode a value as an indented JSON file with sorted keys."""
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run folder. A run is finished if status.json says so, which is written last and by rename, and the other
+    files have not changed since.
+
+    identity: see `identity`; empty for a record that was found on disk.
+    """
+
+    folder: Path
+    identity: dict[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def read(self, name: str) -> Any:
+        """The contents of a JSON or YAML file, None if it does not exist. Raises RecordError if it is damaged."""
+        file = self.folder / name
+        try:
+            text = file.read_text(encoding="utf-8")
+            return yaml.load(text, Loader=YAML) if name.endswith(".yaml") else json.loads(text)
+        except FileNotFoundError:
+            return None
+        except (ValueError, yaml.YAMLError) as error:
+            raise RecordError(f"{file} is damaged ({str(error).splitlines()[0]}): remove {self.folder}") from error
+
+    @property
+    def status(self) -> str:
+        """new, running, interrupted, failed, finished, or damaged (files are missing, truncated or changed)."""
+        if not (self.folder / "status.json").exists():
+            return "new"
+        return "damaged" if self.damage else self.read("status.json")["status"]
+
+    @property
+    def damage(self) -> str:
+        """Why the record cannot be read, "" if it can."""
+        return damage(self.folder, tuple(modified_at(self.folder / name) for name in ("status.json", *FILES)))
+
+    @property
+    def finished(self) -> bool:
+        return self.status == "finished"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return self.read("config.yaml")
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        return self.read("summary.json")
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        return self.read("environment.json")
+
+    @contextlib.contextmanager
+    def rows(self, size: int) -> Iterator[BinaryIO]:
+        """Open metrics.jsonl for appending, cut to its first `size` bytes."""
+        with open(self.metrics_file, "ab") as file:
+            file.truncate(size)
+            yield file
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl."""
+        return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
+
+    def begin(self, config: dict[str, Any], environment: dict[str, Any]) -> None:
+        """Write the configuration and environment, and set the status to running. A damaged record starts afresh.
+
+        Raises RecordError if a newer version of this program wrote the record.
+        """
+        if self.status == "damaged":
+            if self.damage.startswith(NEWER):
+                raise RecordError(f"{self.folder} was written by a {NEWER}: use another outputs folder")
+            for file in (self.checkpoint_file, self.metrics_file):
+                file.unlink(missing_ok=True)
+        for unfinished in self.folder.glob(".*"):  # temporary files of a killed process
+            unfinished.unlink()
+        write_atomically(self.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+        write_atomically(self.folder / "environment.json", to_json(environment))
+        self.set_status("running")
+
+    def finish(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]]) -> None:
+        """Write the results and, last, the status finished."""
+        write_atomically(self.folder / "tables.json", to_json(tables))
+        write_atomically(self.folder / "summary.json", to_json(summary))
+        self.set_status("finished")
+
+    def set_status(self, status: str, error: BaseException | None = None) -> None:
+        """Write status.json. status: running, finished, failed or interrupted. error: its traceback is stored."""
+        content: dict[str, Any] = {"status": status, "format": FORMAT, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        if status == "finished":
+            files = [self.folder / name for name in FILES if (self.folder / name).exists()]
+            content["digests"] = {file.name: digest_of(file.read_bytes()) for file in files}
+        if error is not None:
+            content["traceback"] = "".join(traceback.format_exception(error))
+        write_atomically(self.folder / "status.json", to_json(content))
+
+    @contextlib.contextmanager
+    def locked(self, wait: bool = False) -> Iterator[None]:
+        """Lock the run for this process; the system releases the lock if the process dies.
+
+        wait: until another process releases the lock. Raises HeldError if not `wait` and another process holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout as error:
+            raise HeldError(f"{self.folder} is being run by another process") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def records(outputs: str | Path, experiment: str | None = None) -> list[Record]:
+    """All records under `outputs`, finished or not: of one experiment, or of all if None."""
+    pattern = f"{experiment or '*'}/*/status.json"
+    return [Record(file.parent) for file in sorted((Path(outputs) / "runs").glob(pattern))]
+
+
+def check_same_data(outputs: str | Path, config: dict[str, Any], data_fingerprint: str) -> None:
+    """Raise RecordError if a finished run of the same experiment, data source and scale used different data."""
+    for record in records(outputs, config["name"]):
+        if not record.finished or record.environment["data"] == data_fingerprint:
+            continue  # without reading its configuration, which is slower
+        same_source = {**record.config["data"], "path": None} == {**config["data"], "path": None}
+        if same_source and record.config["scale"] == config["scale"]:
+            raise RecordError(
+                f"the data has the fingerprint {data_fingerprint}, but the finished run {record.folder} used "
+                f"{record.environment['data']}: they cannot be compared. Use outputs=<another folder>, or remove the "
+                "old runs"
+            )

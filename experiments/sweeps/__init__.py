@@ -1,0 +1,1 @@
+"""Many runs: the jobs of an experiment, Hydra sweepers, and executors."""

@@ -1,0 +1,120 @@
+"""A Hydra sweeper over all combinations of values that composes once per set of group choices.
+
+Hydra's BasicSweeper composes every job twice: once to validate it before the first job starts, and once to run it.
+"""
+
+import copy
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigSource
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from experiments.config.overrides import apply, parse, values_of
+
+PLUGIN = "hydra_plugins.grid_sweeper"  # Hydra loads plugins only from the package hydra_plugins
+sys.modules[PLUGIN] = sys.modules[__name__]
+
+
+class CachingLoader(ConfigLoader):
+    """A config loader that composes once per set of group choices and then sets the values."""
+
+    def __init__(self, loader: ConfigLoader):
+        self.loader = loader
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"composed": {}}  # the cache is not sent to other processes
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The configuration of one job. Raises ConfigError for an invalid value."""
+        parsed = [parse(override) for override in sweep_overrides]
+        choices = tuple(each.input_line or "" for each in parsed if not self.is_value(each))
+        if choices not in self.composed:
+            self.composed[choices] = self.loader.load_sweep_config(master_config, list(choices))
+        config = copy.deepcopy(self.composed[choices])
+        for each in filter(self.is_value, parsed):
+            apply(config, each)
+        config.hydra.overrides.task = sweep_overrides
+        config.hydra.job.override_dirname = ",".join(sorted(sweep_overrides))
+        return config
+
+    def is_value(self, override: Override) -> bool:
+        """Whether an override sets a value, rather than choosing an option of a group."""
+        return not (override.is_delete() or self.loader.get_group_options(override.key_or_group))
+
+    def load_configuration(self, *arguments: Any, **settings: Any) -> DictConfig:
+        """Part of Hydra's interface, like all methods below."""
+        return self.loader.load_configuration(*arguments, **settings)
+
+    def get_search_path(self) -> ConfigSearchPath:
+        return self.loader.get_search_path()
+
+    def get_sources(self) -> list[ConfigSource]:
+        return self.loader.get_sources()
+
+    def list_groups(self, parent_name: str) -> list[str]:
+        return self.loader.list_groups(parent_name)
+
+    def get_group_options(self, *arguments: Any, **settings: Any) -> list[str]:
+        return self.loader.get_group_options(*arguments, **settings)
+
+    def compute_defaults_list(self, *arguments: Any, **settings: Any) -> Any:
+        return self.loader.compute_defaults_list(*arguments, **settings)
+
+
+def caching(context: HydraContext) -> HydraContext:
+    """Hydra's context with a CachingLoader."""
+    return HydraContext(CachingLoader(context.config_loader), context.callbacks)
+
+
+def combinations(overrides: Sequence[Override]) -> Iterator[list[str]]:
+    """The overrides of every job, with one value per key. If a key is given twice, the last one counts."""
+    values = {each.get_key_element(): list(values_of(each)) for each in overrides}
+    deleted = [each.input_line or "" for each in overrides if each.is_delete()]
+    pairs = [[f"{key}={value}" for value in found] for key, found in values.items() if found]
+    return ([*deleted, *job] for job in itertools.product(*pairs))
+
+
+class GridSweeper(Sweeper):
+    """Runs every combination of the given values. Its settings are in conf/hydra/sweeper/grid.yaml."""
+
+    __module__ = PLUGIN
+
+    def __init__(self, max_batch_size: int | None, params: dict[str, str]):
+        """max_batch_size: jobs passed to the launcher at a time (None: all). params: the experiment's own sweep."""
+        self.max_batch_size, self.params = max_batch_size, params
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Part of Hydra's interface."""
+        self.context = caching(hydra_context)
+        self.jobs_config: DictConfig = config
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run all jobs. Raises ConfigError before the first one starts if any of them cannot be composed."""
+        swept = [f"{key}={values}" for key, values in self.params.items()]
+        jobs = list(combinations([parse(override) for override in [*swept, *arguments]]))
+        Path(str(self.jobs_config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        for job in jobs:
+            self.context.config_loader.load_sweep_config(self.jobs_config, job)
+        size = self.max_batch_size or len(jobs)
+        returned = []
+        for first in range(0, len(jobs), size):
+            results = self.launcher.launch(jobs[first : first + size], initial_job_idx=first)
+            returned.append(results)
+            for result in results:
+                _ = result.return_value  # re-raises the job's error
+        return returned

@@ -1,0 +1,87 @@
+"""W&B's local folder and logs, and whether its server is reachable."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from urllib.parse import urlparse
+
+import wandb
+
+from experiments.config.errors import first_line
+
+FOLDERS = ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+PATIENCE = 15  # seconds that a finished run waits for its upload; `make sync` uploads the rest
+
+
+def use_folder(outputs: str) -> None:
+    """Make W&B write all its files under `outputs`/wandb, so that `make sync` and its terminal dashboard find all runs.
+
+    Without WANDB_FINISH_TIMEOUT, W&B waits forever if the network is lost; with it, it raises TimeoutError.
+    """
+    folder = Path(outputs).resolve() / "wandb"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FOLDERS:
+        os.environ[name] = str(folder)
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", str(PATIENCE))
+    os.environ["WANDB_FINISH_TIMEOUT_RAISES"] = "true"
+
+
+def run_files(outputs: str, identifier: str = "*") -> list[Path]:
+    """W&B's logs of all runs or of one, by start time. Folders of online runs are named run-…, others offline-run-…"""
+    folder = Path(outputs).resolve() / "wandb" / "wandb"
+    return sorted(folder.glob(f"*run-*-{identifier}/run-{identifier}.wandb"), key=start_time)
+
+
+def start_time(file: Path) -> str:
+    """The start time of a log, from its folder's name: [offline-]run-<day>_<time>-<id>."""
+    return file.parent.name.removeprefix("offline-").split("-")[1]
+
+
+def marker(log: Path) -> Path:
+    """The file that W&B creates next to a log once it is uploaded."""
+    return log.with_suffix(".wandb.synced")
+
+
+def check_reachable(server: str) -> None:
+    """Raise OSError if no server accepts a connection within two seconds."""
+    address = urlparse(server)
+    socket.create_connection((address.hostname, address.port or (80 if address.scheme == "http" else 443)), 2).close()
+
+
+def unreachable() -> str | None:
+    """Why W&B cannot be reached, in one line; None if it can. W&B itself would wait minutes for the network."""
+    try:
+        wandb.login(timeout=1, verify=False)
+        check_reachable(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    except (OSError, wandb.errors.Error, ValueError) as error:
+        return first_line(error)
+    return None
+
+
+def reachable_mode(mode: str) -> str:
+    """`mode`; if it is online and W&B cannot be reached, offline with a warning."""
+    reason = unreachable() if mode == "online" else None
+    if reason:
+        warnings.warn(f"W&B cannot be reached ({reason}): this run is tracked offline", stacklevel=2)
+    return "offline" if reason else mode
+
+
+def steps(log: Path) -> list[int]:
+    """The steps of the rows in a log. The log of a killed run lacks the last ones: W&B writes 32 KiB at a time."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return [int(json.loads(line)["history"]["step"]["num"]) for line in lines if '"type":"history"' in line]
+
+
+def last_step(outputs: str, identifier: str) -> int:
+    """The last step of a run in W&B's local logs, -1 if there is none."""
+    return max((step for log in run_files(outputs, identifier) for step in steps(log)), default=-1)
+
+
+def in_sweep() -> bool:
+    """Whether the agent of a W&B sweep started this process."""
+    return wandb.env.SWEEP_ID in os.environ

@@ -1,0 +1,206 @@
+"""The W&B run that goes with a run.
+
+Its group is the experiment, its job type the task, and its tags are the factor levels and the scale; W&B's step is the
+training step. Test metrics are defined with their direction (min or max). A resumed run continues after the last step
+that W&B has, so it stays one W&B run without gaps or duplicates.
+"""
+
+import contextlib
+import importlib
+import re
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import wandb
+
+from experiments.config.errors import first_line
+from experiments.records.record import Record
+from experiments.tracking.offline import (
+    in_sweep,
+    last_step,
+    marker,
+    reachable_mode,
+    run_files,
+    unreachable,
+    use_folder,
+)
+
+
+def tags_of(overrides: Sequence[str]) -> list[str]:
+    """A run's overrides as short tags, without those that W&B shows elsewhere or that do not affect its numbers."""
+    pairs = [override.lstrip("+").split("=", 1) for override in overrides]
+    skipped = {"experiment", "seed", "scale", "tracking", "outputs", "cache", "threads", "data.path", "start"}
+    return [f"{key.split('.')[-1]}={value}"[:64] for key, value in pairs if key not in skipped]
+
+
+FACTORS, CONDITION = "factors", "condition"  # keys in W&B's config: a run's factor levels, and all of them as one text
+
+
+BETTER = {  # the better direction, by a word in the metric's name
+    **dict.fromkeys(("loss", "perplexity", "degradation"), "min"),
+    **dict.fromkeys(("accuracy", "digits", "exact", "overall", "rouge1", "rouge2", "rougeL", "rougeLsum"), "max"),
+}
+
+
+GATE = re.compile(r"gates/layer_(\d+)/head_(\d+)")
+GATE_BINS = np.linspace(0, 1, 21)
+
+
+starting, started = threading.Event(), threading.Event()
+
+
+def warm_up(config: dict[str, Any]) -> None:
+    """Start W&B's service and import the modules that its first run and table need, in parallel with the first training
+    steps: this takes almost a second, once per process."""
+    if config["tracking"]["mode"] == "disabled" or starting.is_set():
+        return
+    starting.set()
+    use_folder(config["outputs"])
+
+    def start() -> None:
+        wandb.setup()
+        started.set()
+        importlib.import_module("wandb.sdk.launch")
+        importlib.import_module("pandas")
+
+    threading.Thread(target=start).start()
+
+
+def better(name: str) -> str | None:
+    """Whether min or max is better for a test metric; None if the metric is not a score."""
+    words = [] if name.startswith("train/") else re.split(r"[/_]", name)
+    return next((BETTER[word] for word in words if word in BETTER), None)
+
+
+def by_size(name: str) -> bool:
+    """Whether a metric is one of a series, for instance over lengths: its name has a number as a part."""
+    return any(part.isdigit() for part in name.split("/"))
+
+
+def table(rows: Sequence[dict[str, Any]]) -> wandb.Table:
+    """Rows as a W&B Table."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return wandb.Table([*columns], [[row.get(name) for name in columns] for row in rows])
+
+
+def without_single_gates(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics, with one histogram of all gates instead of one number per head."""
+    gates = [value for name, value in metrics.items() if GATE.fullmatch(name)]
+    others = {name: value for name, value in metrics.items() if not GATE.fullmatch(name)}
+    if gates:
+        others["gates/shares"] = wandb.Histogram(np_histogram=np.histogram(gates, GATE_BINS))
+    return others
+
+
+class Tracker:
+    """One W&B run. Its id is the record's, so a resumed run continues the same W&B run.
+
+    In a W&B sweep, the agent sets project and id, and a run that finished before is logged completely.
+    """
+
+    def __init__(self, config: dict[str, Any], record_id: str, tags: Sequence[str]):
+        use_folder(config["outputs"])
+        settings = config["tracking"]
+        levels = dict(tag.split("=", 1) for tag in tags)
+        factors = {config["name"]: levels | {CONDITION: ", ".join(levels.values())}}
+        task = str(config["task"].get("_target_", "")).rsplit(".", 1)[-1]
+        self.mode = reachable_mode(settings["mode"])
+        self.outputs, self.id = config["outputs"], record_id
+        destination = {"project": settings["project"], "entity": settings["entity"], "id": record_id}
+        resumable = self.mode == "offline" and not in_sweep()
+        self.last = last_step(self.outputs, self.id) if resumable else -1  # the last step that W&B already has
+        if starting.is_set():
+            started.wait()
+        self.run = wandb.init(
+            mode=self.mode,  # type: ignore[arg-type]
+            **({} if in_sweep() else destination),
+            resume="allow",
+            name="-".join([config["name"], *tags, f"seed{config['seed']}"]),
+            group=config["name"],
+            job_type=task,
+            tags=[*tags, config["scale"]],
+            config=config | {FACTORS: factors},
+            reinit="finish_previous",
+            settings=wandb.Settings(x_save_requirements=False),  # takes 50 ms; the record has the versions
+        )
+        if self.mode == "online":
+            self.last = self.run.starting_step - 1
+        self.defined: set[str] = set()
+        self.step, self.row = 0, dict[str, Any]()
+
+    def log(self, metrics: dict[str, Any], step: int) -> None:
+        """Add metrics to the row of a step. The row is sent when the next step starts, so that W&B only has complete
+        rows and none is sent twice."""
+        if step != self.step:
+            self.send()
+        self.step, self.row = step, self.row | metrics
+
+    def send(self) -> None:
+        """Send the row to W&B. Metrics are defined by full name: with a glob, W&B's summary would have only the best
+        value."""
+        row, self.row = without_single_gates(self.row), {}
+        if not row or self.step <= self.last:
+            return
+        for name in row.keys() - self.defined:
+            hidden = by_size(name) or None  # too many charts otherwise
+            self.run.define_metric(name, step_metric="_step", summary=better(name), hidden=hidden)
+            self.defined.add(name)
+        self.run.log(row, step=self.step, commit=True)
+
+    def log_again(self, record: Record) -> None:
+        """Send W&B what it lacks of a finished run, from the record."""
+        self.log_rows(record)
+        self.finish(record.summary, record.read("tables.json"), record.summary["steps"])
+
+    def log_rows(self, record: Record) -> None:
+        """Send W&B the rows of a record that it lacks."""
+        for row in record.metrics() if record.metrics_file.exists() else []:
+            self.log({name: value for name, value in row.items() if name != "step"}, row["step"])
+
+    def finish(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
+        """Send tables and summary, and close the run. The summary has the last value of every metric and, if there were
+        several evaluations, the best one under best/.
+
+        The record is complete by now, so a failure of W&B is only a warning: `make sync` uploads the rest.
+        """
+        reason = unreachable() if self.mode == "online" else None
+        try:
+            if not reason:  # W&B needs its server for tables
+                self.send_results(summary, tables, step)
+            self.run.finish(exit_code=1 if reason else 0)
+        except (OSError, wandb.errors.Error) as error:
+            reason = reason or first_line(error)
+        if reason:
+            warnings.warn(f"W&B lacks a part of this run ({reason}): run `make sync` to upload the rest", stacklevel=2)
+        elif self.mode == "online":
+            for log in run_files(self.outputs, self.id):
+                marker(log).touch()
+
+    def send_results(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> None:
+        """Send the final metrics, tables and summary."""
+        metrics, evaluations = summary["metrics"], summary["evaluations"].values()
+        made: dict[str, Any] = {name: table(rows) for name, rows in tables.items() if rows}
+        gates = [(GATE.fullmatch(name), value) for name, value in metrics.items()]
+        rows = [{"layer": int(at[1]), "head": int(at[2]), "share": value} for at, value in gates if at]
+        if rows:
+            made["gates/by_head"] = table(rows)
+        if "beta" in made:
+            made["beta/chart"] = wandb.plot.bar(table(tables["beta"]), "beta", "share", title="Trained β")
+        self.log(metrics | made, step)
+        self.send()
+        best = {
+            f"best/{name}": (min if better(name) == "min" else max)(row[name] for row in evaluations if name in row)
+            for name in metrics
+            if better(name) and not by_size(name) and len(evaluations) > 1
+        }
+        rest = {name: value for name, value in summary.items() if name not in ("metrics", "evaluations")}
+        plain = {name: value for name, value in metrics.items() if not GATE.fullmatch(name)}
+        self.run.summary.update(plain | best | rest)
+
+    def abandon(self) -> None:
+        """Close a run that was interrupted or failed."""
+        with contextlib.suppress(TimeoutError):
+            self.run.finish(exit_code=1)

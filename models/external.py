@@ -1,0 +1,189 @@
+"""External models: pretrained models of transformers and their tokenizers, with the interface that tasks need."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+
+from models.infini_llama import InfiniLlamaConfig
+from models.pretrained import DecoderConfig
+from models.pretrained import build as build_decoder
+
+WEIGHTS = (".safetensors", ".bin")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
+
+
+class Tokenizer:
+    """A fast tokenizer of transformers. Special tokens spelled out in a text are encoded as text.
+
+    opening: the token at the start of a text or, as in GPT-2, between two texts; None if there is none. end: likewise.
+    """
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+        self.end: int | None = tokenizer.eos_token_id
+        self.opening: int | None = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else self.end
+
+    def call(self, text: str, **settings: Any) -> Any:
+        return self.tokenizer(text, split_special_tokens=True, verbose=False, **settings)
+
+    def encode(self, text: str) -> list[int]:
+        return self.call(text, add_special_tokens=False).input_ids
+
+    def encode_with_bytes(self, text: str) -> tuple[list[int], list[int]]:
+        """The tokens of a text and the number of bytes of each; a character counts for its first token."""
+        encoded = self.call(text, add_special_tokens=False, return_offsets_mapping=True)
+        sizes, done = [], 0
+        for _, end in encoded.offset_mapping:
+            sizes.append(len(text[done:end].encode()))
+            done = max(done, end)
+        return encoded.input_ids, sizes
+
+    def source(self, tokens: list[int]) -> list[int]:
+        """Tokens with the special tokens that this tokenizer adds around a text."""
+        bare, full = self.encode("a"), self.call("a").input_ids
+        start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
+        return [*full[:start], *tokens, *full[start + len(bare) :]]
+
+    def decode(self, tokens: list[int]) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+class ExternalModel(nn.Module):
+    """An external model that decodes greedily. All rows of a batch have the same length: there is no padding."""
+
+    def __init__(self, model: Any, padding: int):
+        super().__init__()
+        self.model, self.padding = model, padding
+
+    def answer(self, source: Tensor, steps: int, end: int | None) -> Tensor:
+        """Generate at most `steps` tokens greedily after source (B, T), up to `end`: (B, ≤ steps)."""
+        settings = GenerationConfig(
+            max_new_tokens=steps,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=end,
+            pad_token_id=self.padding,
+            decoder_start_token_id=self.model.generation_config.decoder_start_token_id,
+        )
+        generated = self.model.generate(source, attention_mask=torch.ones_like(source), generation_config=settings)
+        return generated[:, 1 if self.model.config.is_encoder_decoder else source.shape[1] :]
+
+    def forward(self, tokens: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """Logits (B, T, vocabulary) for tokens (B, T) at the start of a text."""
+        return self.model(input_ids=tokens, use_cache=False).logits, None
+
+
+@dataclass
+class Source:
+    """An external model in a folder or on the hub that is not loaded yet.
+
+    encoder: whether it is a sequence-to-sequence model. limit: the longest sequence it is defined for, None for no
+    limit. fingerprint: of its weights, configuration and tokenizer.
+    """
+
+    name: str
+    config: Any
+    tokenizer: Tokenizer
+    encoder: bool
+    limit: int | None
+    fingerprint: str
+
+    def load(self) -> ExternalModel:
+        """The model with its weights in their stored dtype. Raises ValueError if it is damaged or not causal."""
+        kind = AutoModelForSeq2SeqLM if self.encoder else AutoModelForCausalLM
+        model = read(self.name, "weights", kind.from_pretrained, dtype="auto").eval()
+        if not self.encoder and not is_causal(model):
+            raise ValueError(f"model={self.name} is not causal: its logits depend on later tokens")
+        padding = self.tokenizer.tokenizer.pad_token_id
+        return ExternalModel(model, self.tokenizer.end or 0 if padding is None else padding)
+
+
+@torch.no_grad()
+def is_causal(model: Any) -> bool:
+    """Whether changing the last token leaves the logits before it unchanged."""
+    tokens = torch.arange(8).repeat(2, 1) % model.config.get_text_config().vocab_size
+    tokens[1, -1] = 0
+    first, second = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
+    return torch.allclose(first, second, rtol=1e-3, atol=1e-3)
+
+
+def find(name: str) -> Source:
+    """Find the model and the tokenizer of a folder or hub id. Code that comes with a model is never run.
+
+    Raises ValueError, with a message of one line, if either is missing or damaged, or is not a language model.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        name = str(folder)
+        for wanted, patterns in (("config.json", ["config.json"]), ("weights", [f"*{end}" for end in WEIGHTS])):
+            if not any(any(folder.glob(pattern)) for pattern in patterns):
+                raise ValueError(
+                    f"model={name} contains no {wanted}: pass a folder saved by save_pretrained, or a hub id"
+                )
+        if not any((folder / file).exists() for file in TOKENIZERS):
+            raise ValueError(
+                f"model={name} contains no tokenizer: add the model's own by AutoTokenizer.from_pretrained(…)"
+                f".save_pretrained('{name}'); for a run of this program, python -m models.pretrained saves it too"
+            )
+    elif folder.exists() or name.count("/") != 1 or name.startswith((".", "~", "/")):
+        raise ValueError(f"model={name} does not exist; pass a folder saved by save_pretrained, or a hub id")
+    config = read(name, "config.json", AutoConfig.from_pretrained)
+    encoder = type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and bool(config.is_encoder_decoder)
+    if not encoder and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ValueError(
+            f"model={name} has type {config.model_type}; it must be a causal or a sequence-to-sequence model"
+        )
+    tokenizer = read(name, "tokenizer", AutoTokenizer.from_pretrained)
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"model={name} has a slow tokenizer; a fast one (with a tokenizer.json) is needed to count bytes"
+        )
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    if vocabulary is not None and len(tokenizer) > vocabulary:
+        raise ValueError(
+            f"model={name} has {vocabulary} tokens and its tokenizer {len(tokenizer)}: they do not belong together"
+        )
+    return Source(name, config, Tokenizer(tokenizer), encoder, limit_of(config), fingerprint_of(folder, name, config))
+
+
+def read(name: str, what: str, call: Any, **settings: Any) -> Any:
+    """The result of from_pretrained. Raises ValueError, with a message of one line, for any error it raises."""
+    try:
+        return call(name, trust_remote_code=False, **settings)
+    except Exception as error:  # the libraries that it calls raise many types of errors for damaged files
+        reason = " ".join(str(error).split())
+        if "trust_remote_code" in reason:
+            reason = "it needs its own code, which is never run here"
+        elif not Path(name).is_dir() and os.environ.get("HF_HUB_OFFLINE") == "1":
+            reason = "there is no such folder, and this run is offline: set HF_HUB_OFFLINE=0 to load it from the hub"
+        raise ValueError(f"model={name}: cannot read its {what}: {reason[:300]}") from error
+
+
+def limit_of(config: Any) -> int | None:
+    """The longest sequence that a model is defined for; None for no limit."""
+    if isinstance(config, DecoderConfig):
+        with torch.device("meta"):
+            decoder: Any = build_decoder(config.model, config.vocab_size)
+        return getattr(decoder, "limit", None)
+    if isinstance(config, InfiniLlamaConfig):
+        return None  # local attention is limited to a segment, and the memory has no positions
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def fingerprint_of(folder: Path, name: str, config: Any) -> str:
+    """The SHA-256 of a folder's weights, configuration and tokenizer; for a model of the hub, its commit."""
+    if not folder.is_dir():
+        return f"{name}@{config._commit_hash}"
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in WEIGHTS or file.suffix == ".json" or file.name in TOKENIZERS:
+            with open(file, "rb") as opened:
+                digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()[:16]
