@@ -2,14 +2,17 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.ledger.evidence import Evidence, gather
+from experiments.ledger.statistics import Estimate
 from experiments.ledger.verdicts import judge
 from experiments.report.numbers import NumberFormat, column_format, number
+from experiments.report.page.ledger_rows import ledger_rows
 from tests.test_page import Opened, browser
 from tests.test_report import CLAIMS, made_up, write, written
 
@@ -47,7 +50,7 @@ def test_the_page_of_smoke_scale_is_a_few_screens_long(smoke: Path, browser: Any
     page.tab.close()
 
 
-@pytest.mark.parametrize("width", [390, 800, 928, 1184, 1280])
+@pytest.mark.parametrize("width", [390, 800, 960, 1248, 1280])
 def test_nothing_scrolls_sideways_but_folded_tables(smoke: Path, browser: Any, width: int) -> None:
     page = opened(browser, smoke, (width, 900))
     sideways = """[...document.querySelectorAll('body *')].filter(one => one.checkVisibility()
@@ -61,7 +64,7 @@ def test_nothing_scrolls_sideways_but_folded_tables(smoke: Path, browser: Any, w
     page.tab.close()
 
 
-@pytest.mark.parametrize(("width", "bar"), [(1280, 0), (928, 44)])
+@pytest.mark.parametrize(("width", "bar"), [(1280, 0), (960, 44)])
 def test_headings_of_the_ledger_stay_in_sight(smoke: Path, browser: Any, width: int, bar: int) -> None:
     page = opened(browser, smoke, (width, 900))
     for claim in ("S8", "R8", "M8"):
@@ -289,3 +292,12 @@ def test_an_interval_limits_the_digits_of_its_column() -> None:
 )
 def test_a_number_by_itself_has_no_exponent_for_thousands(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_an_end_of_an_interval_is_not_written_as_the_threshold_it_does_not_reach(tmp_path: Path) -> None:
+    claim = next(claim for claim in CLAIMS if claim.id == "S8")
+    verdict = judge(claim, made_up(tmp_path))
+    finding = verdict.findings[0]
+    finding.effect = Estimate(3, -0.25, -0.49, -0.01)
+    row = ledger_rows(replace(verdict, findings=[finding, replace(finding, effect=Estimate(3, 1.0, -30.0, 32.0))]))[0]
+    assert (row.effect.text, row.interval) == ("−0.25", "[−0.49, −0.01]")

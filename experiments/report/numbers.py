@@ -47,8 +47,9 @@ class NumberFormat:
 def column_format(values: Iterable[Any], half_widths: Sequence[float] = ()) -> NumberFormat:
     """The format of a column.
 
-    The decimals give the typical half width of an interval two significant digits or, without intervals, the typical
-    number three; no decimals that are zero in all numbers. A column from 10⁻⁹ to 10⁴ has exponents.
+    The decimals give the narrowest interval's half width two significant digits, but at most one decimal more than a
+    typical one needs; without intervals, they give a typical number three. No decimals that are zero in all numbers. A
+    column whose numbers differ by more than five orders of magnitude has exponents.
     """
     finite = [value for value in values if is_number(value) and math.isfinite(value)]
     if all(value == int(value) for value in finite) and not half_widths:
@@ -58,7 +59,7 @@ def column_format(values: Iterable[Any], half_widths: Sequence[float] = ()) -> N
     if sizes and (spread(sizes, errors) > WIDEST or sizes[-1] < 10.0 ** (SIGNIFICANT - 1 - MOST_DECIMALS)):
         return NumberFormat(1, scientific=True)
     if errors:
-        decimals = 1 - magnitude(errors[len(errors) // 2])
+        decimals = min(1 - magnitude(errors[0]), 2 - magnitude(errors[len(errors) // 2]))
     else:
         decimals = SIGNIFICANT - 1 - magnitude(sizes[len(sizes) // 2]) if sizes else 0
     decimals = max(0, min(decimals, MOST_DECIMALS))

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.ledger.statistics import Estimate
 from experiments.ledger.verdicts import NOT_RUN, Finding, Verdict
 from experiments.report.figures.forest import Bar, bars
-from experiments.report.numbers import MISSING, NumberFormat, column_format, number, span
+from experiments.report.numbers import MISSING, MOST_DECIMALS, NumberFormat, column_format, number, span
 
 IN_UNITS_OF_THE_METRIC = ("difference", "level", "equivalence")  # rules whose effect has the unit of both sides
 Formats = dict[Hashable, NumberFormat]
@@ -44,6 +44,7 @@ def ledger_rows(verdict: Verdict) -> list[LedgerRow]:
     found = [(index, finding) for index, finding in enumerate(verdict.findings) if finding.verdict != NOT_RUN]
     findings = [finding for _, finding in found]
     effects = shared_formats(findings, quantity, effect_numbers, lambda _: True)
+    effects = {name: resolving(written, of_quantity(name, findings)) for name, written in effects.items()}
     levels = shared_formats(findings, metric, level_numbers, lambda f: f.comparison.rule in IN_UNITS_OF_THE_METRIC)
     seconds = column_format(finding.seconds for finding in findings)
     rows = []
@@ -111,6 +112,26 @@ def shared_formats(
 def has_interval(estimate: Estimate) -> bool:
     """Whether an estimate has an interval wider than nothing."""
     return math.isfinite(estimate.low) and math.isfinite(estimate.high) and estimate.low != estimate.high
+
+
+def of_quantity(name: Hashable, findings: Sequence[Finding]) -> list[Finding]:
+    """The findings whose effects are of one quantity."""
+    return [finding for finding in findings if quantity(finding) == name]
+
+
+def resolving(written: NumberFormat, findings: Sequence[Finding]) -> NumberFormat:
+    """The format with as many decimals as it takes to tell the ends of intervals from the thresholds beside them."""
+    ends = [
+        (end, finding.comparison.threshold)
+        for finding in findings
+        if has_interval(finding.effect)
+        for end in (finding.effect.low, finding.effect.high)
+    ]
+    while written.decimals < MOST_DECIMALS and any(
+        end != threshold and written(end) == written(threshold) for end, threshold in ends
+    ):
+        written = replace(written, decimals=written.decimals + 1, exact=False)
+    return written
 
 
 def half_width(finding: Finding) -> float:
