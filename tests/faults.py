@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from experiments.evaluation.repeat import TAKEN
+from experiments.evaluation.repeat import COSTS
 from experiments.records.record import Record, records, to_json
 from experiments.tracking.offline import run_files
 from tests.conftest import ROOT, Ended, Program, tiny
@@ -72,7 +72,7 @@ def contents(outputs: Path) -> Contents:
 
     def of(record: Record) -> tuple[Any, ...]:
         config = {name: value for name, value in record.read("config.yaml").items() if name != "outputs"}
-        summary = {name: value for name, value in record.read("summary.json").items() if name not in TAKEN}
+        summary = {name: value for name, value in record.read("summary.json").items() if name not in COSTS}
         return config, summary, record.metrics_file.read_bytes(), (record.folder / "tables.json").read_bytes()
 
     return {record.id: of(record) for record in finished(outputs)}

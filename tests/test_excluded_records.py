@@ -139,6 +139,7 @@ def test_seeds_are_added_to_what_is_not_decided_only(tmp_path: Path) -> None:
     assert {job.seed for job in next_seeds([judge(claim, evidence)], evidence, [EXPERIMENT])} == {6}
 
 
+@pytest.mark.slow
 def test_seeds_that_were_added_are_found_again(tmp_path: Path) -> None:
     """Whoever ran a seed beyond the sweep's own, with the same settings: the ledger takes it in."""
     compared = compared_factors(claims())

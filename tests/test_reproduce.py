@@ -87,6 +87,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, progr
     assert all(record.finished for record in records(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_cluster_works_off_the_same_jobs_and_tells_of_those_that_fail(tmp_path: Path) -> None:
     """submitit's own processes on this machine stand for a cluster's."""
     good = jobs("properties", "smoke", str(tmp_path))[0]

@@ -175,6 +175,7 @@ def test_a_checkpoint_that_is_cut_short_is_named_and_nothing_is_lost(program: Pr
     assert record.metrics_file.read_bytes() == metrics
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_next_call_goes_on(tmp_path: Path) -> None:
     """A limit on the size of a file stands for the disk: the checkpoint is the one that does not fit."""
     command = [sys.executable, "-m", "experiments.run", *tiny(tmp_path, "tracking=none")]

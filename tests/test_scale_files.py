@@ -40,6 +40,7 @@ def table(experiment: str) -> tuple[dict[str, Any], str]:
     return rows.pop("scales") or {}, str(rows)
 
 
+@pytest.mark.slow
 def test_a_scale_is_added_by_one_file(conf: Path) -> None:
     """It takes what it does not say itself from gpu, whose rows it uses; another file is not touched."""
     (conf / "scale" / "mine.yaml").write_text(HEAD + BASE + "row: gpu\n" + SIZES)

@@ -12,7 +12,8 @@ from support import VOCABULARY, assert_close, choices, composed, decoder, noise,
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.training import checkpoint, parameter_groups
+from experiments.training import checkpoint
+from experiments.training.loop import parameter_groups
 from models.activations import Activation
 from models.initialization import initialize
 

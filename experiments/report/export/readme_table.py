@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments.ledger.evidence import Evidence, environments_of, pythons
 from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, Verdict
 from experiments.records.code import ROOT
-from experiments.report.ledger_picture import ledger_picture
+from experiments.report.figures.ledger_picture import ledger_picture
 from experiments.report.terminal import count, interval
 from tasks.data.source import write_atomically
 

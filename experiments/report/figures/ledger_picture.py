@@ -90,7 +90,7 @@ def ledger_picture(verdicts: Sequence[Verdict]) -> str:
 
 def line_of(verdict: Verdict, top: float) -> Line:
     """A claim with its bars, from `top` downwards."""
-    text = textwrap.wrap(verdict.claim.statement, CHARACTERS)
+    text = textwrap.wrap(verdict.claim.statement, CHARACTERS, break_on_hyphens=False)
     deciding = [finding for finding in verdict.findings if finding.comparison.decides]
     height = 2 * PADDING + max(LINE * len(text), BAR * len(deciding))
     first = top + (height - BAR * (len(deciding) - 1)) / 2
