@@ -146,3 +146,18 @@ async def f(x: int, *, y: str = 'a') -> str:
 '''
     digest = hashlib.sha256(code.source_of(ast.parse(text).body[0]).encode()).hexdigest()
     assert digest[:16] == "d8b8638914cfc012"
+
+
+def test_an_evaluation_is_identified_by_its_own_code(checkout: Path) -> None:
+    """And not by the training loop."""
+
+    def evaluation() -> str:
+        forget()
+        task = {"_target_": "tasks.external.passkey.ExternalPasskey"}
+        return code_fingerprint({"task": task}, "experiments.evaluation.pretrained.execute")
+
+    before = evaluation()
+    edit(checkout / "experiments/training/loop.py", "train")
+    assert evaluation() == before
+    edit(checkout / "experiments/evaluation/pretrained.py", "execute")
+    assert evaluation() != before

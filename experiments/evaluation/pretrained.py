@@ -106,7 +106,8 @@ def execute(config: dict[str, Any], overrides: Sequence[str], console: Console) 
     source = find(config["pretrained"])
     task, data_fingerprint = assemble(config, source)
     determined = {**config, "pretrained": source.fingerprint, "training": {}}
-    own = identity(determined, data_fingerprint, str(source.config.dtype).removeprefix("torch."))
+    precision = str(source.config.dtype).removeprefix("torch.")
+    own = identity(determined, data_fingerprint, precision, f"{__name__}.execute")
     record = Record(Path(config["outputs"]) / "runs" / config["name"] / run_id(own))
     with record.locked():
         if record.finished:

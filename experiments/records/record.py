@@ -16,7 +16,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from experiments.config.errors import HeldError, RecordError
-from experiments.records.code import code_fingerprint
+from experiments.records.code import TRAINING, code_fingerprint
 from tasks.data.source import write_atomically
 
 # Settings that do not affect a run's numbers.
@@ -27,9 +27,12 @@ FORMAT = 1  # version of the record format; increase it when older programs cann
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
 
 
-def identity(config: dict[str, Any], data_fingerprint: str, precision: str) -> dict[str, str]:
+def identity(config: dict[str, Any], data_fingerprint: str, precision: str, entry: str = TRAINING) -> dict[str, str]:
     """Everything that determines a run's numbers: settings, scale, fingerprints of data and code, precision, and the
-    versions of the libraries that compute."""
+    versions of the libraries that compute.
+
+    entry: the function that executes the run, as a dotted path.
+    """
 
     def essential(node: Any) -> Any:
         if isinstance(node, dict):
@@ -44,7 +47,7 @@ def identity(config: dict[str, Any], data_fingerprint: str, precision: str) -> d
         "scale": config["scale"],
         "data": data_fingerprint,
         "precision": precision,
-        "code": code_fingerprint(config),
+        "code": code_fingerprint(config, entry),
         **computing_libraries(),
     }
 

@@ -47,7 +47,9 @@ def spec_of(config: dict[str, Any], overrides: Sequence[str], source: Callable[[
 def spec_of_start(spec: RunSpec) -> RunSpec:
     """The run whose weights a run starts from."""
     overrides = overrides_of_start(spec)
-    return resolve(compose_unchecked(overrides), overrides)
+    start = resolve(compose_unchecked(overrides), overrides)
+    start.config["threads"] = spec.config["threads"]  # of a worker that has one core to itself
+    return start
 
 
 def overrides_of_start(spec: RunSpec) -> list[str]:
