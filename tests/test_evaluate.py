@@ -284,7 +284,7 @@ def test_a_folder_that_cannot_be_used_is_told_in_one_line(
         ("llama", [], "task is missing: add task=passkey|language_modeling|summarization"),
         ("t5", ["task=passkey"], "is a sequence-to-sequence model: it can only be evaluated on task=summarization"),
         ("nowhere", ["task=passkey"], "does not exist; pass a folder saved by save_pretrained, or a hub id"),
-        ("", ["task=passkey"], "holds no config.json"),
+        ("", ["task=passkey"], "contains no config.json"),
     ],
 )
 def test_what_cannot_be_asked_is_told_in_one_line_before_any_work(

@@ -114,7 +114,7 @@ def test_a_job_that_fails_is_recorded_and_the_others_go_on(program: Program, tmp
         (["data=pg19"], "offline: set HF_HUB_OFFLINE=0 to load it, or data.path=<folder>"),
         (["data=pg19", "data.path=nowhere"], "data.path=nowhere is not a folder"),
         (["task.stride=1000"], "task.stride must be from 1 to the window of"),
-        (["model.heads=3"], "a width of 32 cannot be split over 3 heads"),
+        (["model.heads=3"], "the width, 32, is not divisible by the number of heads, 3"),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(overrides: list[str], message: str, program: Program, tmp_path) -> None:
@@ -171,7 +171,7 @@ def test_a_checkpoint_that_is_cut_short_is_named_and_nothing_is_lost(program: Pr
     record.checkpoint_file.write_bytes(whole[: len(whole) // 2])
     line = one_line(program(*arguments))
     assert str(record.checkpoint_file) in line
-    assert "remove it to start that run again" in line
+    assert "remove it to restart that run" in line
     assert record.metrics_file.read_bytes() == metrics
 
 

@@ -207,7 +207,9 @@ def test_a_run_in_progress_is_left_for_later(server: Server, tmp_path: Path) -> 
 def test_the_dashboard_says_what_to_run_where_there_is_nothing(tmp_path: Path) -> None:
     ended = call(None, "experiments.dashboard", str(tmp_path), DISPLAY="")
     assert ended.returncode == 1
-    assert ended.stderr.splitlines() == [f"error: there is nothing to show in {tmp_path} yet: `make reproduce` first"]
+    assert ended.stderr.splitlines() == [
+        f"error: there is nothing to show in {tmp_path} yet: run `make reproduce` first"
+    ]
 
 
 def evidence_of(outputs: Path, loss: float) -> Evidence:
