@@ -32,7 +32,7 @@ sync: setup ## upload offline runs to W&B; safe to repeat
 	$(BIN)/python -m experiments.sync $(OUTPUTS)
 dashboards: setup ## write the W&B workspace and report; publish them if WANDB_API_KEY is set
 	$(BIN)/python -m experiments.dashboards --scale $(SCALE) --outputs $(OUTPUTS)
-check: lint ## lint, and run the tests that need no training: within a minute
+check: lint ## lint, and run the tests that need no training: about two minutes
 	$(BIN)/python -m pytest -m "not slow"
 test: setup ## run all tests
 	$(BIN)/python -m pytest

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+ON_GPUS = ("gpu", "paper")  # scales that need GPUs
 
 
 def groups() -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from experiments.config.build import build
 from experiments.config.cache import DiskCache, on_all_cores
-from experiments.config.choices import CONF
+from experiments.config.choices import CONF, ON_GPUS
 from experiments.cost.memory import MIXED, MOMENTS, first_piece, step_bytes, step_of
 from experiments.cost.op_tracer import OpTracer, Trace, trace
 from experiments.cost.synthetic_data import task_of, without_checkpoint
@@ -19,7 +19,6 @@ from models.state import leaves
 from tasks.base import Reading
 
 cached = DiskCache("estimates", "models", "tasks", "experiments/cost")
-ON_GPUS = ("gpu", "paper")  # scales
 SAMPLED = 6  # steps of a training that stand for all of them
 DEPTHS = ("layers", "encoder_layers", "decoder_layers")  # settings of models whose layers are alike, but for one
 PASSES, OPERATIONS = 10, 12  # of clipping and optimizer in a step: over all weights, and for each of their tensors

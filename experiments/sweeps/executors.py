@@ -12,10 +12,10 @@ from pathlib import Path
 import submitit
 from rich.console import Console
 
-from experiments.config.choices import nearest
+from experiments.config.choices import ON_GPUS, nearest
 from experiments.config.errors import ConfigError, HeldError, first_line
 from experiments.sweeps.call import HELD, exit_with
-from experiments.sweeps.grid import ON_GPUS, Job
+from experiments.sweeps.grid import Job
 from experiments.training.execute import execute
 from experiments.training.loop import Interrupted
 

@@ -14,7 +14,6 @@ from experiments.config.choices import groups
 from experiments.config.errors import ConfigError
 from experiments.training.run_spec import RunSpec, spec_of
 
-ON_GPUS = ("gpu", "paper")  # scales that need GPUs
 Compared = dict[str, set[str]]  # the factors that claims compare, by experiment
 
 
