@@ -59,6 +59,7 @@ def test_every_part_is_built_inside_a_decoder(group: str) -> None:
         assert sum(parameter.numel() for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", groups()["model"])
 def test_every_model_is_built(choice: str) -> None:
     config = compose([f"model={choice}"])

@@ -70,6 +70,7 @@ COMPARISONS = [(claim, comparison) for claim in claims() for comparison in claim
 NAMES = [f"{claim.id}: {comparison.label}" for claim, comparison in COMPARISONS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "comparison"), COMPARISONS, ids=NAMES)
 def test_a_verdict_can_come_out_each_way(claim: Claim, comparison: Comparison, tmp_path: Path) -> None:
     up = 1 if comparison.side == "above" else -1

@@ -132,6 +132,7 @@ def test_a_search_is_all_that_it_trains() -> None:
     assert (found.weights, found.step, found.seen, found.flops) == (2, 3, 13, 27)
 
 
+@pytest.mark.slow
 def test_processes_of_a_plan_wait_for_no_thread_of_their_parent() -> None:
     """A fork has none of the threads that torch has begun to compute with."""
     code = """import torch

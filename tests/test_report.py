@@ -223,6 +223,7 @@ def test_the_page_holds_every_claim_in_one_small_file(page: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_and_shows_markup_as_text(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     markup = re.sub(r"<script( type=.module.)?>.*?</script>", "", text, flags=re.DOTALL)

@@ -99,6 +99,7 @@ def test_what_settings_read_of_a_scale_is_no_part_of_a_run() -> None:
     assert not set(Scale.__annotations__) & set(evaluation(["task=passkey", "model=a/b"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_rows_name_the_same_settings_and_each_is_read(experiment: str) -> None:
     rows, written = table(experiment)

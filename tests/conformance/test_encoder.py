@@ -27,6 +27,7 @@ def encoder(position: str, layers: int = 2) -> Any:
     return model.double()
 
 
+@pytest.mark.slow
 @every_position
 def test_every_token_sees_every_other(position: str) -> None:
     model, tokens = encoder(position), random_tokens(1, 9)

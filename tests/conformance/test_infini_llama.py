@@ -20,6 +20,8 @@ from models.pretrained import add_infini
 from models.state import leaves, load_state, save_state
 from tasks.base import Evaluation
 
+pytestmark = pytest.mark.slow
+
 SHUT = -60.0
 SCALED = {"rope_type": "llama3", "rope_theta": 10_000.0, "factor": 4.0, "low_freq_factor": 1.0}
 SCALED |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8}

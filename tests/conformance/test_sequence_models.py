@@ -63,6 +63,7 @@ def test_rows_of_a_batch_do_not_meet(attention: str, position: str) -> None:
     assert_close(model(tokens)[0], alone)
 
 
+@pytest.mark.slow
 @every_pair
 def test_a_state_is_a_value(attention: str, position: str) -> None:
     """A call neither changes the state it is given nor leaves anything in the model."""
@@ -125,6 +126,7 @@ def test_what_prompts_have_in_common_is_read_once(attention: str, monkeypatch: p
     assert read[0] == (1, 2 * SEGMENT) and read[1] == (3, SEGMENT + 3)
 
 
+@pytest.mark.slow
 @every_pair
 def test_a_target_is_scored_after_its_source(attention: str, position: str) -> None:
     model, text = decoder(attention, position), random_tokens(2, 3 * SEGMENT)
@@ -196,6 +198,7 @@ def test_everything_before_is_in_reach(attention: str) -> None:
     assert torch.equal(reach(decoder(attention), 19, 7), torch.ones(19, 19).triu().bool())
 
 
+@pytest.mark.slow
 @every_pair
 def test_every_pair_runs_under_autocast(attention: str, position: str) -> None:
     model, tokens = decoder(attention, position).float(), random_tokens(2, 3 * SEGMENT + 1)

@@ -11,6 +11,8 @@ from experiments.config.build import build
 from models.initialization import initialize
 from models.vision.efficientnet import REDUCTIONS
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = [
     name for name in choices("model") if settings("model", name).get("_target_", "").startswith("models.vision.")
 ]
