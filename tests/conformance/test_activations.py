@@ -9,6 +9,7 @@ import hydra
 import pytest
 import torch
 from support import VOCABULARY, assert_close, choices, composed, decoder, noise, random_tokens, shake
+from support import settings as file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,7 +55,7 @@ every_model = pytest.mark.parametrize("model", ["decoder", "resnet"])
 
 
 def built(activation: str, channels: int = CHANNELS, **settings: Any) -> Activation:
-    return hydra.utils.instantiate(composed(f"activation={activation}").activation)(channels, **settings)
+    return hydra.utils.instantiate(file("activation", activation))(channels, **settings)
 
 
 def trainable() -> list[str]:
