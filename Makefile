@@ -1,7 +1,6 @@
 SCALE ?= laptop
 OUTPUTS ?= outputs
 WORKERS ?= 0
-N ?= 8
 PYTHON ?= python3
 BIN := .venv/bin
 RUN_ARGUMENTS = --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --workers $(WORKERS) --launcher "$(LAUNCHER)"
@@ -14,8 +13,8 @@ setup: .venv/installed ## create .venv and install the pinned dependencies, unle
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet -e ".[dev]" -c constraints.txt && touch $@
 reproduce: setup ## run what the ledger lacks, then show it (SCALE=smoke|laptop|gpu|paper ONLY=… WORKERS=… LAUNCHER=slurm)
 	$(BIN)/python -m experiments.reproduce $(RUN_ARGUMENTS)
-seeds: setup ## add seeds to inconclusive comparisons until they are decided or have N seeds (N=8 ONLY=…)
-	$(BIN)/python -m experiments.reproduce $(RUN_ARGUMENTS) --seeds $(N)
+seeds: setup ## add seeds up to the next planned look at what is undecided (ONLY=…)
+	$(BIN)/python -m experiments.reproduce $(RUN_ARGUMENTS) --next-look
 ledger: setup ## show the ledger and rewrite the page from the records, without running anything
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs
 plan: setup ## estimate time and memory of every experiment before it runs (ACCELERATOR=h100|a100|…; default: this machine)

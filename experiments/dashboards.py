@@ -11,7 +11,7 @@ from rich.console import Console
 from wandb.sdk.lib.wbauth import read_netrc_auth
 
 from experiments.config.errors import USER_ERRORS, print_error
-from experiments.ledger.evidence import gather
+from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge_all
 from experiments.records.record import to_json
 from experiments.report.runs import finished_runs

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from experiments.config.errors import USER_ERRORS, print_error
 from experiments.evaluation.pretrained import composed, execute
-from experiments.ledger.evidence import gather
+from experiments.ledger.runs import gather
 from experiments.report.publish import publish
 from experiments.sweeps.call import print_result
 from experiments.training.distributed import check_alone

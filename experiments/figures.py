@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from experiments.config.errors import USER_ERRORS, print_error
-from experiments.ledger.evidence import gather
+from experiments.ledger.runs import gather
 from experiments.report.export.chart_files import write_charts
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from experiments.config.errors import USER_ERRORS, print_error
-from experiments.ledger.evidence import chosen, gather, unfinished
-from experiments.ledger.extra_seeds import next_seeds
+from experiments.ledger.runs import chosen, gather, last_look, next_look, unfinished
 from experiments.ledger.verdicts import judge_all
 from experiments.report.publish import publish
+from experiments.sweeps.grid import Job
 from experiments.sweeps.run_jobs import run_jobs
 from experiments.training.distributed import check_alone
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", default="", help="experiments to run, separated by commas; all if empty")
     parser.add_argument("--outputs", default="outputs")
     parser.add_argument("--no-runs", action="store_true", help="only update ledger and page from existing records")
-    parser.add_argument("--seeds", type=int, default=0, help="add seeds, up to this many, until claims are decided")
+    parser.add_argument("--next-look", action="store_true", help="add seeds up to the next look of what is undecided")
     parser.add_argument("--workers", type=int, default=0, help="runs at a time (0: one per core, or one on a GPU)")
     parser.add_argument("--launcher", default="", help="slurm for a cluster; this machine if empty")
     options = parser.parse_args(arguments)
@@ -32,19 +32,19 @@ def main(arguments: Sequence[str]) -> int:
     try:
         check_alone("a ledger")
         with console.status("reading records"):
-            evidence = gather(options.scale, options.outputs, options.seeds)
+            evidence = gather(options.scale, options.outputs, last_look() if options.next_look else 0)
         requested = chosen(options.only, evidence)
-        done, failures = 0, []
+        done, failures = 0, list[tuple[Job, str]]()
         todo = [] if options.no_runs else unfinished(evidence, requested)
 
         def rewrite() -> None:
             publish(evidence, options.scale, options.outputs, None)
 
-        while todo:
-            failed = run_jobs(todo, options.workers, options.launcher, rewrite, console)
-            done += len(todo) - len(failed)
-            failures += failed
-            todo = next_seeds(judge_all(evidence), evidence, requested) if options.seeds and not failed else []
+        if options.next_look and not todo:
+            todo = next_look(judge_all(evidence), evidence, requested)
+        if todo:
+            failures = run_jobs(todo, options.workers, options.launcher, rewrite, console)
+            done = len(todo) - len(failures)
         page = publish(evidence, options.scale, options.outputs, console)
     except USER_ERRORS as error:
         print_error(console, error)

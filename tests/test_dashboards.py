@@ -13,7 +13,8 @@ import yaml
 
 from experiments import dashboards
 from experiments.ledger.claims import claims
-from experiments.ledger.evidence import Evidence, gather
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge
 from experiments.records.record import to_json
 from experiments.report.figures.registry import title
@@ -129,7 +130,7 @@ def test_the_report_holds_every_claim_with_its_figures_and_verdict(
             line = next(
                 line for line in account.splitlines() if line.startswith(f"| {escaped(finding.comparison.label)}")
             )
-            assert escaped(finding.comparison.paper) in line and line.endswith(f"| {finding.verdict} |")
+            assert escaped(finding.comparison.paper) in line and line.endswith(f"| {finding.outcome} |")
 
 
 def test_the_reports_grids_hold_the_runs_of_the_ledger_and_no_others(

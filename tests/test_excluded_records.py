@@ -9,10 +9,10 @@ import pytest
 
 from experiments.config.errors import RecordError
 from experiments.ledger.claims import ClaimError, check_levels, claims, compared_factors
-from experiments.ledger.evidence import Evidence, gather
+from experiments.ledger.evidence import Evidence
 from experiments.ledger.excluded_records import excluded_records
-from experiments.ledger.extra_seeds import next_seeds
-from experiments.ledger.verdicts import judge
+from experiments.ledger.runs import gather, last_look, next_look
+from experiments.ledger.verdicts import Verdict, judge
 from experiments.records.record import FORMAT, Record, run_id, to_json
 from experiments.sweeps.grid import jobs
 from tasks.data.source import write_atomically
@@ -116,27 +116,31 @@ def write_sweep(evidence: Evidence, effect: float, noise: float) -> None:
             write_record(record.folder, {METRIC: 3.0 - gain}, record.identity)
 
 
-def test_seeds_are_added_to_what_is_not_decided_only(tmp_path: Path) -> None:
+def test_seeds_are_added_up_to_the_next_look_of_what_is_undecided(tmp_path: Path) -> None:
     claim = next(claim for claim in claims() if claim.id == "S8")
 
     def evidence_in(folder: str) -> Evidence:
-        return {job: job.spec().record for job in jobs(EXPERIMENT, "laptop", str(tmp_path / folder), seeds=7)}
+        return {job: job.spec().record for job in jobs(EXPERIMENT, "laptop", str(tmp_path / folder), last_look())}
+
+    def seeds(verdict: Verdict, evidence: Evidence) -> set[int]:
+        return {job.seed for job in next_look([verdict], evidence, [EXPERIMENT])}
 
     evidence = evidence_in("decided")
-    assert {job.seed for job in evidence if job.added} == {5, 6}
+    assert {job.seed for job in evidence if job.added} == {*range(4, 16)}
     write_sweep(evidence, effect=0.1, noise=0.01)
-    assert next_seeds([judge(claim, evidence)], evidence, [EXPERIMENT]) == []
+    assert seeds(judge(claim, evidence), evidence) == set()
     evidence = evidence_in("undecided")
     write_sweep(evidence, effect=0.0, noise=0.1)
     verdict = judge(claim, evidence)
     assert verdict.verdict == "inconclusive" and not any(finding.missing for finding in verdict.findings)
-    wanted = next_seeds([verdict], evidence, [EXPERIMENT])
-    assert wanted and {job.seed for job in wanted} == {5}
-    assert next_seeds([verdict], evidence, ["gates"]) == []
-    for job in wanted:
+    wanted = next_look([verdict], evidence, [EXPERIMENT])
+    assert {job.seed for job in wanted} == {4, 5, 6, 7}
+    assert next_look([verdict], evidence, ["gates"]) == []
+    for job in wanted[:-1]:
         write_record(evidence[job].folder, {METRIC: 3.0}, evidence[job].identity)
-    assert judge(claim, evidence).findings[0].effect.n == 6
-    assert {job.seed for job in next_seeds([judge(claim, evidence)], evidence, [EXPERIMENT])} == {6}
+    assert wanted[-1] in next_look([judge(claim, evidence)], evidence, [EXPERIMENT])  # no look in between
+    write_record(evidence[wanted[-1]].folder, {METRIC: 3.0}, evidence[wanted[-1]].identity)
+    assert seeds(judge(claim, evidence), evidence) == {*range(8, 16)}
 
 
 @pytest.mark.slow

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from experiments.ledger.evidence import Evidence, gather
-from experiments.ledger.statistics import Estimate
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.intervals import Estimate
+from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge
 from experiments.report.numbers import NumberFormat, column_format, number
 from experiments.report.page.ledger_rows import ledger_rows

@@ -4,7 +4,7 @@ import re
 from xml.etree import ElementTree
 
 from experiments.ledger.claims import claims
-from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, judge
+from experiments.ledger.verdicts import judge
 from experiments.report.export.readme_table import (
     END,
     PICTURE,
@@ -15,6 +15,7 @@ from experiments.report.export.readme_table import (
     comparison_table,
     replace_ledger,
 )
+from experiments.report.verdict_marks import MARKS, VERDICT_OF
 from tests.conftest import ROOT
 
 Rows = list[list[str]]
@@ -53,7 +54,7 @@ def test_the_readme_fits_and_opens_with_the_two_commands() -> None:
 def test_the_full_table_is_of_the_claims_as_they_are() -> None:
     written = rows_of(comparison_table([judge(claim, {}) for claim in claims()]))
     assert [row[:3] for row in rows_of(FULL)] == [row[:3] for row in written]
-    assert {row[-1].strip("*") for row in rows_of(FULL)} <= {REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE}
+    assert {row[-1].strip("*") for row in rows_of(FULL)} <= {*VERDICT_OF}
 
 
 def test_the_readme_has_a_row_for_each_claim_with_the_first_comparison_of_its_verdict() -> None:
@@ -63,14 +64,14 @@ def test_the_readme_has_a_row_for_each_claim_with_the_first_comparison_of_its_ve
     for identifier, statement, verdict, *effect in shown:
         claim, *comparisons = full[identifier]
         assert [f"**{statement}**", f"**{verdict}**"] == [claim[1], claim[-1]]
-        assert effect == next(row[1:4] for row in comparisons if row[-1] == verdict)
+        assert effect == next(row[1:4] for row in comparisons if VERDICT_OF[row[-1]] == verdict)
 
 
 def test_both_tables_say_how_many_claims_have_which_verdict_and_which_python_was_read() -> None:
     captions = [text.splitlines()[-1] for text in (SHOWN, FULL)]
     assert captions[0] == captions[1]
     verdicts = [row[2] for row in rows_of(SHOWN)]
-    counts = [f"{verdicts.count(name)} {name}" for name in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)]
+    counts = [f"{verdicts.count(name)} {name}" for name in MARKS if name in verdicts]
     assert captions[0].startswith(f"{len(verdicts)} claims: {', '.join(counts)}.")
     assert re.search(r"Python 3\.\d+.*, whose standard library is the text corpus `stdlib`", captions[0])
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.table import Table
 
 from experiments.ledger.claims import claims
-from experiments.ledger.evidence import Evidence, gather
+from experiments.ledger.evidence import Evidence
+from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge_all
 from experiments.records import environment
 from experiments.report.page.files import write_report

@@ -2,58 +2,138 @@
 
 import re
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from experiments.config.choices import groups, nearest
-from experiments.config.errors import ConfigError
-from experiments.ledger.claims import ClaimError, Comparison, Levels, check_levels, claims, compared_factors
-from experiments.ledger.statistics import rank_correlation, smooth, steps_to_equal
+from experiments.ledger.claims import ClaimError, Comparison, Levels
+from experiments.ledger.curves import rank_correlation, smooth, steps_to_equal
+from experiments.ledger.effects import Pair, Sample
 from experiments.records.record import Record
-from experiments.sweeps.grid import Compared, Job, in_order, jobs, jobs_of_all
-from experiments.training.run_spec import RunSpec
+from experiments.sweeps.grid import Job
 
 Evidence = dict[Job, Record]
-EXACT = "properties"  # an experiment without training, which claims of every idea need
+Key = tuple[tuple[str, str], ...]  # levels of factors
+EARLIER = (0.25, 0.5, 1.0)  # shares of a training after which it is evaluated, to see whether an effect lasts
 
 
-def side(comparison: Comparison, wanted: Levels, evidence: Evidence) -> dict[tuple[tuple[str, str], ...], list[Job]]:
-    """The jobs with the wanted levels, grouped by the levels of the other factors that are not pooled."""
-    apart = {*comparison.treatment, *comparison.control, *comparison.over}
-    found: dict[tuple[tuple[str, str], ...], list[Job]] = {}
-    for job in evidence:
-        factors = dict(job.factors)
-        fits = all(factors.get(name) == str(level) for name, level in wanted.items())
-        if comparison.pool == "rank":
-            fits = fits and factors.get(comparison.over[0]) in comparison.figures
-        if job.experiment == comparison.experiment and fits:
-            found.setdefault(tuple(pair for pair in job.factors if pair[0] not in apart), []).append(job)
+@dataclass
+class Measured:
+    """What the finished records say of a comparison.
+
+    complete: how many seeds, from 0 on, have all of their pairs. jobs: those of each seed. earlier: the sample after
+    each share of the training that all records were evaluated at. missing: runs that are not finished, as overrides.
+    """
+
+    sample: Sample = field(default_factory=dict)
+    complete: int = 0
+    jobs: dict[int, list[Job]] = field(default_factory=dict)
+    earlier: dict[float, Sample] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+def measured(comparison: Comparison, evidence: Evidence) -> Measured:
+    """Pair the records of a comparison, by seed and by every factor that its sides do not fix."""
+    if comparison.relative_to:
+        treatment, control = comparison.sides[2:]
+        other = replace(comparison, treatment=treatment, control=control, relative_to={})
+        return less(measured(replace(comparison, relative_to={}), evidence), measured(other, evidence))
+    treated = side(comparison, comparison.treatment, evidence)
+    controls = side(comparison, comparison.control, evidence) if comparison.control else treated
+    if not treated or not controls:
+        return Measured(missing=[comparison.experiment])
+    found, unfinished = Measured(), set[int]()
+    for key in sorted(treated.keys() & controls.keys()):
+        sides = [treated[key], controls[key]] if comparison.control else [treated[key]]
+        todo = [job for jobs in sides for job in jobs if not evidence[job].finished]
+        seed = int(dict(key).get("seed", 0))
+        if todo:
+            unfinished.add(seed)
+            found.missing += [" ".join(job.overrides) for job in todo if not job.added]
+            continue
+        found.jobs.setdefault(seed, []).extend(job for jobs in sides for job in jobs)
+        found.sample.setdefault(seed, []).append(pair(comparison, sides, evidence))
+        for share in EARLIER if comparison.evaluation == "last" and comparison.pool != "steps" else ():
+            if all(evaluated(comparison, evidence[job], share) for jobs in sides for job in jobs):
+                earlier = found.earlier.setdefault(share, {})
+                earlier.setdefault(seed, []).append(pair(comparison, sides, evidence, share))
+    while found.complete in found.sample and found.complete not in unfinished:
+        found.complete += 1
     return found
 
 
-def pool(comparison: Comparison, sides: list[list[Job]], evidence: Evidence) -> list[float]:
+def less(own: Measured, other: Measured) -> Measured:
+    """What was measured, less what the same seeds measured otherwise."""
+
+    def reduced(sample: Sample, by: Sample) -> Sample:
+        return {
+            seed: [Pair(x.treatment - y.treatment, x.control - y.control) for x, y in zip(pairs, by[seed], strict=True)]
+            for seed, pairs in sample.items()
+            if len(by.get(seed, [])) == len(pairs)
+        }
+
+    sample = reduced(own.sample, other.sample)
+    return Measured(
+        sample,
+        min(own.complete, other.complete),
+        {seed: own.jobs[seed] + other.jobs[seed] for seed in sample},
+        {share: reduced(one, other.earlier.get(share, {})) for share, one in own.earlier.items()},
+        own.missing + other.missing,
+    )
+
+
+def side(comparison: Comparison, wanted: Levels, evidence: Iterable[Job]) -> dict[Key, list[Job]]:
+    """The jobs with the wanted levels, grouped by the levels of the other factors that are not pooled."""
+    apart = {*comparison.treatment, *comparison.control, *comparison.over}
+    found: dict[Key, list[Job]] = {}
+    for job in evidence:
+        if job.experiment == comparison.experiment and fits(comparison, wanted, job):
+            found.setdefault(tuple(each for each in job.factors if each[0] not in apart), []).append(job)
+    return found
+
+
+def fits(comparison: Comparison, wanted: Levels, job: Job) -> bool:
+    """Whether a job has the wanted levels and, where ranks are compared, one that the paper ranks."""
+    factors = dict(job.factors)
+    ranked = comparison.pool != "rank" or factors.get(comparison.over[0]) in comparison.figures
+    return ranked and all(factors.get(name) == str(level) for name, level in wanted.items())
+
+
+def pair(comparison: Comparison, sides: Sequence[list[Job]], evidence: Evidence, share: float = 1.0) -> Pair:
     """One number per side: the metric of its only run, or its runs (or learning curve) pooled by `comparison.pool`."""
     if comparison.pool == "steps":
-        return steps_to_equal(*(curve_of(comparison.metric, evidence[only]) for (only,) in sides))
-    values = [[value_of(comparison, evidence[job]) for job in jobs] for jobs in sides]
+        return Pair(*steps_to_equal(*(curve_of(comparison.metric, evidence[only]) for (only,) in sides)))
+    values = [[metric_of(comparison, comparison.metric, evidence[job], share) for job in jobs] for jobs in sides]
     if comparison.pool == "area":
         best = max(value for row in values for value in row)
-        return [statistics.fmean(value >= best - comparison.tolerance for value in row) for row in values]
+        return Pair(*(statistics.fmean(value >= best - comparison.tolerance for value in row) for row in values))
     if comparison.pool == "rank":
         expected = [[comparison.figures[dict(job.factors)[comparison.over[0]]] for job in jobs] for jobs in sides]
-        return [rank_correlation(row, figures) for row, figures in zip(values, expected)]
-    return [only for (only,) in values]
+        return Pair(*(rank_correlation(row, figures) for row, figures in zip(values, expected)))
+    found = Pair(*(only for (only,) in values))
+    if not comparison.trials:
+        return found
+    trials = comparison.trials
+    counted = metric_of(comparison, trials, evidence[sides[0][0]], share) if isinstance(trials, str) else trials
+    return found._replace(trials=counted)
 
 
-def value_of(comparison: Comparison, record: Record) -> float:
-    """The comparison's metric in a record. Raises ClaimError if the record does not have it."""
+def evaluated(comparison: Comparison, record: Record, share: float) -> bool:
+    """Whether a record has the comparison's metric after this share of its training."""
+    step = str(int(share * record.summary.get("steps", 0)))
+    return comparison.metric in record.summary["evaluations"].get(step, {})
+
+
+def metric_of(comparison: Comparison, metric: str, record: Record, share: float = 1.0) -> float:
+    """A metric in a record. Raises ClaimError if the record does not have it."""
     evaluations = record.summary["evaluations"]
-    step = (min if comparison.evaluation == "first" else max)(evaluations, key=int)
-    source = evaluations[step] if comparison.metric in evaluations[step] else record.summary
-    if comparison.metric not in source:
+    last = (min if comparison.evaluation == "first" else max)(evaluations, key=int)
+    step = last if share == 1.0 else str(int(share * record.summary["steps"]))
+    source = evaluations[step] if metric in evaluations[step] else record.summary
+    if metric not in source:
         known = ", ".join([*evaluations[step], *record.summary])
-        raise ClaimError(f"{record.folder} has no metric {comparison.metric}; it has {known}")
-    return float(source[comparison.metric])
+        raise ClaimError(f"{record.folder} has no metric {metric}; it has {known}")
+    return float(source[metric])
 
 
 def curve_of(metric: str, record: Record) -> list[tuple[int, float]]:
@@ -64,42 +144,7 @@ def curve_of(metric: str, record: Record) -> list[tuple[int, float]]:
     return list(zip([row["step"] for row in rows], smooth(row[metric] for row in rows)))
 
 
-def gather(scale: str, outputs: str, seeds: int = 0) -> Evidence:
-    """All jobs that claims need, in the order to run them, each with its record, finished or not.
-
-    seeds: minimum number of seeds; 0 for those of the sweeps. Seeds that were added before are always included.
-    Raises ConfigError for an unknown scale and ClaimError for a claim about runs that do not exist.
-    """
-    if scale not in groups()["scale"]:
-        raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
-    compared = compared_factors(claims())
-    experiments = list(compared)
-    specs = {job: job.spec() for job in jobs_of_all(experiments, [scale], outputs, seeds, compared)[scale]}
-    for experiment in experiments:
-        count = 1 + max(job.seed for job in specs if job.experiment == experiment)
-        while added := added_seed(experiment, scale, outputs, count, compared):
-            specs |= added
-            count += 1
-    check_levels(claims(), {experiment: levels_of(experiment, specs) for experiment in experiments})
-    return {job: specs[job].record for job in in_order(specs)}
-
-
-def added_seed(experiment: str, scale: str, outputs: str, seed: int, compared: Compared) -> dict[Job, RunSpec]:
-    """The runs of a seed beyond those of the sweep; empty if none of them has ever started."""
-    found = {job: job.spec() for job in jobs(experiment, scale, outputs, seed + 1, compared) if job.seed == seed}
-    return found if any(spec.record.status != "new" for spec in found.values()) else {}
-
-
-def levels_of(experiment: str, known: Iterable[Job]) -> dict[str, set[str]]:
-    """The levels of each factor of an experiment in these jobs."""
-    found: dict[str, set[str]] = {}
-    for job in known:
-        for name, level in job.factors if job.experiment == experiment else ():
-            found.setdefault(name, set()).add(level)
-    return found
-
-
-def environments_of(evidence: Evidence) -> list[dict[str, Any]]:
+def environments_of(evidence: Mapping[Job, Record]) -> list[dict[str, Any]]:
     """The environments of the finished records."""
     return [record.environment for record in evidence.values() if record.finished]
 
@@ -108,25 +153,3 @@ def pythons(environments: Iterable[dict[str, Any]]) -> list[str]:
     """The versions of Python among these environments, oldest first."""
     found = {environment["python"] for environment in environments}
     return sorted(found, key=lambda version: [int(part) for part in re.findall(r"\d+", version)])
-
-
-def unfinished(evidence: Evidence, experiments: list[str]) -> list[Job]:
-    """The unfinished runs of these experiments' sweeps, without added seeds."""
-    return [
-        job
-        for job, record in evidence.items()
-        if job.experiment in experiments and not job.added and not record.finished
-    ]
-
-
-def chosen(only: str, evidence: Evidence) -> list[str]:
-    """The experiments named in `only`, and `properties`, which costs little; all experiments if `only` is empty.
-
-    Raises ConfigError for an experiment without claims.
-    """
-    known = list(dict.fromkeys(job.experiment for job in evidence))
-    names = [name.strip() for name in only.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"only={name}: no claim uses this experiment; {nearest(name, known)}")
-    return [*names, EXACT] if names else known

@@ -1,40 +1,46 @@
-"""Verdicts on claims, from the records of their runs."""
+"""Verdicts on claims, from the records of their runs, at planned looks."""
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from experiments.ledger.claims import Claim, Comparison, claims
-from experiments.ledger.evidence import Evidence, pool, pythons, side
-from experiments.ledger.statistics import (
-    CONFIDENCE,
-    Estimate,
-    bootstrap,
-    estimate,
-    estimate_ratio,
-    estimate_share,
-    values_needed,
+from experiments.ledger.effects import (
+    AS_CLAIMED,
+    NEGATIVE,
+    NOT_RUN,
+    UNDECIDED,
+    Sample,
+    effect_of,
+    first_seeds,
+    outcome,
+    value_of,
 )
+from experiments.ledger.evidence import Evidence, Measured, measured, pythons
+from experiments.ledger.intervals import ALPHA, Estimate
 
-REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
+REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"  # or NOT_RUN
+MOVING = 1 / 3  # of an effect: by more than this it has changed over the last half of the training
 
 
 @dataclass
 class Finding:
-    """The result of one comparison: the effect and its interval, the means of both sides, and the records used.
+    """The result of one comparison: its outcome, the effect with its interval, the means of both sides, the records.
 
-    corrected: the effect with an interval corrected for all claims of the ledger. bootstrapped: with a bootstrap
-    interval, for differences and levels with enough pairs.
+    look: the number of seeds at which it was decided or last looked at, 0 before the first look. next_look: that of the
+    next look at what is undecided, 0 if there is none. trend: the mean effect after each share of the training.
     """
 
     comparison: Comparison
-    verdict: str
+    outcome: str
     effect: Estimate
-    corrected: Estimate
-    bootstrapped: Estimate
+    look: int = 0
+    next_look: int = 0
     treatment_mean: float | None = None
     control_mean: float | None = None
+    trend: dict[float, float] = field(default_factory=dict)
     parameters: list[int] = field(default_factory=list)
     tokens: int | None = None
     seconds: float = 0.0
@@ -42,124 +48,135 @@ class Finding:
     missing: list[str] = field(default_factory=list)
 
     @property
-    def corrected_verdict(self) -> str:
-        """The verdict by the corrected interval."""
-        return verdict_on(self.comparison, self.corrected) if self.effect.n else self.verdict
-
-    @property
-    def needed(self) -> int | None:
-        """The approximate number of pairs that would decide an inconclusive comparison; None if unknown."""
-        comparison, effect = self.comparison, self.effect
-        if self.verdict != INCONCLUSIVE or comparison.rule == "sign":
-            return None
-        bounds = [comparison.threshold]
-        if comparison.rule == "equivalence":
-            bounds = [comparison.threshold - comparison.tolerance, comparison.threshold + comparison.tolerance]
-        if comparison.rule == "ratio":  # its interval is computed from logarithms
-            effect = Estimate(effect.n, *(math.log(x) for x in (effect.mean, effect.low, effect.high)))
-            bounds = [math.log(bound) for bound in bounds]
-        return values_needed(effect, min(abs(effect.mean - bound) for bound in bounds))
+    def moving(self) -> bool:
+        """Whether the effect changed by more than a third of itself over the last half of the training."""
+        half, last = self.trend.get(0.5), self.trend.get(1.0)
+        return half is not None and last is not None and abs(last - half) > MOVING * abs(last)
 
 
 @dataclass
 class Verdict:
-    """The verdict on a claim: reproduced if all of its comparisons are, not reproduced if any is not."""
+    """The verdict on a claim, and the notes on its records. survives: whether the verdict stands when it is corrected
+    for all claims of the ledger."""
 
     claim: Claim
     verdict: str
     findings: list[Finding]
     notes: list[str]
+    survives: bool = False
 
 
 def judge_all(evidence: Evidence) -> list[Verdict]:
-    """The verdicts on all claims."""
-    found = claims()
-    return [judge(claim, evidence, len(found)) for claim in found]
+    """The verdicts on all claims, and which of them survive Holm's correction over all that rest on intervals."""
+    verdicts = [judge(claim, evidence) for claim in claims()]
+    found = {verdict.claim.id: measured_of(verdict.claim, evidence) for verdict in verdicts}
+    open_yet = [verdict for verdict in verdicts if verdict.verdict in (REPRODUCED, NOT_REPRODUCED)]
+    tested = sum(bool(verdict.claim.looks) for verdict in verdicts)
+    while True:
+        divisor = max(1, tested - sum(verdict.survives and bool(verdict.claim.looks) for verdict in verdicts))
+        surviving = [
+            verdict
+            for verdict in open_yet
+            if conclude(decide(verdict.claim, found[verdict.claim.id], ALPHA / divisor)) == verdict.verdict
+        ]
+        if not surviving:
+            return verdicts
+        for verdict in surviving:
+            verdict.survives = True
+        open_yet = [verdict for verdict in open_yet if not verdict.survives]
 
 
-def judge(claim: Claim, evidence: Evidence, family: int = 1) -> Verdict:
-    """The verdict on a claim, from the finished records of the jobs it needs.
+def judge(claim: Claim, evidence: Evidence) -> Verdict:
+    """The verdict on a claim, from the finished records of the jobs it needs."""
+    found = measured_of(claim, evidence)
+    findings = decide(claim, found)
+    for finding, own in zip(findings, found):
+        describe(finding, own, evidence)
+    return Verdict(claim, conclude(findings), findings, notes_on(findings, evidence))
 
-    family: number of claims for which the corrected intervals are corrected. A claim needs no correction for its own
-    comparisons, because all of them must hold.
+
+def measured_of(claim: Claim, evidence: Evidence) -> list[Measured]:
+    """What was measured for each of a claim's comparisons."""
+    return [measured(comparison, evidence) for comparison in claim.comparisons]
+
+
+def conclude(findings: Sequence[Finding]) -> str:
+    """Reproduced if all deciding comparisons are as claimed, not reproduced if any is surely not."""
+    outcomes = {finding.outcome for finding in findings if finding.comparison.deciding}
+    if outcomes & {*NEGATIVE}:
+        return NOT_REPRODUCED
+    return NOT_RUN if NOT_RUN in outcomes else REPRODUCED if outcomes == {AS_CLAIMED} else INCONCLUSIVE
+
+
+def decide(claim: Claim, found: Sequence[Measured], alpha: float = ALPHA) -> list[Finding]:
+    """The findings of a claim's comparisons at its looks, which spend `alpha` together.
+
+    A comparison is decided at the first look whose interval decides it, and later seeds do not change that. All
+    deciding comparisons must be as claimed, so that outcome needs no correction for their number; an outcome against
+    the claim does. Before the first look, the interval of the seeds that there are is at the level of the first.
     """
-    findings = [find(comparison, evidence, family) for comparison in claim.comparisons]
-    found = {finding.verdict for finding in findings if finding.comparison.decides}
-    order = (NOT_REPRODUCED, NOT_RUN, INCONCLUSIVE, REPRODUCED)
-    return Verdict(claim, next(v for v in order if v in found), findings, notes_on(findings, evidence))
+    looks = {seeds: share * alpha / ALPHA for seeds, share in claim.looks.items()} or {0: alpha}
+    first = next(iter(looks.values()))
+    findings = [
+        Finding(comparison, UNDECIDED if own.sample else NOT_RUN, effect_of(comparison, own.sample, first))
+        for comparison, own in zip(claim.comparisons, found)
+    ]
+    for seeds, level in looks.items():
+        against = []
+        for finding, own in zip(findings, found):
+            exact = finding.comparison.rule == "exact"
+            if finding.outcome != UNDECIDED or not (exact or own.complete >= seeds):
+                continue
+            sample = own.sample if exact else first_seeds(own.sample, seeds)
+            finding.effect, finding.look = effect_of(finding.comparison, sample, level), seeds
+            decision = outcome(finding.comparison, finding.effect)
+            if decision in NEGATIVE and finding.comparison.deciding and not exact:
+                against.append((finding, sample))
+            else:
+                finding.outcome = decision
+        correct(findings, against, level)
+    for finding, own in zip(findings, found):
+        later = [seeds for seeds in claim.looks if seeds > own.complete]
+        finding.next_look = later[0] if later and finding.outcome in (UNDECIDED, NOT_RUN) else 0
+    return findings
 
 
-def find(comparison: Comparison, evidence: Evidence, family: int) -> Finding:
-    """Pair the records of one comparison and estimate the effect."""
-    treated = side(comparison, comparison.treatment, evidence)
-    controls = side(comparison, comparison.control, evidence) if comparison.control else {}
-    if not treated or (comparison.control and not controls):
-        nothing = estimate([])
-        return Finding(comparison, NOT_RUN, nothing, nothing, nothing, missing=[comparison.experiment])
-    pairs, used, missing = [], [], []
-    for key, treatment in sorted(treated.items()):
-        both = [treatment, controls[key]] if comparison.control else [treatment]
-        unfinished = [job for jobs in both for job in jobs if not evidence[job].finished]
-        if unfinished:
-            levels = [[f"{name}={level}" for name, level in job.factors] for job in unfinished if not job.added]
-            missing += [" ".join([f"experiment={comparison.experiment}", *pairs]) for pairs in levels]
-            continue
-        pairs.append(pool(comparison, both, evidence))
-        used.append(both)
-    effect = effect_of(comparison, pairs, CONFIDENCE)
-    records = [evidence[job] for both in used for jobs in both for job in jobs]
-    summaries = [record.summary for record in records]
-    tokens = [summary["tokens"] for summary in summaries if "tokens" in summary]
-    return Finding(
-        comparison,
-        verdict_on(comparison, effect) if pairs else NOT_RUN,
-        effect,
-        effect_of(comparison, pairs, 1 - (1 - CONFIDENCE) / family),
-        bootstrap(effects(comparison, pairs) if comparison.rule in ("difference", "level", "equivalence") else []),
-        statistics.fmean(pair[0] for pair in pairs) if pairs else None,
-        statistics.fmean(pair[1] for pair in pairs) if pairs and comparison.control else None,
-        sorted({summary["parameters"] for summary in summaries}),
-        max(tokens) if tokens else None,
-        sum(summary["seconds"] for summary in summaries),
-        sorted({str(record.folder) for record in records}),
-        missing,
-    )
+def correct(findings: Sequence[Finding], against: list[tuple[Finding, Sample]], level: float) -> None:
+    """Of what a look decides against the claim, keep what stands Holm's (1979) correction over its comparisons."""
+    tested = [each for each in findings if each.comparison.deciding and each.comparison.rule != "exact"]
+    while True:
+        divisor = max(1, len(tested) - sum(finding.outcome in NEGATIVE for finding in tested))
+        for finding, sample in against:
+            decision = outcome(finding.comparison, effect_of(finding.comparison, sample, level / divisor))
+            if finding.outcome == UNDECIDED and decision in NEGATIVE:
+                finding.outcome = decision
+                break
+        else:
+            return
 
 
-def effect_of(comparison: Comparison, pairs: list[list[float]], confidence: float) -> Estimate:
-    """The effect over the pairs, with its interval; for rule `exact`, the value furthest from the threshold."""
-    if comparison.rule == "exact" and pairs:
-        worst = max((pair[0] for pair in pairs), key=lambda value: abs(value - comparison.threshold))
-        return Estimate(len(pairs), worst, worst, worst)
-    if comparison.rule == "ratio":
-        return estimate_ratio([treatment / control for treatment, control in pairs], confidence)
-    if comparison.rule == "sign":
-        return estimate_share([treatment - control for treatment, control in pairs], confidence)
-    return estimate(effects(comparison, pairs), confidence)
+def describe(finding: Finding, own: Measured, evidence: Evidence) -> None:
+    """Add to a finding what its records say besides."""
+    used = {seed: jobs for seed, jobs in own.jobs.items() if not finding.look or seed < finding.look}
+    pairs = [pair for seed in used for pair in own.sample[seed]]
+    records = [evidence[job] for jobs in used.values() for job in jobs]
+    tokens = [record.summary["tokens"] for record in records if "tokens" in record.summary]
+    finding.missing = own.missing
+    if pairs:
+        finding.treatment_mean = statistics.fmean(pair.treatment for pair in pairs)
+        if finding.comparison.control:
+            finding.control_mean = statistics.fmean(pair.control for pair in pairs)
+    finding.parameters = sorted({record.summary["parameters"] for record in records})
+    finding.tokens = max(tokens, default=None)
+    finding.seconds = sum(record.summary["seconds"] for record in records)
+    finding.records = sorted({str(record.folder) for record in records})
+    for reached, sample in own.earlier.items():
+        values = [value_of(finding.comparison, pair) for seed in used for pair in sample.get(seed, [])]
+        if values:
+            finding.trend[reached] = statistics.fmean(values)
 
 
-def effects(comparison: Comparison, pairs: list[list[float]]) -> list[float]:
-    """The difference of each pair or, without a control, the value of the treatment."""
-    return [pair[0] - pair[1] if comparison.control else pair[0] for pair in pairs]
-
-
-def verdict_on(comparison: Comparison, effect: Estimate) -> str:
-    """The verdict, by the position of the effect's interval relative to the threshold."""
-    if comparison.rule == "exact":
-        holds = abs(effect.mean - comparison.threshold) <= comparison.tolerance
-        return REPRODUCED if holds else NOT_REPRODUCED
-    if comparison.rule == "equivalence":
-        low, high = comparison.threshold - comparison.tolerance, comparison.threshold + comparison.tolerance
-        inside, outside = low < effect.low and effect.high < high, effect.low > high or effect.high < low
-        return REPRODUCED if inside else NOT_REPRODUCED if outside else INCONCLUSIVE
-    if effect.low > comparison.threshold:
-        return REPRODUCED if comparison.side == "above" else NOT_REPRODUCED
-    if effect.high < comparison.threshold:
-        return REPRODUCED if comparison.side == "below" else NOT_REPRODUCED
-    return INCONCLUSIVE
-
-
-def notes_on(findings: list[Finding], evidence: Evidence) -> list[str]:
+def notes_on(findings: Sequence[Finding], evidence: Evidence) -> list[str]:
     """Notes on the records behind the findings."""
     used = {folder for finding in findings for folder in finding.records}
     environments = [record.environment for record in evidence.values() if str(record.folder) in used]
@@ -171,14 +188,18 @@ def notes_on(findings: list[Finding], evidence: Evidence) -> list[str]:
     return [*notes, f"{missing} runs are missing"] if missing else notes
 
 
-def as_json(verdicts: list[Verdict], scale: str) -> dict[str, Any]:
+def as_json(verdicts: Sequence[Verdict], scale: str) -> dict[str, Any]:
     """The ledger as plain data for JSON; NaN and infinity become null."""
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: clean(item) for key, item in value.items()}
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             return [clean(item) for item in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return {"scale": scale, "claims": [clean(asdict(verdict)) for verdict in verdicts]}
+    found = [asdict(verdict) for verdict in verdicts]
+    for verdict in found:
+        for finding in verdict["findings"]:
+            finding["effect"] = finding["effect"]._asdict()
+    return {"scale": scale, "claims": [clean(verdict) for verdict in found]}

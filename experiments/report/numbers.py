@@ -121,9 +121,9 @@ def span(values: Sequence[int]) -> str:
 
 def claimed(comparison: Comparison) -> str:
     """The side of the threshold, or the value, that the claim predicts, with all digits of the claim's file."""
-    threshold, tolerance = (stated(value) for value in (comparison.threshold, comparison.tolerance))
+    threshold, tolerance = stated(comparison.threshold), stated(comparison.tolerance)
     if comparison.rule == "exact":
         return f"{threshold} ± {tolerance}" if comparison.tolerance else f"exactly {threshold}"
     if comparison.rule == "equivalence":
-        return f"{threshold} ± {tolerance}"
+        return f"{threshold} ± {stated(comparison.smallest or 0)}"
     return f"{comparison.side} {threshold}"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from experiments.ledger.curves import smooth
 from experiments.ledger.evidence import Evidence
-from experiments.ledger.statistics import estimate, smooth
+from experiments.ledger.intervals import mean
 from experiments.records.record import Record
 from experiments.sweeps.grid import Job
 
@@ -104,7 +105,7 @@ def summarize(rows: Iterable[Row], keys: Sequence[str]) -> list[Row]:
             cells.setdefault(tuple(row[key] for key in keys), []).append(row["value"])
     found = []
     for cell, values in cells.items():
-        effect = estimate(values)
+        effect = mean(values)
         low, high = (bound if math.isfinite(bound) else None for bound in (effect.low, effect.high))
         found.append(dict(zip(keys, cell)) | {"n": effect.n, "mean": effect.mean, "low": low, "high": high})
     return found

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.ledger.evidence import Evidence, environments_of, pythons
-from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, Verdict
+from experiments.ledger.verdicts import Finding, Verdict
 from experiments.records.code import ROOT
 from experiments.report.figures.ledger_picture import ledger_picture
-from experiments.report.terminal import count, interval
+from experiments.report.numbers import MISSING
+from experiments.report.terminal import corrected, count, interval
+from experiments.report.verdict_marks import MARKS, VERDICT_OF
 from tasks.data.source import write_atomically
 
 README, RESULTS, PICTURE = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "ledger.svg"
 START, END = "<!-- ledger -->\n", "<!-- /ledger -->\n"
 CLAIM_COLUMNS = ("", "claim", "verdict", "the comparison that decides", "paper", "here")
-COMPARISON_COLUMNS = ("", "claim, and its comparisons", "paper", "here, 95 % interval", "n", "verdict")
+COMPARISON_COLUMNS = ("", "claim, and its comparisons", "paper", "here, and its interval", "seeds", "verdict")
 
 
 def claim_table(verdicts: Sequence[Verdict]) -> str:
@@ -35,21 +37,21 @@ def comparison_table(verdicts: Sequence[Verdict]) -> str:
         rows.append((f"**{verdict.claim.id}**", f"**{verdict.claim.statement}**", "", "", "", f"**{verdict.verdict}**"))
         for finding in verdict.findings:
             comparison = finding.comparison
-            if comparison.decides:
-                cells = (comparison.label, comparison.paper, measured(finding), count(finding), finding.verdict)
+            if comparison.deciding:
+                cells = (comparison.label, comparison.paper, measured(finding), count(finding), finding.outcome)
                 rows.append(("", *cells))
     return markdown(COMPARISON_COLUMNS, rows)
 
 
 def deciding(verdict: Verdict) -> Finding:
-    """The first of a claim's deciding comparisons whose verdict is the claim's."""
-    found = (finding for finding in verdict.findings if finding.comparison.decides)
-    return next(finding for finding in found if finding.verdict == verdict.verdict)
+    """The first of a claim's deciding comparisons whose outcome speaks for the claim's verdict."""
+    found = (finding for finding in verdict.findings if finding.comparison.deciding)
+    return next(finding for finding in found if VERDICT_OF[finding.outcome] == verdict.verdict)
 
 
 def measured(finding: Finding) -> str:
     """The effect, its interval and its unit."""
-    return f"{interval(finding)} {finding.comparison.unit}".strip()
+    return f"{interval(finding)} {finding.comparison.unit}".strip() if finding.effect.n else MISSING
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -61,14 +63,14 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def caption(verdicts: Sequence[Verdict], evidence: Evidence) -> str:
     """How many claims have which verdict, and where the records come from."""
     counts = Counter(verdict.verdict for verdict in verdicts)
-    listed = ", ".join(f"{counts[name]} {name}" for name in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE))
+    listed = ", ".join(f"{counts[name]} {name}" for name in MARKS if counts[name])
     environments = environments_of(evidence)
     processors = " and ".join(sorted({environment["processor"] for environment in environments}))
     torch = " and ".join(sorted({environment["libraries"]["torch"] for environment in environments}))
     python = " and ".join(pythons(environments))
     return (
-        f"{len(verdicts)} claims: {listed}. The figures come from {len(environments)} runs on {processors} with torch "
-        f"{torch} and Python {python}, whose standard library is the text corpus `stdlib`.\n"
+        f"{len(verdicts)} claims: {listed}. {corrected(verdicts)}. The figures come from {len(environments)} runs on "
+        f"{processors} with torch {torch} and Python {python}, whose standard library is the text corpus `stdlib`.\n"
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from experiments.ledger.statistics import SMOOTHING
+from experiments.ledger.curves import SMOOTHING
 from experiments.report.figures.builders import Builder, final_values, learning_curves
 from experiments.report.runs import WARM_UP
 

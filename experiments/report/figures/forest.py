@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from experiments.ledger.effects import bounds
 from experiments.ledger.verdicts import Finding, Verdict
 
 WIDTH, HEIGHT, MARGIN = 96, 18, 7  # pixels
@@ -50,7 +51,7 @@ def claimed_range(finding: Finding) -> tuple[float, float]:
     """The values that the claim predicts, unbounded on one side unless it claims equivalence."""
     c = finding.comparison
     if c.rule == "equivalence":
-        return c.threshold - c.tolerance, c.threshold + c.tolerance
+        return bounds(c)
     return (c.threshold, math.inf) if c.side == "above" else (-math.inf, c.threshold)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import jinja2
 
-from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Finding, Verdict
+from experiments.ledger.effects import NOT_RUN
+from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, Verdict
 from experiments.report.figures.palette import theme
-from experiments.report.verdict_marks import MARKS
+from experiments.report.verdict_marks import MARKS, VERDICT_OF
 
 WIDTH, MARGIN = 1000, 28
 CHARACTERS = 70  # of a statement in a line
@@ -45,7 +46,7 @@ class Line:
 def ledger_picture(verdicts: Sequence[Verdict]) -> str:
     """The picture as SVG, in the light theme's colours on an opaque background, so that it is legible on dark pages.
 
-    A bar is the 95 % interval of a deciding comparison. Its position is the distance from the threshold, to the right
+    A bar is the interval of a deciding comparison. Its position is the distance from the threshold, to the right
     on the claimed side, in half widths of that interval, on an asinh scale: one scale for all units, on which an
     interval that contains the threshold crosses the line in the middle. A comparison without an interval is a diamond
     at an end or, if inconclusive, in the middle.
@@ -91,7 +92,7 @@ def ledger_picture(verdicts: Sequence[Verdict]) -> str:
 def line_of(verdict: Verdict, top: float) -> Line:
     """A claim with its bars, from `top` downwards."""
     text = textwrap.wrap(verdict.claim.statement, CHARACTERS, break_on_hyphens=False)
-    deciding = [finding for finding in verdict.findings if finding.comparison.decides]
+    deciding = [finding for finding in verdict.findings if finding.comparison.deciding]
     height = 2 * PADDING + max(LINE * len(text), BAR * len(deciding))
     first = top + (height - BAR * (len(deciding) - 1)) / 2
     bars = [bar for index, finding in enumerate(deciding) if (bar := bar_of(finding, first + BAR * index))]
@@ -103,13 +104,14 @@ def bar_of(finding: Finding, y: float) -> Bar | None:
     effect = finding.effect
     if not math.isfinite(effect.mean):
         return None
+    shown = VERDICT_OF[finding.outcome]
     if not (math.isfinite(effect.low) and math.isfinite(effect.high)) or effect.low == effect.high:
         certain = {REPRODUCED: FURTHEST, NOT_REPRODUCED: -FURTHEST}
-        return Bar(finding.verdict, y, pixel(certain.get(finding.verdict, 0.0)), None, None)
+        return Bar(shown, y, pixel(certain.get(shown, 0.0)), None, None)
     mean = distance(finding, effect.mean)
     ends = sorted(distance(finding, end) for end in (effect.low, effect.high))
     half = (ends[1] - ends[0]) / 2 or 1.0
-    return Bar(finding.verdict, y, *(pixel(value / half) for value in (mean, *ends)))
+    return Bar(shown, y, *(pixel(value / half) for value in (mean, *ends)))
 
 
 def distance(finding: Finding, value: float) -> float:
@@ -117,7 +119,7 @@ def distance(finding: Finding, value: float) -> float:
     comparison = finding.comparison
     threshold = comparison.threshold
     if comparison.rule in ("equivalence", "exact"):
-        return comparison.tolerance - abs(value - threshold)
+        return (comparison.tolerance or comparison.smallest or 0.0) - abs(value - threshold)
     if comparison.rule == "ratio":  # its interval is that of the logarithms
         value, threshold = math.log(value), math.log(threshold)
     return value - threshold if comparison.side == "above" else threshold - value

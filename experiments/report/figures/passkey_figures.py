@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from experiments.ledger.statistics import estimate
+from experiments.ledger.intervals import mean
 from experiments.report.figures import charts
 from experiments.report.figures.builders import Built, retrieval_map
 from experiments.report.figures.chart import Table
@@ -74,7 +74,7 @@ def delta_against_linear(runs: Sequence[Run]) -> Built:
         pairs = [pair for pair in zip(*sides) if None not in pair]
         if pairs:
             linear, delta = (fmean(side) for side in zip(*pairs))
-            gain = estimate([ours - theirs for theirs, ours in pairs])
+            gain = mean([ours - theirs for theirs, ours in pairs])
             low, high = (end if math.isfinite(end) else None for end in (gain.low, gain.high))
             rows.append([length, linear, delta, gain.n, gain.mean, low, high])
     columns = ["tokens", "linear", "linear + delta", "n", "difference", "95 % interval, from", "to"]

@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from experiments.ledger.statistics import Estimate
-from experiments.ledger.verdicts import NOT_RUN, Finding, Verdict
+from experiments.ledger.effects import NOT_RUN
+from experiments.ledger.intervals import Estimate
+from experiments.ledger.verdicts import Finding, Verdict
 from experiments.report.figures.forest import Bar, bars
-from experiments.report.numbers import MISSING, MOST_DECIMALS, NumberFormat, column_format, number, span
+from experiments.report.numbers import MISSING, MOST_DECIMALS, NumberFormat, column_format, number, span, stated
 
 IN_UNITS_OF_THE_METRIC = ("difference", "level", "equivalence")  # rules whose effect has the unit of both sides
 Formats = dict[Hashable, NumberFormat]
@@ -28,8 +29,8 @@ class LedgerRow:
     finding: Finding
     effect: Aligned
     interval: str
-    corrected: str
-    bootstrapped: str
+    smallest: str
+    trend: str
     treatment: Aligned
     control: Aligned
     parameters: str
@@ -41,7 +42,7 @@ class LedgerRow:
 def ledger_rows(verdict: Verdict) -> list[LedgerRow]:
     """The rows of a claim, without the comparisons that were not run."""
     drawn = bars(verdict)
-    found = [(index, finding) for index, finding in enumerate(verdict.findings) if finding.verdict != NOT_RUN]
+    found = [(index, finding) for index, finding in enumerate(verdict.findings) if finding.outcome != NOT_RUN]
     findings = [finding for _, finding in found]
     effects = shared_formats(findings, quantity, effect_numbers, lambda _: True)
     effects = {name: resolving(written, of_quantity(name, findings)) for name, written in effects.items()}
@@ -56,8 +57,8 @@ def ledger_rows(verdict: Verdict) -> list[LedgerRow]:
                 finding=finding,
                 effect=aligned(finding.effect.mean, effect, effects),
                 interval=interval(finding.effect, effect) or deviation(finding),
-                corrected=interval(finding.corrected, effect),
-                bootstrapped=interval(finding.bootstrapped, effect),
+                smallest=stated(finding.comparison.smallest) if finding.comparison.smallest else MISSING,
+                trend=", ".join(effect(value) for value in finding.trend.values()) or MISSING,
                 treatment=treatment,
                 control=control,
                 parameters=span(finding.parameters),

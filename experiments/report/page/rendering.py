@@ -24,7 +24,7 @@ from experiments.report.figures.palette import COLOURS, CONFIG, theme
 from experiments.report.figures.sections import sections
 from experiments.report.page.ledger_rows import ledger_rows
 from experiments.report.page.run_comparison import MOST_POINTS, comparable_runs, comparison_chart
-from experiments.report.verdict_marks import MARKS
+from experiments.report.verdict_marks import MARKS, VERDICT_OF
 
 FOLDER = Path(__file__).resolve().parent
 SMALL = (8, 5)  # rows and columns of a table that is not folded
@@ -82,6 +82,7 @@ def render(
         failures=list(failures(evidence)),
         excluded=excluded,
         marks=MARKS,
+        verdict_of=VERDICT_OF,
         ledger_rows=ledger_rows,
         is_small=is_small,
         forest=forest,

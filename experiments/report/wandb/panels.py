@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import wandb_workspaces.reports.v2 as wr
 from wandb_workspaces.reports.v2.interface import PanelTypes
 
-from experiments.ledger.statistics import SMOOTHING
+from experiments.ledger.curves import SMOOTHING
 from experiments.report.runs import Run, factors_of, short
 from experiments.tracking.wandb_run import CONDITION, FACTORS
 

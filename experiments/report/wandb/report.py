@@ -8,7 +8,8 @@ import wandb_workspaces.reports.v2 as wr
 from wandb_workspaces import expr
 from wandb_workspaces.reports.v2.interface import BlockTypes
 
-from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, Finding, Verdict
+from experiments.ledger.effects import NOT_RUN
+from experiments.ledger.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Finding, Verdict
 from experiments.report.figures.registry import title
 from experiments.report.runs import Run
 from experiments.report.terminal import count, interval
@@ -65,7 +66,7 @@ def overview(verdicts: Sequence[Verdict], scale: str) -> str:
 def account(verdict: Verdict) -> str:
     """A claim: its statement and source, the paper's figures beside ours, and what differs."""
     claim = verdict.claim
-    columns = ("what is compared", "paper", "here, 95 % interval", "n", "verdict")
+    columns = ("what is compared", "paper", "here, and its interval", "seeds", "outcome")
     texts = [
         f"**{escaped(claim.statement)}**",
         f"*{escaped(claim.source)}*: {escaped(claim.paper)}",
@@ -80,9 +81,9 @@ def account(verdict: Verdict) -> str:
 def row(finding: Finding) -> tuple[str, ...]:
     """The result of one comparison, as the cells of a row."""
     comparison = finding.comparison
-    context = "" if comparison.decides else " (does not decide)"
+    context = "" if comparison.deciding else " (does not decide)"
     cells = (comparison.label + context, comparison.paper, f"{interval(finding)} {comparison.unit}".strip())
-    return (*map(escaped, cells), escaped(count(finding)), finding.verdict)
+    return (*map(escaped, cells), escaped(count(finding)), finding.outcome)
 
 
 def about(experiment: str, runs: Sequence[Run], verdicts: Sequence[Verdict]) -> str:

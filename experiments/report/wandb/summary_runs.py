@@ -77,7 +77,7 @@ def verdict_rows(experiment: str, verdicts: list[Verdict]) -> list[Row]:
             "effect": finite(finding.effect.mean),
             "low": finite(finding.effect.low),
             "high": finite(finding.effect.high),
-            "verdict": finding.verdict,
+            "outcome": finding.outcome,
         }
         for verdict in verdicts
         for finding in verdict.findings

@@ -1,0 +1,106 @@
+"""The runs that the ledger needs: those of the sweeps, and the seeds up to the next look of what is undecided."""
+
+from collections.abc import Iterable, Sequence
+
+from experiments.config.choices import groups, nearest
+from experiments.config.errors import ConfigError
+from experiments.ledger.claims import Comparison, check_levels, claims, compared_factors
+from experiments.ledger.effects import NOT_RUN
+from experiments.ledger.evidence import Evidence, fits
+from experiments.ledger.verdicts import INCONCLUSIVE, Verdict
+from experiments.sweeps.grid import Compared, Job, in_order, jobs, jobs_of_all
+from experiments.training.run_spec import RunSpec
+
+EXACT = "properties"  # an experiment without training, which claims of every idea need
+
+
+def gather(scale: str, outputs: str, seeds: int = 0) -> Evidence:
+    """All jobs that claims need, in the order to run them, each with its record, finished or not.
+
+    What no verdict rests on has one seed. seeds: minimum number of seeds; 0 for those of the sweeps. Seeds that were
+    added before are always included. Raises ConfigError for an unknown scale and ClaimError for a claim about runs that
+    do not exist.
+    """
+    if scale not in groups()["scale"]:
+        raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
+    compared = compared_factors(claims())
+    experiments = list(compared)
+    known = jobs_of_all(experiments, [scale], outputs, seeds, compared)[scale]
+    check_levels(claims(), {experiment: levels_of(experiment, known) for experiment in experiments})
+    specs = {job: job.spec() for job in needed(known)}
+    for experiment in experiments:
+        count = 1 + max(job.seed for job in known if job.experiment == experiment)
+        while added := added_seed(experiment, scale, outputs, count, compared):
+            specs |= added
+            count += 1
+    return {job: specs[job].record for job in in_order(specs)}
+
+
+def needed(known: Sequence[Job]) -> list[Job]:
+    """These jobs, of levels that no verdict rests on those of the first seed alone."""
+    deciding: dict[str, list[Comparison]] = {}
+    for comparison in (comparison for claim in claims() for comparison in claim.comparisons if comparison.deciding):
+        deciding.setdefault(comparison.experiment, []).append(comparison)
+
+    def decides(job: Job) -> bool:
+        sides = [(each, levels) for each in deciding.get(job.experiment, []) for levels in each.sides]
+        return any(fits(each, levels, job) for each, levels in sides)
+
+    return [job for job in known if job.seed == 0 or decides(job)]
+
+
+def added_seed(experiment: str, scale: str, outputs: str, seed: int, compared: Compared) -> dict[Job, RunSpec]:
+    """The runs of a seed beyond those of the sweep; empty if none of them has ever started."""
+    own = [job for job in jobs(experiment, scale, outputs, seed + 1, compared) if job.seed == seed]
+    found = {job: job.spec() for job in needed(own)}
+    return found if any(spec.record.status != "new" for spec in found.values()) else {}
+
+
+def levels_of(experiment: str, known: Iterable[Job]) -> dict[str, set[str]]:
+    """The levels of each factor of an experiment in these jobs."""
+    found: dict[str, set[str]] = {}
+    for job in known:
+        for name, level in job.factors if job.experiment == experiment else ():
+            found.setdefault(name, set()).add(level)
+    return found
+
+
+def unfinished(evidence: Evidence, experiments: Sequence[str]) -> list[Job]:
+    """The unfinished runs of these experiments' sweeps, without added seeds."""
+    return [
+        job
+        for job, record in evidence.items()
+        if job.experiment in experiments and not job.added and not record.finished
+    ]
+
+
+def last_look() -> int:
+    """The most seeds at which any claim is looked at."""
+    return max(seeds for claim in claims() for seeds in claim.looks)
+
+
+def next_look(verdicts: Sequence[Verdict], evidence: Evidence, experiments: Sequence[str]) -> list[Job]:
+    """The unfinished runs, in these experiments, up to the next planned look of every undecided comparison of every
+    inconclusive claim. Only seeds that are in the evidence are considered."""
+    found: dict[Job, None] = {}
+    for verdict in verdicts:
+        for finding in verdict.findings if verdict.verdict in (INCONCLUSIVE, NOT_RUN) else ():
+            comparison, look = finding.comparison, finding.next_look
+            if comparison.deciding and comparison.experiment in experiments:
+                own = (job for job in evidence if job.experiment == comparison.experiment and job.seed < look)
+                sides = [job for job in own if any(fits(comparison, levels, job) for levels in comparison.sides)]
+                found |= {job: None for job in sides if not evidence[job].finished}
+    return list(found)
+
+
+def chosen(only: str, evidence: Evidence) -> list[str]:
+    """The experiments named in `only`, and `properties`, which costs little; all experiments if `only` is empty.
+
+    Raises ConfigError for an experiment without claims.
+    """
+    known = list(dict.fromkeys(job.experiment for job in evidence))
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"only={name}: no claim uses this experiment; {nearest(name, known)}")
+    return [*names, EXACT] if names else known
