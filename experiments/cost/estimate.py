@@ -24,7 +24,7 @@ from models.state import leaves
 from tasks.base import Reading
 
 cached = DiskCache("estimates", "models", "tasks", "experiments/cost")
-SAMPLED = 4  # steps of a training that stand for all of them
+SAMPLED = 6  # steps of a training that stand for all of them
 DEPTHS = ("layers", "encoder_layers", "decoder_layers")  # settings of models whose layers are alike, but for one
 PASSES, OPERATIONS = 10, 12  # of clipping and optimizer in a step: over all weights, and for each of their tensors
 READ = 1.5  # of the largest operation's tensors are there when one reads for evaluation
