@@ -1,20 +1,15 @@
-"""Compositions cached on disk: Hydra takes a fifth of a second for one, and a ledger needs hundreds."""
+"""Compositions cached on disk: Hydra takes a quarter of a second for one, and a ledger needs hundreds."""
 
 import contextlib
+import copy
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import cache, cached_property, partial
+from collections.abc import Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments.config.checks import plain
 from experiments.config.choices import CONF, groups
@@ -68,26 +63,49 @@ cached = DiskCache("compositions", "conf", "experiments/config")
 
 def composition(overrides: Sequence[str], seed: int, outputs: str) -> dict[str, Any]:
     """The plain configuration for these overrides, this seed and these outputs. Raises ConfigError."""
-    own = shared(overrides)
+    own = [override for override in overrides if not override.startswith(("seed=", "outputs="))]
     key = " ".join(own)
     if key not in cached.values:
-        known = {"experiment", *groups()}
+        known = groups()
         choices = tuple(override for override in own if override.split("=")[0] in known)
-        values = [override for override in own if override not in choices]
-        merged: Any = OmegaConf.merge(composed(choices), OmegaConf.from_dotlist(values))  # as Hydra does
-        cached.add(key, plain(merged))
+        config = composed(choices)
+        config.merge_with_dotlist([override for override in own if override not in choices])  # as Hydra does
+        cached.add(key, plain(config))
     return replaced(cached.values[key], seed, outputs)
 
 
-@cache
 def composed(choices: tuple[str, ...]) -> DictConfig:
-    """What Hydra composes of choices alone, for values to be merged into."""
-    return compose_unchecked([*choices, f"seed={SEED}", f"outputs='{OUTPUTS}'"])
+    """What Hydra composes of choices alone, for values to be merged into.
+
+    A choice whose file only fills the node of its group is put into what Hydra composes of the others, which is the
+    same where that node is the file of the group's default, so that nothing else sets it.
+    """
+    simple = {group: option for group, option in (choice.split("=") for choice in choices) if node_of(group, option)}
+    config, hydra = by_hydra(tuple(choice for choice in choices if choice.split("=")[0] not in simple))
+    nodes: Any = OmegaConf.to_container(config)
+    if any(nodes.get(group) != node_of(group, hydra.runtime.choices.get(group)) for group in simple):
+        config, simple = by_hydra(choices)[0], {}
+    config = copy.deepcopy(config)
+    for group, option in simple.items():
+        config[group] = node_of(group, option)
+    return config
 
 
-def shared(overrides: Sequence[str]) -> tuple[str, ...]:
-    """The overrides without seed and outputs: all that agree in these share a composition."""
-    return tuple(override for override in overrides if not override.startswith(("seed=", "outputs=")))
+@cache
+def by_hydra(choices: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
+    """What Hydra composes of choices, and its own configuration."""
+    config = compose_unchecked([*choices, f"seed={SEED}", f"outputs='{OUTPUTS}'"], return_hydra_config=True)
+    with open_dict(config):
+        return config, config.pop("hydra")
+
+
+@cache
+def node_of(group: str, option: str) -> dict[str, Any] | None:
+    """The file of a choice, interpolations as written; None if it fills more than the node of its group."""
+    file = CONF / group / f"{option}.yaml"
+    text = file.read_text() if file.exists() else "defaults:"
+    node: Any = OmegaConf.to_container(OmegaConf.create(text))
+    return None if "@package" in text or "defaults:" in text else node
 
 
 def replaced(node: Any, seed: int, outputs: str) -> Any:
@@ -101,45 +119,10 @@ def replaced(node: Any, seed: int, outputs: str) -> Any:
     return seed if type(node) is int and node == SEED else node
 
 
-def sweep(experiment: str) -> dict[str, str]:
+def sweep(experiment: str, scale: str) -> dict[str, str]:
     """The levels of each factor of an experiment's sweep, as configured. Raises ConfigError."""
-    key = f"sweep of {experiment}"
+    key = f"sweep of {experiment} at {scale}"
     if key not in cached.values:
-        params: Any = compose_unchecked([f"experiment={experiment}"], return_hydra_config=True).hydra.sweeper.params
-        cached.add(key, {str(name): str(levels) for name, levels in params.items()})
+        _, hydra = by_hydra((f"experiment={experiment}", f"scale={scale}"))
+        cached.add(key, {str(name): str(levels) for name, levels in hydra.sweeper.params.items()})
     return cached.values[key]
-
-
-def compose_all(experiments: Iterable[str], overrides_of: Callable[[str], Iterable[Sequence[str]]]) -> None:
-    """Compose the overrides of experiments that are not cached, one experiment per process."""
-
-    def is_cached(experiment: str) -> bool:
-        keys = cached.values
-        return f"sweep of {experiment}" in keys and all(" ".join(shared(o)) in keys for o in overrides_of(experiment))
-
-    missing = [experiment for experiment in experiments if not is_cached(experiment)]
-    for found in on_all_cores(partial(compose_missing, overrides_of), missing):
-        cached.values.update(found)
-
-
-def compose_missing(overrides_of: Callable[[str], Iterable[Sequence[str]]], experiment: str) -> dict[str, Any]:
-    """What was not cached of an experiment, by its keys."""
-    before = set(cached.values)
-    for overrides in overrides_of(experiment):
-        composition(overrides, SEED, OUTPUTS)
-    return {key: value for key, value in cached.values.items() if key not in before}
-
-
-def on_all_cores(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """The results of a call on each item, in a process per core."""
-    if len(items) < 2:
-        return [call(item) for item in items]
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)  # everything is imported
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, begin_process) as pool:
-        return list(pool.map(call, items))
-
-
-def begin_process() -> None:
-    """Compute on one thread, since a fork has no others and would wait for them, and leave Ctrl-C to the parent."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

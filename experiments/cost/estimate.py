@@ -1,7 +1,12 @@
 """What a run of a configuration needs, worked out on the meta device and cached by its settings and the code."""
 
 import json
-from collections.abc import Sequence
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +15,7 @@ from omegaconf import OmegaConf
 from torch.nn import functional as F
 
 from experiments.config.build import build
-from experiments.config.cache import DiskCache, on_all_cores
+from experiments.config.cache import DiskCache
 from experiments.config.choices import CONF, ON_GPUS
 from experiments.cost.memory import MIXED, MOMENTS, first_piece, step_bytes, step_of
 from experiments.cost.op_tracer import OpTracer, Trace, trace
@@ -24,34 +29,17 @@ DEPTHS = ("layers", "encoder_layers", "decoder_layers")  # settings of models wh
 PASSES, OPERATIONS = 10, 12  # of clipping and optimizer in a step: over all weights, and for each of their tensors
 READ = 1.5  # of the largest operation's tensors are there when one reads for evaluation
 SUMMARISED = 1000  # documents of a test split, at most
-SEARCHED = "tanh(x) * sigmoid(x ** 2)"  # a function of the kind that a search tries
 
 
 class Estimate(NamedTuple):
-    """What a run needs: trained parameters; bytes of weights, of the optimizer's moments, of what a training step makes
-    at most (gradients and activations), of what a reading for evaluation makes at most, and of the state that a step
-    hands on; tokens or images trained on; and the FLOP, operations and bytes moved of training and all evaluations."""
+    """What a run needs: trained parameters; bytes at the most crowded moment; and the FLOP, operations and bytes moved
+    of training and all evaluations."""
 
     parameters: float = 0
-    weights: float = 0
-    optimizer: float = 0
-    step: float = 0
-    reading: float = 0
-    state: float = 0
-    seen: float = 0
+    memory: float = 0
     flops: float = 0
     operations: float = 0
     bytes: float = 0
-
-    @property
-    def activations(self) -> float:
-        """Bytes that a step or a reading makes, whichever makes more."""
-        return max(self.step, self.reading)
-
-    @property
-    def memory(self) -> float:
-        """Bytes at the most crowded moment."""
-        return self.weights + self.optimizer + self.activations
 
 
 def estimates(runs: Sequence[tuple[dict[str, Any], str]]) -> list[Estimate]:
@@ -65,24 +53,37 @@ def estimates(runs: Sequence[tuple[dict[str, Any], str]]) -> list[Estimate]:
     return [together([(Estimate(*cached.values[settings]), times) for settings, times in own]) for own in parts]
 
 
+def on_all_cores(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """The results of a call on each item, in a process per core."""
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)  # everything is imported
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, begin_process) as pool:
+        return list(pool.map(call, items))
+
+
+def begin_process() -> None:
+    """Compute on one thread, since a fork has no others and would wait for them, and leave Ctrl-C to the parent."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def together(parts: list[tuple[Estimate, float]]) -> Estimate:
     """All trainings of a run, so often each: what they need is added up, and the largest decides on the memory."""
     values, times = np.array([needed for needed, _ in parts]), np.array([times for _, times in parts])
-    sums = Estimate._fields.index("seen")
-    return Estimate(*map(float, [*values[:, :sums].max(0), *times @ values[:, sums:]]))
+    return Estimate(*map(float, [*values[:, :2].max(0), *times @ values[:, 2:]]))
 
 
 def trainings(config: dict[str, Any], precision: str) -> list[tuple[str, float]]:
     """All that the cost of a run depends on, as JSON, once; of a search that of each kind of training, and how often.
 
     One activation stands for all, as one seed does: of image networks, which are trained with many that torch has no
-    single function for, one that is made of several, and of a search one that is made of as many as those it tries.
+    single function for, one that is made of several. Plain rotary positions stand for those that are scaled.
     """
     config, search, training = without_checkpoint(config), config["search"], config["training"]
     image = "ImageClassification" in config["task"]["_target_"]
-    stands = OmegaConf.load(CONF / "activation" / f"{'expression' if search else 'swish' if image else 'silu'}.yaml")
-    activation = {"activation": {**stands, **({"text": SEARCHED} if search else {})}}
-    model = config["model"] | (activation if "activation" in config["model"] else {})
+    activation = "atan_squared_minus_x" if search else "swish" if image else "silu"
+    stands = {"activation": activation} | ({"position": "rope"} if config["extension"] > 1 else {})
+    nodes = {group: OmegaConf.to_container(OmegaConf.load(CONF / group / f"{x}.yaml")) for group, x in stands.items()}
+    model = config["model"] | {group: node for group, node in nodes.items() if group in config["model"]}
     task = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
     kinds = [(task, model, training["steps"], 1)]
     if search:
@@ -105,34 +106,29 @@ def estimate(settings: str) -> Estimate:
     depths = [(1, 2 - layers), (2, layers - 1)] if layers > 2 else [(layers, 1)]
     total = np.zeros(len(Estimate._fields))
     for depth, times in depths:
+        known = {name: depth for name in DEPTHS if name in model_settings and layers > 2}
         with torch.device("meta"), OpTracer(on_gpu):
-            known = {name: depth for name in DEPTHS if name in model_settings and layers > 2}
             model = build(model_settings | known, **task.model_arguments)
         found = of_training(model, task, steps, pieces, precision, on_gpu)
         work, read = of_evaluation(model.train(False), task, task_settings.get("evaluation_documents", 0), on_gpu)
-        found = found._replace(reading=read * (MIXED if precision == "bf16" else 1))
-        total += times * np.array(found)
-        total[-len(work) :] += times * evaluations * work
+        weights = sum(x.nbytes for x in model.parameters())
+        read = (1 + MOMENTS) * weights + read * (MIXED if precision == "bf16" else 1)
+        total += times * np.array([found.parameters, max(found.memory, read), *(found[2:] + evaluations * work)])
     return Estimate(*map(float, total))
 
 
 def of_training(model: Any, task: Any, steps: int, pieces: int, precision: str, on_gpu: bool) -> Estimate:
     """What so many steps need, whose batches go through the model in so many pieces."""
-    tensors, states = list(model.parameters()), [0]
+    tensors, memory, known = list(model.parameters()), 0.0, dict[Any, Trace]()
     weights, count = sum(x.nbytes for x in tensors), min(SAMPLED, steps) if tensors else 0
-    if hasattr(model, "initial_state"):
-        model.register_forward_hook(lambda *call: states.append(bytes_of(call[-1][1])))
-    work, known = np.array([0, OPERATIONS * len(tensors), PASSES * weights]) * float(steps), dict[Any, Trace]()
-    step, seen = 0.0, 0.0
+    work = np.array([0, OPERATIONS * len(tensors), PASSES * weights]) * float(steps)
     for batch in [task.batch(int((index + 0.5) * steps / count)) for index in range(count)]:
-        first, shapes = next(iter(batch.values())), tuple(x.shape for x in batch.values())
+        shapes = tuple(x.shape for x in batch.values())
         if shapes not in known:
             known[shapes] = trace(step_of(model, task, first_piece(batch, pieces)), on_gpu)
-        work += known[shapes].work * min(pieces, len(first)) * steps / count
-        step = max(step, step_bytes(known[shapes], weights, precision))
-        seen += (first.numel() if first.ndim == 2 else len(first)) * steps / count
-    parameters = sum(x.numel() for x in tensors)
-    return Estimate(parameters, weights, MOMENTS * weights, step, 0, max(states), seen, *work)
+        work += known[shapes].work * min(pieces, len(next(iter(batch.values())))) * steps / count
+        memory = max(memory, (1 + MOMENTS) * weights + step_bytes(known[shapes], weights, precision))
+    return Estimate(sum(x.numel() for x in tensors), memory, *work)
 
 
 @torch.no_grad()
@@ -154,18 +150,18 @@ def of_evaluation(model: Any, task: Any, documents: int, on_gpu: bool) -> tuple[
     return total, most
 
 
-def of_reading(model: Any, reading: Reading, images: Any, on_gpu: bool) -> tuple[np.ndarray, np.ndarray, float]:
+def of_reading(model: Any, reading: Reading, images: Any, on_gpu: bool) -> tuple[Any, Any, float]:
     """The work of a piece and of a token generated after it, and the bytes that a piece makes.
 
-    Where a state grows, the piece in the middle stands for all. Where no token is generated, what is read is scored.
+    The piece in the middle stands for all. Where no token is generated, what is read is scored.
     """
-    source, state, token = torch.zeros(reading.rows, reading.tokens, dtype=torch.long, device="meta"), None, np.zeros(3)
+    source, token = torch.zeros(reading.rows, reading.tokens, dtype=torch.long, device="meta"), np.zeros(3)
     if images is not None:
         source = torch.zeros(reading.rows, *images.shape[1:], device="meta")
     elif hasattr(model, "truncate"):
         source = model.truncate(source)
-    if reading.pieces > 1:
-        _, state = model(source[:, :1].repeat(1, reading.tokens * (reading.pieces - 1) // 2))
+    before = reading.tokens * (reading.pieces - 1) // 2
+    state = model(source[:, :1].repeat(1, before))[1] if before else None
 
     def read() -> Any:
         if images is not None or hasattr(model, "encode"):  # an encoder-decoder reads in one piece

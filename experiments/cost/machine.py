@@ -1,16 +1,15 @@
 """How fast a machine does what a run needs: this one by a short measurement, others as published."""
 
 import json
-import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
+from torch.utils.benchmark import Timer, timer
 
 from experiments.config.build import build
 from experiments.config.cache import composition
@@ -38,16 +37,14 @@ ACCELERATORS = {
     "l4": (121e12, 0.3e12, 24e9),
     "rtx4090": (165e12, 1.008e12, 24e9),
 }
-MEASURED = (  # runs of the laptop's scale: of long and short sequences, many small operations, images large and tiny
+MEASURED = (  # runs of the laptop's scale: of tokens, of many small operations, of images large and tiny
     ("experiment=positions",),
     ("experiment=memory_lm", "attention=infini_delta"),
-    ("experiment=gates", "gates=mended"),
-    ("experiment=memory_lm", "attention=recurrent_memory"),
     ("experiment=activation_images", "activation=swish"),
     ("experiment=activation_robustness", "activation=silu"),
 )
 PRODUCT = 1024  # width of the matrices whose product is timed
-REPEATS = 3  # of which the fastest counts
+REPEATS = 5  # of a product or a step
 
 
 class Machine(NamedTuple):
@@ -79,44 +76,23 @@ def accelerator(name: str) -> Machine:
 
 
 def this_machine() -> Machine:
-    """This machine, from a few steps of small models and a matrix product, on one thread and beside others as runs
-    are."""
-    begun, threads, on_gpu = time.perf_counter(), torch.get_num_threads(), torch.cuda.is_available()
+    """This machine, from a matrix product and a few training steps of small models."""
+    begun, on_gpu = time.perf_counter(), torch.cuda.is_available()
+    square = torch.randn(PRODUCT, PRODUCT, device="cuda" if on_gpu else "cpu")
+    product = np.array([2 * PRODUCT**3, 1, 3 * square.nbytes]) / seconds_of(lambda: square @ square, on_gpu)
+    shares = np.array([product, *(measured(run, on_gpu) for run in MEASURED)])
+    rates, _ = nnls(shares, np.ones(len(shares)))  # which explain all of them to about the same share; none is negative
     at_once = 1 if on_gpu else len(os.sched_getaffinity(0))
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    neighbours = [context.Process(target=be_busy, daemon=True) for _ in range(at_once - 1)]
-    environment.use_threads(1)
-    for neighbour in neighbours:
-        neighbour.start()
-    try:
-        square = torch.randn(PRODUCT, PRODUCT, device="cuda" if on_gpu else "cpu")
-        product = np.array([2 * PRODUCT**3, 1, 3 * square.nbytes]), fastest(lambda: square @ square)
-        rows = [product, *(measured(overrides, on_gpu) for overrides in MEASURED)]
-    finally:
-        for neighbour in neighbours:
-            neighbour.kill()
-        torch.set_num_threads(threads)
-    shares = np.array([work / seconds for work, seconds in rows])
-    rates, _ = nnls(shares, np.ones(len(rows)))  # which explain all of them to about the same share; none is negative
     source = (
-        f"{environment.processor()}, measured in {time.perf_counter() - begun:.0f} s on {len(rows)} small pieces of "
-        f"work with {at_once} at a time, which it explains to {abs(shares @ rates - 1).max():.0%}"
+        f"{environment.processor()}, measured in {time.perf_counter() - begun:.0f} s on {len(shares)} small pieces of "
+        f"work, which it explains to {abs(shares @ rates - 1).max():.0%}; {at_once} at a time"
     )
     flop, operation, byte = map(float, rates)
     return Machine(flop, operation, byte, free_bytes(), at_once, source)
 
 
-def be_busy() -> None:
-    """Stand for the runs on another core, which share the memory with the one that is measured."""
-    torch.set_num_threads(1)
-    large, square = torch.ones(2**22), torch.ones(256, 256)
-    while True:
-        large.add_(1)
-        square @ square
-
-
-def measured(overrides: tuple[str, ...], on_gpu: bool) -> tuple[np.ndarray, float]:
-    """The work and the seconds of a training step of a run at the laptop's scale."""
+def measured(overrides: tuple[str, ...], on_gpu: bool) -> np.ndarray:
+    """The work in a second of a training step of a run at the laptop's scale."""
     config = composition((*overrides, "scale=laptop"), 0, "")
     task, device = task_of(json.dumps(config["data"]), json.dumps(config["task"])), "cuda" if on_gpu else "cpu"
     with torch.device("meta"):
@@ -133,22 +109,10 @@ def measured(overrides: tuple[str, ...], on_gpu: bool) -> tuple[np.ndarray, floa
         optimizer.step()
 
     update = np.array([0, OPERATIONS * len(tensors), PASSES * sum(x.nbytes for x in tensors)])
-    return trace(step_of(sketch, task, batch), on_gpu).work + update, fastest(train)
+    return (trace(step_of(sketch, task, batch), on_gpu).work + update) / seconds_of(train, on_gpu)
 
 
-def fastest(call: Callable[[], Any]) -> float:
-    """The seconds of a call that has been made before."""
-    times = []
-    for _ in range(1 + REPEATS):
-        started = clock()
-        call()
-        times.append(clock() - started)
-    return max(min(times[1:]), 1e-6)
-
-
-def clock() -> float:
-    """Seconds: of this process on a processor, so that others do not count; of the world on a GPU."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
+def seconds_of(call: Callable[[], object], on_gpu: bool) -> float:
+    """The mean seconds of a call on one thread, as runs are; on a processor others do not count."""
+    clock = timer if on_gpu else time.process_time
+    return Timer("call()", timer=clock, globals={"call": call}).timeit(REPEATS).mean

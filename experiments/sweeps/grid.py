@@ -1,15 +1,14 @@
 """The runs of an experiment: the grid of the sweep in its configuration."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments.config.build import data_source
-from experiments.config.cache import compose_all, composition, sweep
+from experiments.config.cache import composition, sweep
 from experiments.config.choices import groups
 from experiments.config.errors import ConfigError
 from experiments.training.run_spec import RunSpec, spec_of
@@ -52,7 +51,7 @@ def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0, compared: Co
     """
     if experiment not in groups()["experiment"]:
         raise ConfigError(f"experiment={experiment}: no such choice; choose one of {', '.join(groups()['experiment'])}")
-    factors = {name: levels(name, values) for name, values in sweep(experiment).items()}
+    factors = {name: levels(name, values) for name, values in sweep(experiment, scale).items()}
     random = len(factors.setdefault("seed", ["0"])) > 1
     if scale == "smoke" and compared is not None:
         needed = compared.get(experiment, set())
@@ -69,18 +68,10 @@ def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0, compared: Co
 def jobs_of_all(
     experiments: list[str], scales: list[str], outputs: str, seeds: int = 0, compared: Compared | None = None
 ) -> dict[str, list[Job]]:
-    """The runs of all these experiments, by scale; they are composed in parallel on all cores."""
-    compose_all(experiments, partial(overrides_of, scales, outputs, seeds, compared))
+    """The runs of all these experiments, by scale."""
     return {
         scale: [job for name in experiments for job in jobs(name, scale, outputs, seeds, compared)] for scale in scales
     }
-
-
-def overrides_of(
-    scales: list[str], outputs: str, seeds: int, compared: Compared | None, experiment: str
-) -> Iterator[list[str]]:
-    """The overrides of an experiment's runs at these scales."""
-    return (job.overrides for scale in scales for job in jobs(experiment, scale, outputs, seeds, compared))
 
 
 def levels(name: str, values: str) -> list[str]:
