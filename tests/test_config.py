@@ -23,6 +23,14 @@ PARTS = ("attention", "position", "feedforward", "activation")
         ("position=rop", "position=rop: no such choice; the nearest is 'rope'"),
         ("task.lenth=3", "unknown key 'task.lenth'; the nearest is 'task.length'"),
         ("training.steps=many", "training.steps: Value 'many' of type 'str' could not be converted to Integer"),
+        (
+            "training.groups.gate.lr=1",
+            "unknown key 'training.groups.gate.lr'; the nearest is 'training.groups.gates.lr'",
+        ),
+        (
+            "training.groups.gates.lr=much",
+            "training.groups.gates.lr: Value 'much' of type 'str' could not be converted",
+        ),
         ("model.width=1.5", "model.width=1.5"),
         ("tracking.mod=offline", "tracking.mode"),
         ("scale=huge", "scale=huge: no such choice"),

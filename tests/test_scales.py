@@ -108,7 +108,7 @@ def test_a_step_is_made_at_reduced_width(experiment: str, scale: str, hub: dict[
     task = build(settings.task, **({} if data is None else {"data": data}))
     model = build(settings.model, **task.model_arguments)
     training = config["training"]
-    optimizer = build(settings.optimizer)(parameter_groups(model, training["gate_learning_rate"]))
+    optimizer = build(settings.optimizer)(parameter_groups(model, training["groups"]))
     before = [parameter.detach().clone() for parameter in model.parameters()]
     for piece in pieces(task.batch(0), training.get("accumulation") or 1):
         with torch.autocast("cpu", torch.bfloat16):

@@ -36,7 +36,7 @@ def decoder(*choices: str) -> tuple[DictConfig, Any]:
 def training_step(precision: str, *choices: str, length: int = LENGTH) -> tuple[Callable[[], None], int]:
     """A training step of a decoder with these overrides, and its number of floating-point operations."""
     config, model = decoder(*choices)
-    optimizer = hydra.utils.instantiate(config.optimizer)(parameter_groups(model, 0.03))
+    optimizer = hydra.utils.instantiate(config.optimizer)(parameter_groups(model, config.training.groups))
     tokens = torch.randint(0, VOCABULARY, (BATCH, length + 1), generator=torch.Generator().manual_seed(0))
 
     def step() -> None:

@@ -19,21 +19,32 @@ Mode = Enum("Mode", ["offline", "online", "disabled"])
 
 
 @dataclass
+class Group:
+    """Parameters that are trained at a rate of their own.
+
+    ends: of the parameters' names. lr: the learning rate, which follows the schedule as the optimizer's own does.
+    """
+
+    ends: list[str] = MISSING
+    lr: float = MISSING
+    weight_decay: float = 0.0
+
+
+@dataclass
 class Training:
     """How a model is trained, whatever it is.
 
-    initial_gain: what initial weights are multiplied by.
-    evaluate_at: steps, besides the last, after which the task's evaluation is run. precision: auto is bf16 where the
-    processor has it and fp32 elsewhere. accumulation: pieces that a batch goes through the model in, one after the
-    other; None for all of it at once. compile: whether the model's code is compiled. shard: whether each of several
-    processes holds a part of every weight (FSDP) and not all of them. A setting that is None is no part of the plain
-    configuration, so that runs from before there was one are still the same runs.
+    initial_gain: what initial weights are multiplied by. groups: the parameters that have a learning rate of their own,
+    by the kind of part. evaluate_at: steps, besides the last, after which the task's evaluation is run. precision: auto
+    is bf16 where the processor has it and fp32 elsewhere. accumulation: pieces that a batch goes through the model in,
+    one after the other; None for all of it at once. compile: whether the model's code is compiled. shard: whether each
+    of several processes holds a part of every weight (FSDP) and not all of them. A setting that is None is no part of
+    the plain configuration, so that runs from before there was one are still the same runs.
     """
 
     steps: int = MISSING
     initial_gain: float = MISSING
-    gate_learning_rate: float = MISSING
-    gate_weight_decay: float = MISSING
+    groups: dict[str, Group] = field(default_factory=dict)
     clip: float = MISSING
     precision: Precision = MISSING
     evaluate_at: list[int] = field(default_factory=list)

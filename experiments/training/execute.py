@@ -122,7 +122,7 @@ def train_model(spec: RunSpec, task: Any, model: nn.Module, tracker: Tracker | N
     training = spec.config["training"]
     if training.get("shard") and processes() > 1:
         shard(model)
-    groups = parameter_groups(model, training["gate_learning_rate"], training["gate_weight_decay"])
+    groups = parameter_groups(model, training["groups"])
     if not groups[0]["params"]:
         found = task.evaluate(model)
         return Result({training["steps"]: found.metrics}, found.tables)

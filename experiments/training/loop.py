@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,21 +75,24 @@ class StopRequest:
             self.at_once = False
 
 
-def parameter_groups(model: nn.Module, gate_rate: float, gate_decay: float = 0.0) -> list[dict[str, Any]]:
-    """The optimizer's parameter groups: matrices and tables with its weight decay; norms, biases and β without.
+def parameter_groups(model: nn.Module, own: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The optimizer's parameter groups: matrices with its weight decay; norms and biases without; then those of `own`.
 
-    Gates, if there are any, have their own learning rate and weight decay.
+    own: `training.groups` of the configuration. A parameter whose dotted name ends with one of a group's `ends` has
+    that group's learning rate and weight decay; the first such group counts. Groups without parameters are left out.
     """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    gated: list[nn.Parameter] = []
+    named: dict[str, list[nn.Parameter]] = {group: [] for group in own}
     for name, parameter in model.named_parameters():
-        group = gated if name.endswith("gate") else decayed if parameter.ndim >= 2 else plain
-        group.append(parameter)
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-    if gated:
-        groups.append({"params": gated, "weight_decay": gate_decay, "lr": gate_rate})
-    return groups
+        found = (named[group] for group in own if any(f".{name}".endswith(f".{end}") for end in own[group]["ends"]))
+        next(found, decayed if parameter.ndim >= 2 else plain).append(parameter)
+    rated = [
+        {"params": parameters, "lr": own[group]["lr"], "weight_decay": own[group]["weight_decay"]}
+        for group, parameters in named.items()
+        if parameters
+    ]
+    return [{"params": decayed}, {"params": plain, "weight_decay": 0.0}, *rated]
 
 
 def train(

@@ -180,7 +180,7 @@ def test_beta_trains_and_is_per_channel(activation: str, model: str) -> None:
         assert beta.shape == (module.channels,)
         assert beta.grad.any()
     config = composed(f"activation={activation}")
-    optimizer = hydra.utils.instantiate(config.optimizer)(parameter_groups(network, 0.03))
+    optimizer = hydra.utils.instantiate(config.optimizer)(parameter_groups(network, config.training.groups))
     before = [next(module.parameters()).clone() for module in activations]
     optimizer.step()
     for module, start in zip(activations, before):
@@ -191,7 +191,7 @@ def test_beta_trains_and_is_per_channel(activation: str, model: str) -> None:
 @pytest.mark.parametrize("activation", trainable())
 def test_beta_is_in_the_optimizer_once_and_does_not_decay(activation: str, model: str) -> None:
     network = model_with(model, activation)
-    groups = parameter_groups(network, 0.03)
+    groups = parameter_groups(network, composed().training.groups)
     for module in network.modules():
         if isinstance(module, Activation):
             (beta,) = module.parameters()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from support import SEGMENT, VOCABULARY, assert_close, noise, random_tokens
+from support import SEGMENT, VOCABULARY, assert_close, composed, noise, random_tokens
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -152,7 +152,7 @@ def test_the_folder_of_a_llama_gains_gates_as_it_is_read(tmp_path: Path) -> None
 def test_a_step_of_training_moves_gates_and_weights() -> None:
     model, tokens = LlamaDecoder(add_infini(small_llama(), SEGMENT)).train(), random_tokens(2, 4 * SEGMENT)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    decayed, plain, gates = parameter_groups(model, gate_rate=0.03)
+    decayed, plain, gates = parameter_groups(model, composed().training.groups)
     expected = [layer.self_attn.gate for layer in model.llama.model.layers]
     assert [id(gate) for gate in gates["params"]] == [id(gate) for gate in expected]
     assert gates["weight_decay"] == 0 and gates["lr"] == 0.03
@@ -186,7 +186,7 @@ def trained(folder: Path, steps: int, kind: str) -> LlamaDecoder:
     """A Llama with Infini-attention after so many steps of the loop, from the checkpoint on if there is one."""
     folder.mkdir(exist_ok=True)
     model = LlamaDecoder(add_infini(small_llama(kind), SEGMENT))
-    optimizer = torch.optim.AdamW(parameter_groups(model, gate_rate=0.03), lr=3e-3)
+    optimizer = torch.optim.AdamW(parameter_groups(model, composed().training.groups), lr=3e-3)
     settings = {"steps": steps, "evaluate_at": [0], "checkpoint_every": 4, "log_every": 1, "clip": 1.0}
     constant = lambda step, steps: 1.0
     console = Console(quiet=True)

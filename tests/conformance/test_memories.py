@@ -12,6 +12,7 @@ from support import (
     WIDTH,
     assert_close,
     choices,
+    composed,
     decoder,
     default_decoder,
     noise,
@@ -173,7 +174,7 @@ def test_the_gate_of_the_memory_can_move_and_has_its_own_rate() -> None:
     (gate,) = (parameter for name, parameter in model.named_parameters() if name.endswith("gate"))
     assert gate.shape == (model.blocks[-1].attention.heads,)
     assert float(gate.grad.abs().max()) > 1e-4
-    group = parameter_groups(model, gate_rate=0.03)[-1]
+    group = parameter_groups(model, composed().training.groups)[-1]
     assert group["params"] == [gate] and group["weight_decay"] == 0 and group["lr"] == 0.03
 
 

@@ -163,7 +163,7 @@ def test_the_gate_can_move_in_every_layer_from_the_start(attention: str) -> None
 @every_infini
 def test_gates_are_a_parameter_group_without_decay(attention: str) -> None:
     model = default_decoder(attention)
-    groups = parameter_groups(model, gate_rate=0.03)
+    groups = parameter_groups(model, composed().training.groups)
     gates = {id(block.attention.gate) for block in model.blocks}
     (group,) = [group for group in groups if gates & {id(parameter) for parameter in group["params"]}]
     assert {id(parameter) for parameter in group["params"]} == gates
@@ -193,7 +193,7 @@ def test_the_shipped_recipes_can_open_or_shut_a_gate(overrides: list[str]) -> No
         assert "is not available for this experiment" in str(error)  # the experiment has no recipe at this scale
         return
     schedule = hydra.utils.instantiate(config.schedule)
-    rates = (config.training.gate_learning_rate * schedule(step, steps) for step in range(steps))
+    rates = (config.training.groups.gates.lr * schedule(step, steps) for step in range(steps))
     assert any(way >= 4 for way in accumulate(rates))
 
 
