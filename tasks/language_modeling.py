@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.base import Batch, random_generator
-from tasks.data.source import DataError
+from tasks.data.source import DataError, ScoredSplit
 from tasks.data.tokens import Corpus, TokenizedCorpus, TokenStream
 from tasks.scoring import AT_ONCE, Scoring, long_documents
 
@@ -20,8 +20,8 @@ class LanguageModeling(Scoring):
     length: tokens of a training sequence. window: tokens of an evaluation window; None for `length`. carry_state: each
     row of a batch continues where it stopped in the last step, with the model's state passed along, as in
     Transformer-XL; otherwise sequences start at random positions, without a state. evaluation_tokens, stride,
-    multiples: see Scoring, which scores the test split. With multiples above 1, it scores only documents that fill the
-    longest window, so that all windows score the same tokens.
+    multiples: see Scoring, which scores the documents of `split`. With multiples above 1, it scores only documents that
+    fill the longest window, so that all windows score the same tokens.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class LanguageModeling(Scoring):
         carry_state: bool = False,
         multiples: Sequence[int] = (1,),
         window: int | None = None,
+        split: ScoredSplit = "test",
     ):
         self.window, self.stride, self.multiples = window or length, stride, multiples
         self.check_windows()
@@ -47,7 +48,7 @@ class LanguageModeling(Scoring):
         self.tokenizer = self.corpus.tokenizer
         self.model_arguments = {"vocabulary_size": self.tokenizer.get_vocab_size()}
         self.train = self.corpus.stream("train").tokens
-        self.test = self.corpus.stream("test")
+        self.test = self.corpus.stream(split)
         if max(multiples) > 1:
             self.test = long_documents(self.test, max(multiples) * self.window)
         if len(self.train) <= length:

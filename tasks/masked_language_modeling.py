@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
-from tasks.data.source import DataError
+from tasks.data.source import DataError, ScoredSplit
 from tasks.data.tokens import Corpus, TokenizedCorpus
 from tasks.scoring import IGNORED
 
@@ -34,6 +34,7 @@ class MaskedLanguageModeling:
         evaluation_tokens: int,
         cache: str,
         share: float = 0.15,
+        split: ScoredSplit = "test",
     ):
         if not 0 < share < 1:
             raise ValueError(f"task.share must be between 0 and 1, not {share:g}")
@@ -41,7 +42,7 @@ class MaskedLanguageModeling:
         self.corpus = TokenizedCorpus(data, vocabulary_size, cache)
         self.mask = self.corpus.tokenizer.get_vocab_size()  # the mask token, after those of the corpus
         self.model_arguments = {"vocabulary_size": self.mask + 1}
-        self.train, test = self.corpus.stream("train").tokens, self.corpus.stream("test").tokens
+        self.train, test = self.corpus.stream("train").tokens, self.corpus.stream(split).tokens
         rows = min(evaluation_tokens, len(test)) // length
         if len(self.train) <= length or not rows:
             raise DataError(f"{data.name} has fewer tokens than one sequence of task.length={length}")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tasks.base import Evaluation, Reading, device_of
+from tasks.data.source import ScoredSplit
 from tasks.data.tokens import Corpus, TokenStream
 from tasks.language_modeling import LanguageModeling
 from tasks.scoring import IGNORED, Scored, documents_of, joined, nats
@@ -16,7 +17,7 @@ FIRST = 64  # end of the first bin of token positions in a document; each furthe
 
 
 class Perplexity(LanguageModeling):
-    """Language modelling, evaluated on the longest documents of the test split, from their start.
+    """Language modelling, evaluated on the longest documents of a split, from their start.
 
     evaluation_documents: number of documents, or all if there are fewer. longest: number of tokens of each that are
     scored; None for all. In addition to both window protocols, documents are read in pieces of one window with the
@@ -39,8 +40,9 @@ class Perplexity(LanguageModeling):
         evaluation_documents: int,
         longest: int | None = None,
         carry_state: bool = False,
+        split: ScoredSplit = "test",
     ):
-        super().__init__(data, seed, length, batch_size, vocabulary_size, 0, stride, cache, carry_state)
+        super().__init__(data, seed, length, batch_size, vocabulary_size, 0, stride, cache, carry_state, split=split)
         if evaluation_documents < 1 or (longest is not None and longest < 1):
             raise ValueError("task.evaluation_documents and task.longest must be 1 or more")
         self.test = longest_documents(self.test, evaluation_documents, longest)
