@@ -95,6 +95,8 @@ class ContextExtension:
             "trained_window/loss": found["nonoverlapping/loss"],
             "gain_from_context": found["nonoverlapping/loss"] - found[f"{at}loss"],
             "reach": float(reach(rows)),
+            "documents": found["documents"],
+            "leaked_share": found["leaked_share"],
         }
         if self.extension > 1:
             metrics["digits_beyond"] = fmean(row["digits"] for row in rows[1:])

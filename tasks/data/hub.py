@@ -63,8 +63,8 @@ class HubDataset:
     def fingerprint(self) -> str:
         if not self.path:
             return fingerprint_of(self.identifier, self.configuration, self.revision)
-        contents = {split: [file.read_bytes() for file in self.files.get(split, [])] for split in SPLITS}
-        return fingerprint(part for split, files in contents.items() for part in (split, *files))
+        files = ((split, file) for split in SPLITS for file in self.files.get(split, []))
+        return fingerprint(part for split, file in files for part in (split.encode(), file.read_bytes()))
 
     @cached_property
     def splits(self) -> list[str]:

@@ -30,7 +30,8 @@ class Books:
     name, fingerprint = "books", "0123456789abcdef"
 
     def documents(self, split: str) -> list[Document]:
-        return [Document(f"{split}/{size}", TEXT * size) for size in ((1, 3, 2) if split == "test" else (9, 8))]
+        text = TEXT if split == "train" else TEXT.swapcase()  # no span of the training text
+        return [Document(f"{split}/{size}", text * size) for size in ((1, 3, 2) if split == "test" else (9, 8))]
 
 
 def modeling(cache: Path, **settings: Any) -> LanguageModeling:
@@ -93,7 +94,8 @@ def test_both_protocols_are_reported_with_what_they_are(tmp_path: Path) -> None:
     size = sum(len(text.encode()) for text in texts)
     tokens = sum(len(task.corpus.tokenizer.encode(text).ids) for text in texts)
     for row, name, stride in zip(found.tables["protocol"], ("nonoverlapping", "sliding"), (8, 3), strict=True):
-        assert row == {"protocol": name, "window": 8, "stride": stride, "tokens": tokens, "bytes": size}
+        sizes = {"tokens": tokens, "bytes": size, "documents": 3}
+        assert row == {"protocol": name, "window": 8, "stride": stride, **sizes}
         loss = found.metrics[f"{name}/loss"]
         assert found.metrics[f"{name}/perplexity"] == pytest.approx(math.exp(loss))
         assert found.metrics[f"{name}/bits_per_byte"] == pytest.approx(loss * tokens / math.log(2) / size)
