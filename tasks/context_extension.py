@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.base import Batch, Evaluation, Reading
+from tasks.data.source import ScoredSplit
 from tasks.data.tokens import Corpus
 from tasks.language_modeling import LanguageModeling
 from tasks.passkey import Passkey
@@ -20,7 +21,8 @@ class ContextExtension:
 
     Passkeys are never trained at a greater length, so that finding them there measures how far the positions
     generalise. The words of their prompts have their own tokens, after those of the corpus. Each step trains on
-    `tokens_per_batch` tokens of each. prompts: passkey prompts evaluated at each length.
+    `tokens_per_batch` tokens of each. prompts: passkey prompts evaluated at each length. split: of the
+    documents and keys in the evaluation.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class ContextExtension:
         evaluation_tokens: int,
         prompts: int,
         cache: str,
+        split: ScoredSplit = "test",
     ):
         self.length = trained_length * extension
 
@@ -41,7 +44,16 @@ class ContextExtension:
             rows = max(1, tokens_per_batch // length)
             stride = max(1, length // 2)
             return LanguageModeling(
-                data, seed, length, rows, vocabulary_size, evaluation_tokens, stride, cache, multiples=multiples
+                data,
+                seed,
+                length,
+                rows,
+                vocabulary_size,
+                evaluation_tokens,
+                stride,
+                cache,
+                multiples=multiples,
+                split=split,
             )
 
         self.extension = extension
@@ -50,7 +62,17 @@ class ContextExtension:
         words = self.trained_text.model_arguments["vocabulary_size"]
         lengths = [trained_length * reach for reach in REACHES if reach <= extension]
         stages = [{"steps": 1, "shortest": 1, "doublings": 0}]
-        self.passkey = Passkey(seed, trained_length, tokens_per_batch, stages, 1.0, lengths, prompts, first_token=words)  # type: ignore[arg-type]
+        self.passkey = Passkey(
+            seed,
+            trained_length,
+            tokens_per_batch,
+            stages,  # type: ignore[arg-type]
+            1.0,
+            lengths,
+            prompts,
+            first_token=words,
+            split=split,
+        )
         self.model_arguments = {"vocabulary_size": words + self.passkey.model_arguments["vocabulary_size"]}
 
     def batch(self, step: int) -> Batch:
@@ -73,6 +95,8 @@ class ContextExtension:
             "trained_window/loss": found["nonoverlapping/loss"],
             "gain_from_context": found["nonoverlapping/loss"] - found[f"{at}loss"],
             "reach": float(reach(rows)),
+            "documents": found["documents"],
+            "leaked_share": found["leaked_share"],
         }
         if self.extension > 1:
             metrics["digits_beyond"] = fmean(row["digits"] for row in rows[1:])

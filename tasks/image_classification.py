@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.data.images import Images
+from tasks.data.source import ScoredSplit
 
 AT_ONCE = 512  # images per batch in the evaluation
 
@@ -39,14 +40,24 @@ class ImageClassification:
     """Classify images.
 
     shift: training images are padded by this many pixels and cropped back at a random position. flip: half of them are
-    also mirrored. held_out: share of the training images to evaluate on instead of the test images, for model
-    selection. Pixels are normalised by the mean and standard deviation of each channel of the training split.
+    also mirrored. split: the images to score. For validation they are a share `held_out` of the training images, which
+    is then not trained on. Pixels are normalised by the mean and standard deviation of each channel of the images that
+    are trained on. Raises ValueError for a share that leaves no images.
     """
 
-    def __init__(self, data: ImageSource, seed: int, batch_size: int, shift: int, flip: bool, held_out: float = 0.0):
+    def __init__(
+        self,
+        data: ImageSource,
+        seed: int,
+        batch_size: int,
+        shift: int,
+        flip: bool,
+        split: ScoredSplit = "test",
+        held_out: float = 0.2,
+    ):
         self.seed, self.batch_size, self.shift, self.flip = seed, batch_size, shift, flip
         self.train = data.images("train")
-        self.test = data.images("test") if not held_out else self.hold_out(held_out)
+        self.test = data.images("test") if split == "test" else self.hold_out(held_out)
         self.mean, self.deviation = moments(self.train.pixels)
         self.model_arguments = {
             "channels": self.train.pixels.shape[1],
@@ -55,6 +66,8 @@ class ImageClassification:
 
     def hold_out(self, share: float) -> Images:
         """Remove a share of the training images, the same one for every seed, and return it."""
+        if not 0 < share < 1:
+            raise ValueError(f"task.held_out must be between 0 and 1 for task.split=validation, not {share:g}")
         order = random_generator(0, 2, 0).permutation(len(self.train.labels))
         count = round(share * len(order))
         held, rest = (Images(*(array[chosen] for array in self.train)) for chosen in (order[:count], order[count:]))

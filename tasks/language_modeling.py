@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.base import Batch, random_generator
-from tasks.data.source import DataError
+from tasks.base import Batch, Evaluation, random_generator
+from tasks.data.source import DataError, ScoredSplit
 from tasks.data.tokens import Corpus, TokenizedCorpus, TokenStream
 from tasks.scoring import AT_ONCE, Scoring, long_documents
 
@@ -20,8 +20,9 @@ class LanguageModeling(Scoring):
     length: tokens of a training sequence. window: tokens of an evaluation window; None for `length`. carry_state: each
     row of a batch continues where it stopped in the last step, with the model's state passed along, as in
     Transformer-XL; otherwise sequences start at random positions, without a state. evaluation_tokens, stride,
-    multiples: see Scoring, which scores the test split. With multiples above 1, it scores only documents that fill the
-    longest window, so that all windows score the same tokens.
+    multiples: see Scoring, which scores the documents of `split`. With multiples above 1, it scores only documents that
+    fill the longest window, so that all windows score the same tokens. Spans that also stand in the training text are
+    not scored; the metric `leaked_share` is their share of the tokens that would be scored.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class LanguageModeling(Scoring):
         carry_state: bool = False,
         multiples: Sequence[int] = (1,),
         window: int | None = None,
+        split: ScoredSplit = "test",
     ):
         self.window, self.stride, self.multiples = window or length, stride, multiples
         self.check_windows()
@@ -46,8 +48,8 @@ class LanguageModeling(Scoring):
         self.corpus = TokenizedCorpus(data, vocabulary_size, cache)
         self.tokenizer = self.corpus.tokenizer
         self.model_arguments = {"vocabulary_size": self.tokenizer.get_vocab_size()}
-        self.train = self.corpus.stream("train").tokens
-        self.test = self.corpus.stream("test")
+        self.train, self.split = self.corpus.stream("train").tokens, split
+        self.test = self.corpus.stream(split)
         if max(multiples) > 1:
             self.test = long_documents(self.test, max(multiples) * self.window)
         if len(self.train) <= length:
@@ -69,6 +71,18 @@ class LanguageModeling(Scoring):
         logits, state = model(batch["tokens"], state)
         loss = F.cross_entropy(logits.flatten(0, 1).float(), batch["targets"].flatten())
         return loss, state if self.carry_state else None
+
+    def evaluate(self, model: nn.Module) -> Evaluation:
+        result = super().evaluate(model)
+        share = 1 - self.counted(self.test).sum() / self.chosen(self.test).sum()
+        return Evaluation(result.metrics | {"leaked_share": float(share)}, result.tables)
+
+    def counted(self, stream: TokenStream) -> np.ndarray:
+        """The chosen tokens that are in no span of the training text too. Raises DataError if there are none."""
+        counted = self.chosen(stream) & ~self.corpus.leaked(stream, self.train)
+        if not counted.any():
+            raise DataError(f"all tokens of the {self.split} split that would be scored stand in the training text too")
+        return counted
 
     def bytes_of(self, stream: TokenStream) -> np.ndarray:
         return self.corpus.token_bytes[stream.tokens]

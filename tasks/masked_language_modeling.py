@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
-from tasks.data.source import DataError
+from tasks.data.source import DataError, ScoredSplit
 from tasks.data.tokens import Corpus, TokenizedCorpus
-from tasks.scoring import IGNORED
+from tasks.scoring import IGNORED, documents_with, spread
 
 MASKED, REPLACED = 0.8, 0.1  # shares of the selected tokens; the rest are unchanged (Devlin et al. 2019, section 3.1)
 EVALUATION = 1 << 32  # the random key of the evaluation's masks; no training step has this number
@@ -20,8 +20,9 @@ EVALUATION = 1 << 32  # the random key of the evaluation's masks; no training st
 class MaskedLanguageModeling:
     """Predict the masked tokens of a sequence.
 
-    length: tokens of a sequence. share: share of tokens to predict. evaluation_tokens: tokens of the test split in the
-    evaluation; their masks are the same for every model.
+    length: tokens of a sequence. share: share of tokens to predict. split: of the documents in the evaluation.
+    evaluation_tokens: tokens of them, spread over the documents (see `spread`); their masks are the same for every
+    model, and tokens of spans that also stand in the training text are not predicted.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class MaskedLanguageModeling:
         evaluation_tokens: int,
         cache: str,
         share: float = 0.15,
+        split: ScoredSplit = "test",
     ):
         if not 0 < share < 1:
             raise ValueError(f"task.share must be between 0 and 1, not {share:g}")
@@ -41,11 +43,12 @@ class MaskedLanguageModeling:
         self.corpus = TokenizedCorpus(data, vocabulary_size, cache)
         self.mask = self.corpus.tokenizer.get_vocab_size()  # the mask token, after those of the corpus
         self.model_arguments = {"vocabulary_size": self.mask + 1}
-        self.train, test = self.corpus.stream("train").tokens, self.corpus.stream("test").tokens
-        rows = min(evaluation_tokens, len(test)) // length
+        self.train, test = self.corpus.stream("train").tokens, self.corpus.stream(split)
+        chosen = np.flatnonzero(spread(test, evaluation_tokens, length))
+        rows = len(chosen) // length
         if len(self.train) <= length or not rows:
             raise DataError(f"{data.name} has fewer tokens than one sequence of task.length={length}")
-        self.test = test[: rows * length].reshape(rows, length)
+        self.test, self.places = test, chosen[: rows * length].reshape(rows, length)
 
     def batch(self, step: int) -> Batch:
         generator = random_generator(self.seed, step)
@@ -71,18 +74,27 @@ class MaskedLanguageModeling:
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> Evaluation:
         nats, right, count = 0.0, 0, 0
-        for index in range(0, len(self.test), self.batch_size):
-            rows = self.test[index : index + self.batch_size]
-            batch = self.hide(rows, random_generator(EVALUATION, index))
-            targets = batch["targets"].to(device_of(model))
+        leaked = self.corpus.leaked(self.test, self.train)
+        for index in range(0, len(self.places), self.batch_size):
+            places = self.places[index : index + self.batch_size]
+            batch = self.hide(self.test.tokens[places], random_generator(EVALUATION, index))
+            targets = batch["targets"].masked_fill(torch.from_numpy(leaked[places]), IGNORED).to(device_of(model))
             logits, _ = model(batch["tokens"].to(device_of(model)))
             selected = targets != IGNORED
             nats += float(F.cross_entropy(logits[selected].float(), targets[selected], reduction="sum"))
             right += int((logits[selected].argmax(dim=-1) == targets[selected]).sum())
             count += int(selected.sum())
+        if not count:
+            raise DataError("all tokens that would be scored stand in the training text too")
         loss = nats / count
         metrics = {"masked/loss": loss, "masked/perplexity": math.exp(loss), "masked/accuracy": right / count}
+        kept = np.zeros(len(leaked), bool)
+        kept[self.places] = ~leaked[self.places]
+        metrics |= {
+            "documents": float(documents_with(kept, self.test)),
+            "leaked_share": 1 - kept.sum() / self.places.size,
+        }
         return Evaluation(metrics)
 
     def readings(self, model: nn.Module) -> list[Reading]:
-        return [Reading(self.batch_size, self.length, len(self.test) / self.batch_size)]
+        return [Reading(self.batch_size, self.length, len(self.places) / self.batch_size)]

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
-from tasks.passkey_prompt import ANSWERED, DIGITS, HELD_OUT, KEYS, WORDINGS, Prompts, words
+from tasks.data.source import ScoredSplit
+from tasks.passkey_prompt import ANSWERED, DIGITS, KEYS_OF, WORDINGS, Prompts, words
 from tasks.scoring import AT_ONCE
 
 __all__ = ["ANSWERED", "DIGITS", "Passkey", "words"]
@@ -47,7 +48,8 @@ class Passkey(Prompts):
     each evaluated with the key at the start, in the middle and at the end, which is inside the last segment. prompts:
     prompts per length and depth; fewer, at least one, if they would exceed `evaluation_tokens`. control_length: up to
     this length, models with gates are also evaluated with their memory switched off; models whose state grows with the
-    text are evaluated only up to this length. wording: the paper whose prompt is used. first_token: see Prompts. Raises
+    text are evaluated only up to this length. wording: the paper whose prompt is used. first_token: see Prompts.
+    split: whose keys the evaluation asks for; those of test, of validation and of the training differ. Raises
     ValueError for lengths that are too short for a prompt or its gaps.
 
     A stage with gaps trains on long distances at the cost of short ones. The filler is periodic, and an additive memory
@@ -69,10 +71,12 @@ class Passkey(Prompts):
         control_length: int | None = None,
         wording: Literal["infini", "landmark"] = "infini",
         first_token: int = 0,
+        split: ScoredSplit = "test",
     ):
         super().__init__(WORDINGS[wording], first_token)
         self.model_arguments = {"vocabulary_size": len(self.identifiers)}
-        self.seed, self.segment_length, self.tokens_per_batch = seed, segment_length, tokens_per_batch
+        self.seed, self.split = seed, split
+        self.segment_length, self.tokens_per_batch = segment_length, tokens_per_batch
         self.stages = [Stage(**stage) for stage in stages]  # type: ignore[arg-type]
         self.language_weight, self.prompts = language_weight, prompts
         self.evaluation_lengths, self.evaluation_tokens = evaluation_lengths, evaluation_tokens
@@ -96,7 +100,7 @@ class Passkey(Prompts):
         segments = stage.shortest * 2 ** int(generator.integers(stage.doublings + 1))
         length = self.segment_length * segments
         rows = max(1, self.tokens_per_batch // length)
-        keys = generator.choice(KEYS[~HELD_OUT], rows)
+        keys = generator.choice(KEYS_OF["train"], rows)
         length -= ANSWERED
         depths = generator.integers(0, length - self.fixed + 1, rows)
         prompts = np.stack([self.prompt(length, key, depth) for key, depth in zip(keys, depths)])
@@ -230,7 +234,7 @@ class Passkey(Prompts):
         """The shares of correct digits and of correct keys, for prompts with keys that were never trained on."""
         count, rows = self.prompts_and_rows(length)
         generator = random_generator(self.seed, length - ANSWERED, DEPTHS.index(depth))
-        keys = generator.choice(KEYS[HELD_OUT], count, replace=False)
+        keys = generator.choice(KEYS_OF[self.split], count, replace=False)
         answers = np.stack([self.encode(str(key)) for key in keys])
         prompts = self.at_depth(length, keys, depth)
         named = [

@@ -8,7 +8,8 @@ import numpy as np
 DIGITS = 5
 ANSWERED = DIGITS - 1  # digits of its answer that a model has read when it generates the last one
 KEYS = np.arange(10 ** (DIGITS - 1), 10**DIGITS)
-HELD_OUT = (KEYS * 2_654_435_761 % 2**32) % 10 == 0  # one tenth of the keys, evenly spread, is never trained on
+GROUP = (KEYS * 2_654_435_761 % 2**32) % 10  # tenths of the keys, evenly spread; two are never trained on
+KEYS_OF = {"test": KEYS[GROUP == 0], "validation": KEYS[GROUP == 1], "train": KEYS[GROUP > 1]}
 
 FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 

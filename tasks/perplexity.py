@@ -8,23 +8,24 @@ import torch
 from torch import nn
 
 from tasks.base import Evaluation, Reading, device_of
+from tasks.data.source import ScoredSplit
 from tasks.data.tokens import Corpus, TokenStream
 from tasks.language_modeling import LanguageModeling
 from tasks.scoring import IGNORED, Scored, documents_of, joined, nats
 
+FILLED = 10  # documents that fill a bin of token positions, or all if there are fewer
 FIRST = 64  # end of the first bin of token positions in a document; each further bin ends at twice the last
 
 
 class Perplexity(LanguageModeling):
-    """Language modelling, evaluated on the longest documents of the test split, from their start.
+    """Language modelling, evaluated on the longest documents of a split, from their start.
 
     evaluation_documents: number of documents, or all if there are fewer. longest: number of tokens of each that are
     scored; None for all. In addition to both window protocols, documents are read in pieces of one window with the
     state passed along (streaming). Every token then sees all tokens before it, as far as the state contains them, and
     memory grows with the document only if the state does. `streaming/gain` is the reduction of the loss in nats per
     token, relative to sliding windows. The table by_position has the loss of each protocol by position in the document,
-    in bins that end at 64, 128, 256, … tokens. It has only bins that all documents fill. Raises ValueError for settings
-    below 1.
+    in bins that end at 64, 128, 256, … tokens. Raises ValueError for settings below 1.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class Perplexity(LanguageModeling):
         evaluation_documents: int,
         longest: int | None = None,
         carry_state: bool = False,
+        split: ScoredSplit = "test",
     ):
-        super().__init__(data, seed, length, batch_size, vocabulary_size, 0, stride, cache, carry_state)
+        super().__init__(data, seed, length, batch_size, vocabulary_size, 0, stride, cache, carry_state, split=split)
         if evaluation_documents < 1 or (longest is not None and longest < 1):
             raise ValueError("task.evaluation_documents and task.longest must be 1 or more")
         self.test = longest_documents(self.test, evaluation_documents, longest)
@@ -67,12 +69,12 @@ class Perplexity(LanguageModeling):
     def report(self, result: Evaluation, name: str, scored: Scored, window: int, stride: int, place: str = "") -> None:
         super().report(result, name, scored, window, stride, place)
         result.tables.setdefault("by_position", []).extend(
-            {"protocol": name, **row} for row in by_position(self.test, scored.losses)
+            {"protocol": name, **row} for row in by_position(self.test, scored.losses, self.counted(self.test))
         )
 
     @torch.no_grad()
     def stream(self, model: nn.Module, stream: TokenStream) -> Scored:
-        """The loss of every token of the documents, in order, with the state passed along.
+        """The loss of every counted token of the documents, in order, with the state passed along.
 
         A batch has documents of similar length; a row whose document has ended reads zeros, which are not scored.
         """
@@ -95,7 +97,8 @@ class Perplexity(LanguageModeling):
                     part = losses[index][start : start + self.window]
                     part[:] = found[row, : len(part)]
         positions = np.concatenate([np.arange(len(row)) for row in losses])
-        return self.collected(stream, np.concatenate(losses), positions)
+        counted = np.delete(self.counted(stream), stream.starts)
+        return self.collected(stream, np.concatenate(losses)[counted], positions[counted])
 
 
 def longest_documents(stream: TokenStream, number: int, longest: int | None) -> TokenStream:
@@ -105,18 +108,21 @@ def longest_documents(stream: TokenStream, number: int, longest: int | None) -> 
     return joined([documents[index][: None if longest is None else longest + 1] for index in chosen])
 
 
-def by_position(stream: TokenStream, losses: np.ndarray) -> list[dict[str, Any]]:
+def by_position(stream: TokenStream, losses: np.ndarray, counted: np.ndarray) -> list[dict[str, Any]]:
     """The mean loss by position in the document, in bins that end at 64, 128, 256, … tokens.
 
-    losses (N,): of all tokens of the documents except the opening tokens. Bins that a document does not fill are
-    omitted.
+    counted (N,) bool: the scored tokens of the documents. losses: of these tokens, in order. A bin has the tokens of
+    the documents that fill it, and is omitted if fewer than FILLED do.
     """
-    lengths = [len(document) for document in documents_of(stream)]
-    before = np.concatenate([np.arange(1, length) for length in lengths])
+    lengths = np.array([len(document) for document in documents_of(stream)])
+    before = np.concatenate([np.arange(length) for length in lengths])[counted]
+    sizes = np.repeat(lengths, lengths)[counted]  # of the document of each token
     rows: list[dict[str, Any]] = []
     start, end = 0, FIRST
-    while end <= min(lengths):
-        inside = (start <= before) & (before < end)
-        rows.append({"position": end, "loss": float(losses[inside].mean()), "tokens": int(inside.sum())})
+    while (documents := int((lengths >= end).sum())) >= min(FILLED, len(lengths)):
+        inside = (start <= before) & (before < end) & (sizes >= end)
+        if inside.any():
+            loss = float(losses[inside].mean())
+            rows.append({"position": end, "loss": loss, "tokens": int(inside.sum()), "documents": documents})
         start, end = end, 2 * end
     return rows

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.data.pairs import Pair
-from tasks.data.source import DataError
+from tasks.data.source import DataError, ScoredSplit
 from tasks.data.text import Document
 from tasks.data.tokens import DOCUMENT, END, SEPARATOR, TokenizedCorpus
 from tasks.extracts import extracts
@@ -80,9 +80,9 @@ class Summarization:
 
     source_length: tokens of a document that are read; longer documents are truncated. summary_length: most tokens of a
     summary. tokens_per_batch: a batch has as many documents of similar length as fit into this number of tokens, at
-    least one. stages: training starts with short documents, stage by stage, and ends with all documents.
-    evaluation_documents: test documents to summarise. halvings: how often they are summarised again from the first half
-    of source_length, a quarter and so on. tokenizer, revision: of a pretrained model; None to train one with
+    least one. stages: training starts with short documents, stage by stage, and ends with all documents. split: of the
+    documents to summarise. evaluation_documents: their number. halvings: how often they are summarised again from the
+    first half of source_length, a quarter and so on. tokenizer, revision: of a pretrained model; None to train one with
     `vocabulary_size` tokens on the training documents.
     Models need two calls: `model(source, target=target)` returns the logits of the target tokens,
     `model.answer(source, steps, end)` the generated summary. A model may truncate the source.
@@ -102,6 +102,7 @@ class Summarization:
         cache: str,
         tokenizer: str | None = None,
         revision: str = "main",
+        split: ScoredSplit = "test",
     ):
         self.seed = seed
         self.source_length, self.summary_length = source_length, summary_length
@@ -114,9 +115,9 @@ class Summarization:
         )
         self.tokenizer = self.vocabulary.tokenizer
         self.model_arguments = {"vocabulary_size": self.tokenizer.get_vocab_size()}
-        pairs, self.test_pairs = data.pairs("train"), data.pairs("test")[:evaluation_documents]
+        pairs, self.test_pairs = data.pairs("train"), data.pairs(split)[:evaluation_documents]
         if not pairs or not self.test_pairs:
-            raise DataError(f"{data.name} has {len(pairs)} training and {len(self.test_pairs)} test pairs")
+            raise DataError(f"{data.name} has {len(pairs)} training and {len(self.test_pairs)} {split} pairs")
         self.sources = self.encode_sources(pairs, source_length)
         summaries = self.encode([pair.summary for pair in pairs], summary_length - 1)
         self.targets = [[*ids, self.vocabulary.end] for ids in summaries]

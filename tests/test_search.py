@@ -98,9 +98,9 @@ def test_a_search_chooses_without_the_test_images(tmp_path: Path) -> None:
     from experiments.training.run_spec import resolve
 
     config = compose([*TINY, f"outputs={tmp_path}"])
-    task, _ = assemble(resolve(config))
-    config.task.held_out = 0.0
     other, _ = assemble(resolve(config))
+    config.task.split = "validation"
+    task, _ = assemble(resolve(config))
     test = {image.tobytes() for image in other.test.pixels}
     chosen_by = {image.tobytes() for image in task.test.pixels}
     assert not test & chosen_by and not chosen_by & {image.tobytes() for image in task.train.pixels}

@@ -219,13 +219,13 @@ def child(
     steps: int | None = None,
     final: bool = False,
 ) -> Score:
-    """Train the configuration's network with a function and evaluate it: on held-out training images or, if `final`,
-    on the test images."""
+    """Train the configuration's network with a function and evaluate it: on the validation images or, if `final`, on
+    those that the configuration names."""
     own = deepcopy(config)
     activation = {"_target_": "models.expressions.Expression", "_partial_": True, "text": text}
     own |= {"activation": activation, "seed": config["seed"] if seed is None else seed}
     own["model"] |= {"activation": activation, **(size or {})}
-    own["task"] |= {"seed": own["seed"], "held_out": 0.0 if final else config["task"]["held_out"]}
+    own["task"] |= {"seed": own["seed"], "split": config["task"]["split"] if final else "validation"}
     own["training"]["steps"] = steps or config["training"]["steps"]
     with TemporaryDirectory(dir=Path(folder) / "children") as own_folder:
         result, parameters = train(own, precision, Path(own_folder))

@@ -2,10 +2,11 @@
 
 import os
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tasks.data.source import SPLITS, DataError, fingerprint
+from tasks.data.source import SPLITS, DataError, fingerprint, split_of
 
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
@@ -62,7 +63,17 @@ class HubDataset:
     def fingerprint(self) -> str:
         if not self.path:
             return fingerprint_of(self.identifier, self.configuration, self.revision)
-        return fingerprint(file.read_bytes() for split in SPLITS for file in self.files.get(split, []))
+        files = ((split, file) for split in SPLITS for file in self.files.get(split, []))
+        return fingerprint(part for split, file in files for part in (split.encode(), file.read_bytes()))
+
+    @cached_property
+    def splits(self) -> list[str]:
+        """The splits that the data set has."""
+        import datasets
+
+        if self.path:
+            return list(self.files)
+        return datasets.get_dataset_split_names(self.identifier, self.configuration, revision=self.revision)
 
     def rows(self, split: str) -> Any:
         """The rows of a split, as a `datasets.Dataset`. Validation and test replace each other if one is missing."""
@@ -70,14 +81,12 @@ class HubDataset:
 
         datasets.disable_progress_bars()
         cache = str(self.cache / "datasets")
+        name = split if split in self.splits else "validation" if split == "test" else "test"
         if self.path:
-            name = split if split in self.files else "validation" if split == "test" else "test"
             files = [str(file) for file in self.files[name]]
             kind = FORMATS[Path(files[0]).suffix]
             rows = datasets.load_dataset(kind, data_files={"rows": files}, split="rows", cache_dir=cache)
         else:
-            names = datasets.get_dataset_split_names(self.identifier, self.configuration, revision=self.revision)
-            name = split if split in names else "validation" if split == "test" else "test"
             rows = datasets.load_dataset(
                 self.identifier, self.configuration, revision=self.revision, split=name, cache_dir=cache
             )
@@ -88,6 +97,17 @@ class HubDataset:
                 f"it has {', '.join(rows.column_names)}"
             )
         return rows.select_columns(self.columns)
+
+    def disjoint_rows(self, split: str) -> Any:
+        """The rows of a split, none of which is in another split.
+
+        If the data set has only one of validation and test, that is its test split, and one in twenty of its training
+        rows is taken out for validation.
+        """
+        if split == "test" or {"validation", "test"} <= set(self.splits):
+            return self.rows(split)
+        rows = self.rows("train")
+        return rows.select([index for index in range(len(rows)) if split_of(f"train/{index}", test=0.0) == split])
 
     def check(self) -> None:
         """Raise DataError if a local file lacks a column, before anything else is built."""

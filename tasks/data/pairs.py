@@ -109,7 +109,7 @@ class HubPairs:
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split that have both a document and a summary."""
         pairs, bad = [], []
-        for index, row in enumerate(self.dataset.rows(split)):
+        for index, row in enumerate(self.dataset.disjoint_rows(split)):
             document, summary = first_text(row[self.document_column]), first_text(row[self.summary_column])
             texts = {self.document_column: document, self.summary_column: summary}
             empty = [column for column, text in texts.items() if not text.strip()]

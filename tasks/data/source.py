@@ -4,8 +4,10 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 SPLITS = ("train", "validation", "test")
+ScoredSplit = Literal["test", "validation"]  # models are judged on test, their settings chosen on validation
 
 
 class DataError(ValueError):

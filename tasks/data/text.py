@@ -127,7 +127,8 @@ class TextFiles:
         if not names:
             raise DataError(
                 f"data.path={self.path} has {len(self.contents)} good files, none of them in the {split} split (by the "
-                f"hash of its name, one in ten is in test): add files, or put some into the folder {self.root / split}"
+                "hash of its name, one in ten is in test, one in twenty in validation): add files, or put some into "
+                f"the folder {self.root / split}"
             )
         return [Document(name, (self.root / name).read_bytes().decode("utf-8")) for name in names]
 
@@ -155,5 +156,5 @@ class HubText:
 
     def documents(self, split: str) -> list[Document]:
         """The non-empty documents of a split, in the order of the data set."""
-        rows = self.dataset.rows(split)[self.column]
+        rows = self.dataset.disjoint_rows(split)[self.column]
         return [Document(f"{split}/{index}", text) for index, text in enumerate(rows) if text and text.strip()]

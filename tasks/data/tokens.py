@@ -9,6 +9,7 @@ import numpy as np
 from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tasks.data.leakage import SPAN, leaked_tokens
 from tasks.data.source import DataError, fingerprint, write_atomically
 from tasks.data.text import Document
 
@@ -88,6 +89,19 @@ class TokenizedCorpus:
                 write_atomically(file, buffer.getvalue())
         with np.load(file) as stored:
             return TokenStream(stored["tokens"], stored["starts"])
+
+    def leaked(self, stream: TokenStream, training: np.ndarray) -> np.ndarray:
+        """Which tokens of a stream, (N,) bool, are in a span that also stands in the training tokens; see leakage.py.
+
+        The training tokens are those of this corpus. The result is cached beside them.
+        """
+        file = self.folder / f"leaked-{SPAN}-{fingerprint([stream.tokens.tobytes(), stream.starts.tobytes()])}.npy"
+        with self.lock():
+            if not file.exists():
+                buffer = io.BytesIO()
+                np.save(buffer, leaked_tokens(stream.tokens, stream.starts, training))
+                write_atomically(file, buffer.getvalue())
+        return np.load(file)
 
     @cached_property
     def token_bytes(self) -> np.ndarray:

@@ -9,7 +9,7 @@ from tasks.data.source import SPLITS, DataError
 from tasks.data.text import Document
 from tasks.data.tokens import Corpus, TokenStream
 from tasks.external import TextTokenizer, context_length
-from tasks.scoring import Scoring, joined
+from tasks.scoring import FEWEST, Scoring, joined
 
 LONGEST_WINDOW = 4096  # tokens, unless task.length is set
 
@@ -38,7 +38,7 @@ class ExternalLanguageModeling(Measurement, Scoring):
         self.stride = stride or max(1, self.window // 2)
         self.check_windows()
         self.evaluation_tokens, self.tokens_per_batch = evaluation_tokens, batch_size * self.window
-        documents, sizes = [], []
+        documents, sizes, share = [], [], max(1, evaluation_tokens // FEWEST)
         for document in documents_in(data, split):
             tokens, bytes_of = tokenizer.encode_with_bytes(document.text)
             if tokenizer.opening is not None:
@@ -46,7 +46,7 @@ class ExternalLanguageModeling(Measurement, Scoring):
             if len(tokens) > 1:
                 documents.append(np.array(tokens, dtype=np.int64))
                 sizes.append(np.array(bytes_of, dtype=np.int64))
-            if sum(map(len, documents)) - len(documents) >= evaluation_tokens:
+            if sum(min(len(document) - 1, share) for document in documents) >= evaluation_tokens:
                 break
         if not documents:
             raise DataError(f"{data.name} has no document of two tokens or more in its {split} split")

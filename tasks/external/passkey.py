@@ -10,7 +10,7 @@ import torch
 from tasks.base import Evaluation, Measurement, device_of, random_generator
 from tasks.external import TextTokenizer, context_length
 from tasks.passkey import DEPTHS
-from tasks.passkey_prompt import DIGITS, FILLER, HELD_OUT, INFINI, KEYS
+from tasks.passkey_prompt import DIGITS, FILLER, INFINI, KEYS_OF
 
 ANSWER = 8  # tokens of an answer: enough for a space and five digits in any tokenizer, and two more
 LONGEST = 8192  # tokens of a prompt, unless task.evaluation_lengths is set
@@ -67,7 +67,7 @@ class ExternalPasskey(Measurement):
 
     def keys(self, length: int, depth: int) -> np.ndarray:
         """The keys for a length and depth, from those that Passkey never trains on."""
-        return random_generator(self.seed, length, depth).choice(KEYS[HELD_OUT], self.prompts, replace=False)
+        return random_generator(self.seed, length, depth).choice(KEYS_OF["test"], self.prompts, replace=False)
 
     def prompt(self, length: int, key: int, depth: str) -> list[int]:
         """A prompt of exactly `length` tokens with the key's sentence at the start, middle or end of the filler."""

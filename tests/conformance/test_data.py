@@ -253,6 +253,22 @@ def test_booksum_is_read_from_a_folder(kind: str, tmp_path: Path) -> None:
         assert found == [(f"{split} long", f"{split} short"), (f"{split} longer", f"{split} shorter")]
 
 
+@pytest.mark.parametrize("own", ["test", "validation"])
+def test_validation_is_taken_out_of_the_training_rows_of_a_hub_set_without_both_splits(
+    own: str, tmp_path: Path
+) -> None:
+    def rows(split: str) -> datasets.Dataset:
+        return datasets.Dataset.from_dict({"text": [f"{split} {n}" for n in range(200)], "summary": ["short"] * 200})
+
+    folder = write(rows, tmp_path / "rows", "parquet", ("train", own))
+    read, pairs = source("pg19", folder, tmp_path), source("booksum", folder, tmp_path)
+    texts = {split: [document.text for document in read.documents(split)] for split in SPLITS}
+    assert texts["test"] == [f"{own} {n}" for n in range(200)]
+    assert 3 <= len(texts["validation"]) <= 20
+    assert sorted(texts["train"] + texts["validation"]) == sorted(f"train {n}" for n in range(200))
+    assert texts == {split: [pair.document for pair in pairs.pairs(split)] for split in SPLITS}
+
+
 @pytest.mark.parametrize(("data", "label"), [("cifar10", "label"), ("cifar100", "fine_label")])
 def test_cifar_is_read_from_a_folder(data: str, label: str, tmp_path: Path) -> None:
     def rows(split: str) -> datasets.Dataset:

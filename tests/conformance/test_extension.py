@@ -26,7 +26,7 @@ def test_every_window_scores_the_same_tokens_and_long_documents_only(tmp_path: P
         scored = task.score(model, long, window, stride)
         assert len(scored.losses) == 16 + 33 + 40
         assert scored.positions.max() == window - 1
-    with pytest.raises(DataError, match="no test document has the 64 tokens"):
+    with pytest.raises(DataError, match="no document of the split has the 64 tokens"):
         long_documents(stream, 64)
 
 
@@ -62,7 +62,8 @@ class LongBooks:
     name, fingerprint = "long books", "fedcba9876543210"
 
     def documents(self, split: str) -> list[Document]:
-        return [Document(f"{split}/{size}", TEXT * size) for size in (20, 30)]
+        text = TEXT if split == "train" else TEXT.swapcase()
+        return [Document(f"{split}/{size}", text * size) for size in (20, 30)]
 
 
 def extension(cache: Path, factor: int) -> ContextExtension:

@@ -199,6 +199,17 @@ def test_the_loss_weighs_the_answer_and_the_prompt() -> None:
     assert float(task.loss(Knows(False), batch, None)[0]) == pytest.approx(np.log(vocabulary), rel=1e-5)
 
 
+def test_validation_asks_for_keys_of_its_own() -> None:
+    asked = {}
+    for split in ("test", "validation"):
+        task = passkey(split=split)
+        reader = Reader(task)
+        assert task.evaluate(reader).metrics["through_memory/exact"] == 1
+        asked[split] = {"".join(text_of(task, row[digit_places(task, row)][:DIGITS])) for row in reader.asked}
+    trained = {key for step in range(30) for key in keys_of(passkey(), passkey().batch(step))}
+    assert not asked["test"] & asked["validation"] and not trained & (asked["test"] | asked["validation"])
+
+
 def test_long_prompts_are_fewer_and_every_row_says_how_many() -> None:
     task = passkey(evaluation_tokens=512)
     rows = task.evaluate(Reader(task)).tables["retrieval"]

@@ -93,7 +93,15 @@ def test_places_are_told_apart_where_all_documents_have_them() -> None:
     lengths = (300, 255, 700)
     stream = TokenStream(np.zeros(sum(lengths) + 3, np.uint16), np.array([0, 301, 557]))
     losses = np.concatenate([np.arange(1, n + 1) for n in lengths]).astype(float)  # as many as come before
-    rows = by_position(stream, losses)
+    rows = by_position(stream, losses, text_of(stream))
     assert [(row["position"], row["tokens"]) for row in rows] == [(64, 3 * 63), (128, 3 * 64), (256, 3 * 128)]
     assert [row["loss"] for row in rows] == pytest.approx([32, 95.5, 191.5])
-    assert by_position(stream_of(5, 80), np.ones(85)) == []
+    assert by_position(stream_of(5, 80), np.ones(85), text_of(stream_of(5, 80))) == []
+    ended = stream_of(*[200] * 9, 70, 700)  # ten of eleven fill the second bin, one the third
+    found = by_position(ended, np.ones(len(ended.tokens) - 11), text_of(ended))
+    assert [(row["position"], row["documents"], row["tokens"]) for row in found] == [(64, 11, 11 * 63), (128, 10, 640)]
+
+
+def text_of(stream: TokenStream) -> np.ndarray:
+    """All tokens but the opening ones."""
+    return np.isin(np.arange(len(stream.tokens)), stream.starts, invert=True)

@@ -16,6 +16,7 @@ from tasks.data.images import Digits
 from tasks.data.pairs import Docstrings, Pair
 from tasks.data.text import Document
 from tasks.data.tokens import DOCUMENT, END, TokenStream
+from tasks.image_classification import ImageClassification
 from tasks.language_modeling import LanguageModeling
 from tasks.scoring import IGNORED
 from tasks.summarization import Summarization
@@ -29,7 +30,8 @@ class Books:
     name, fingerprint = "books", "0123456789abcdef"
 
     def documents(self, split: str) -> list[Document]:
-        return [Document(f"{split}/{size}", TEXT * size) for size in ((1, 3, 2) if split == "test" else (9, 8))]
+        text = TEXT if split == "train" else TEXT.swapcase()  # no span of the training text
+        return [Document(f"{split}/{size}", text * size) for size in ((1, 3, 2) if split == "test" else (9, 8))]
 
 
 def modeling(cache: Path, **settings: Any) -> LanguageModeling:
@@ -92,7 +94,8 @@ def test_both_protocols_are_reported_with_what_they_are(tmp_path: Path) -> None:
     size = sum(len(text.encode()) for text in texts)
     tokens = sum(len(task.corpus.tokenizer.encode(text).ids) for text in texts)
     for row, name, stride in zip(found.tables["protocol"], ("nonoverlapping", "sliding"), (8, 3), strict=True):
-        assert row == {"protocol": name, "window": 8, "stride": stride, "tokens": tokens, "bytes": size}
+        sizes = {"tokens": tokens, "bytes": size, "documents": 3}
+        assert row == {"protocol": name, "window": 8, "stride": stride, **sizes}
         loss = found.metrics[f"{name}/loss"]
         assert found.metrics[f"{name}/perplexity"] == pytest.approx(math.exp(loss))
         assert found.metrics[f"{name}/bits_per_byte"] == pytest.approx(loss * tokens / math.log(2) / size)
@@ -161,6 +164,9 @@ def embedded(task: str, cache: Path, seed: int) -> Any:
 
 
 TRAINED = [name for name in choices("task") if settings("task", name)._target_.startswith("tasks.")]
+
+
+OWN_DATA = {"passkey": ["data=none"], "summarization": ["data=docstrings"], "image_classification": ["data=digits"]}
 
 
 @pytest.mark.slow
@@ -245,6 +251,35 @@ def test_the_loss_of_a_summary_is_the_mean_over_its_tokens_and_its_end(tmp_path:
         summaries.remove(task.vocabulary.tokenizer.decode(tokens))
         losses += [-float(logits[row, place, token]) for place, token in enumerate([*tokens, END])]
     assert float(task.loss(Guesser(), batch, None)[0]) == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("task", TRAINED)
+def test_a_task_scores_test_or_validation_and_names_both(task: str) -> None:
+    from experiments.config.compose import compose
+    from experiments.config.errors import ConfigError
+
+    assert compose([f"task={task}", *OWN_DATA.get(task, [])]).task.split == "test"
+    with pytest.raises(ConfigError, match=r"task\.split='tests': Input should be 'test' or 'validation'$"):
+        compose([f"task={task}", "task.split=tests", *OWN_DATA.get(task, [])])
+
+
+def test_validation_scores_the_documents_of_its_own_split(tmp_path: Path) -> None:
+    for split in ("test", "validation"):
+        task = modeling(tmp_path, split=split)
+        assert np.array_equal(task.test.tokens, task.corpus.stream(split).tokens)
+    assert len(task.test.starts) == 2  # of Books, which has three for testing
+
+
+def test_validation_images_are_training_images_that_are_not_trained_on() -> None:
+    settings = composed("task=image_classification", "data=digits").task
+    judged, tuned = (hydra.utils.instantiate(settings, data=Digits(), split=s) for s in ("test", "validation"))
+    assert np.array_equal(judged.test.pixels, Digits().images("test").pixels)
+    assert np.array_equal(judged.train.pixels, Digits().images("train").pixels)
+    assert len(tuned.test.labels) == round(0.2 * len(judged.train.labels))
+    together = np.concatenate([tuned.test.pixels, tuned.train.pixels])
+    assert sorted(map(bytes, together)) == sorted(map(bytes, judged.train.pixels))
+    with pytest.raises(ValueError, match=r"task\.held_out must be between 0 and 1"):
+        ImageClassification(Digits(), seed=0, batch_size=4, shift=0, flip=False, split="validation", held_out=1.0)
 
 
 def test_images_are_judged_over_the_whole_test_split() -> None:

@@ -62,19 +62,20 @@ def stream_gain_by_position(runs: Sequence[Run]) -> Built:
 
 
 def protocol_table(runs: Sequence[Run]) -> Built:
-    """Loss, perplexity and bits per byte of every attention by every protocol, means over seeds."""
+    """What every attention is scored on, and its loss, perplexity and bits per byte by every protocol, means over
+    seeds."""
     found: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         for row in run.tables.get("protocol", ()):
             found.setdefault((run.factors["attention"], row["protocol"]), []).append(run)
     rows: list[list[Any]] = []
     for (attention, protocol), having in found.items():
-        values = [
-            [run.value(f"{protocol}/{measure}") or math.nan for run in having]
-            for measure in ("loss", "perplexity", "bits_per_byte")
-        ]
+        measures = [f"{protocol}/{measure}" for measure in ("loss", "perplexity", "bits_per_byte")]
+        each_run = [[run.value(name) for run in having] for name in ("documents", "leaked_share", *measures)]
+        values = [[math.nan if value is None else value for value in row] for row in each_run]
         rows.append([spaced(attention), protocol, len(having), *(sum(each) / len(each) for each in values)])
-    columns = ["attention", "protocol", "n", "nats per token", "perplexity", "bits per byte"]
+    scored, scores = ["documents", "left out as leaked"], ["nats per token", "perplexity", "bits per byte"]
+    columns = ["attention", "protocol", "n", *scored, *scores]
     return Table(columns, rows) if rows else None
 
 

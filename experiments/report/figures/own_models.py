@@ -62,9 +62,9 @@ def perplexities(runs: Sequence[Run]) -> Built:
         for row in run.tables.get("protocol", ()):
             name = row["protocol"]
             values = [run.value(f"{name}/{measure}") for measure in ("loss", "perplexity", "bits_per_byte")]
-            settings = [row[key] for key in ("window", "stride", "tokens", "bytes")]
+            settings = [row.get(key) for key in ("window", "stride", "documents", "tokens", "bytes")]
             rows.append([run.factors["model"], run.factors.get("data", ""), name, *settings, *values])
-    columns = ["model", "data", "protocol", "window", "stride", "tokens", "bytes"]
+    columns = ["model", "data", "protocol", "window", "stride", "documents", "tokens", "bytes"]
     return Table([*columns, "nats per token", "perplexity", "bits per byte"], rows) if rows else None
 
 
