@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from experiments.config.errors import USER_ERRORS, print_error
-from experiments.ledger.runs import chosen, gather, last_look, next_look, unfinished
+from experiments.ledger.runs import chosen, gather, last_look, missing_trials, next_look, unfinished
 from experiments.ledger.verdicts import judge_all
 from experiments.report.publish import publish
 from experiments.sweeps.grid import Job
@@ -31,20 +31,27 @@ def main(arguments: Sequence[str]) -> int:
     started = time.monotonic()
     try:
         check_alone("a ledger")
+        seeds = last_look() if options.next_look else 0
+        requested = chosen(options.only)
         with console.status("reading records"):
-            evidence = gather(options.scale, options.outputs, last_look() if options.next_look else 0)
-        requested = chosen(options.only, evidence)
+            evidence = gather(options.scale, options.outputs, seeds)
         done, failures = 0, list[tuple[Job, str]]()
-        todo = [] if options.no_runs else unfinished(evidence, requested)
 
         def rewrite() -> None:
             publish(evidence, options.scale, options.outputs, None)
 
+        trials = [] if options.no_runs else missing_trials(evidence, requested)
+        while trials and not failures:  # each may show that a grid must grow
+            failures = run_jobs(trials, options.workers, options.launcher, rewrite, console)
+            done += len(trials) - len(failures)
+            evidence = gather(options.scale, options.outputs, seeds)
+            trials = missing_trials(evidence, requested)
+        todo = [] if options.no_runs or failures else unfinished(evidence, requested)
         if options.next_look and not todo:
             todo = next_look(judge_all(evidence), evidence, requested)
         if todo:
             failures = run_jobs(todo, options.workers, options.launcher, rewrite, console)
-            done = len(todo) - len(failures)
+            done += len(todo) - len(failures)
         page = publish(evidence, options.scale, options.outputs, console)
     except USER_ERRORS as error:
         print_error(console, error)

@@ -119,7 +119,7 @@ def test_the_report_holds_every_claim_with_its_figures_and_verdict(
         if block["type"] == "heading"
     ]
     verdicts = [judge(claim, evidence) for claim in claims()]
-    assert len({verdict.verdict for verdict in verdicts}) == 4
+    assert {verdict.verdict for verdict in verdicts} >= {"reproduced", "inconclusive", "not run"}
     for verdict in verdicts:
         assert f"{verdict.claim.id}: {verdict.verdict}" in headings
         row = f"| **{verdict.claim.id}** | {escaped(verdict.claim.statement)} | **{verdict.verdict}** |"

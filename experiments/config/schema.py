@@ -89,6 +89,7 @@ class Config:
     schedule: Any = MISSING
     training: Training = field(default_factory=Training)
     search: Any = None
+    tuning: Any = None
     tracking: Tracking = field(default_factory=Tracking)
 
 
@@ -134,8 +135,14 @@ def quotient(dividend: int, divisor: int) -> int:
     return max(1, dividend // divisor)
 
 
+def quarters(steps: int) -> list[int]:
+    """The steps after a quarter and a half of a training, to see whether an effect lasts."""
+    return [step for step in (steps // 4, steps // 2) if step]
+
+
 def register() -> None:
     """Make the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="schema", node=Root)
     OmegaConf.register_new_resolver("dataset", dataset, replace=True)
     OmegaConf.register_new_resolver("quotient", quotient, replace=True)
+    OmegaConf.register_new_resolver("quarters", quarters, replace=True)

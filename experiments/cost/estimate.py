@@ -87,8 +87,8 @@ def trainings(config: dict[str, Any], precision: str) -> list[tuple[str, float]]
     task = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
     kinds = [(task, model, training["steps"], 1)]
     if search:
-        final, retrained = task | {"held_out": 0.0}, (2 + search["keep"]) * search["repeats"]  # the best, and two known
-        larger = [(final, model | size, search["larger_steps"], retrained) for size in search["larger"]]
+        retrained = (2 + search["keep"]) * search["repeats"]  # the best, and two known
+        larger = [(task, model | size, search["larger_steps"], retrained) for size in search["larger"]]
         kinds = [(task, model, training["steps"], search["trials"] + 2), *larger]
     other = training.get("accumulation") or 1, precision, config["scale"] in ON_GPUS
     return [

@@ -15,7 +15,7 @@ from experiments.config.build import build, data_source
 from tasks.data import glyphs, hub
 from tasks.data.images import Images
 from tasks.data.pairs import Pair
-from tasks.data.source import fingerprint, write_atomically
+from tasks.data.source import SPLITS, fingerprint, write_atomically
 from tasks.data.tokens import SPECIAL, TokenizedCorpus
 
 BOOK = 95_000  # tokens of a book of PG-19, whose 100 test books hold 6.97 million words
@@ -66,7 +66,7 @@ class SyntheticData:
         write_atomically(folder / "tokenizer.json", tokenizer.to_str().encode())
         stream = io.BytesIO()
         np.savez(stream, tokens=np.zeros(books * BOOK, np.uint16), starts=np.arange(books) * BOOK)
-        for split in ("train", "test"):
+        for split in SPLITS:
             write_atomically(folder / f"{split}.npz", stream.getvalue())
 
 

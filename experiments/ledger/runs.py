@@ -1,12 +1,14 @@
 """The runs that the ledger needs: those of the sweeps, and the seeds up to the next look of what is undecided."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from experiments.config.choices import groups, nearest
 from experiments.config.errors import ConfigError
-from experiments.ledger.claims import Comparison, check_levels, claims, compared_factors
+from experiments.ledger.claims import check_levels, claims, compared_factors
 from experiments.ledger.effects import NOT_RUN
-from experiments.ledger.evidence import Evidence, fits
+from experiments.ledger.evidence import Evidence, Key, fits
+from experiments.ledger.tuning import Gathered, Tuning, tunings_of
 from experiments.ledger.verdicts import INCONCLUSIVE, Verdict
 from experiments.sweeps.grid import Compared, Job, in_order, jobs, jobs_of_all
 from experiments.training.run_spec import RunSpec
@@ -14,10 +16,11 @@ from experiments.training.run_spec import RunSpec
 EXACT = "properties"  # an experiment without training, which claims of every idea need
 
 
-def gather(scale: str, outputs: str, seeds: int = 0) -> Evidence:
+def gather(scale: str, outputs: str, seeds: int = 0) -> Gathered:
     """All jobs that claims need, in the order to run them, each with its record, finished or not.
 
-    What no verdict rests on has one seed. seeds: minimum number of seeds; 0 for those of the sweeps. Seeds that were
+    What no verdict rests on has one seed, and the experiment's learning rate. What a verdict rests on is missing until
+    its rate is chosen. seeds: minimum number of seeds; 0 for those of the sweeps. Seeds that were
     added before are always included. Raises ConfigError for an unknown scale and ClaimError for a claim about runs that
     do not exist.
     """
@@ -27,32 +30,62 @@ def gather(scale: str, outputs: str, seeds: int = 0) -> Evidence:
     experiments = list(compared)
     known = jobs_of_all(experiments, [scale], outputs, seeds, compared)[scale]
     check_levels(claims(), {experiment: levels_of(experiment, known) for experiment in experiments})
-    specs = {job: job.spec() for job in needed(known)}
+    specs: dict[Job, RunSpec] = {}
+    tunings: list[Tuning] = []
     for experiment in experiments:
-        count = 1 + max(job.seed for job in known if job.experiment == experiment)
-        while added := added_seed(experiment, scale, outputs, count, compared):
+        own = [job for job in known if job.experiment == experiment]
+        chosen_by = tunings_of_level(own, compared[experiment])
+        specs |= tuned(needed(own), chosen_by)
+        count = 1 + max(job.seed for job in own)
+        while added := added_seed(experiment, scale, outputs, count, compared, chosen_by):
             specs |= added
             count += 1
-    return {job: specs[job].record for job in in_order(specs)}
+        tunings += chosen_by.values()
+    return Gathered({job: specs[job].record for job in in_order(specs)}, tunings)
 
 
-def needed(known: Sequence[Job]) -> list[Job]:
+def tunings_of_level(known: Sequence[Job], compared: set[str]) -> dict[Key, Tuning]:
+    """The tunings of an experiment's deciding levels, by the factors of a job without its seed."""
+    own = [job for job in known if job.seed == 0 and decides(job)]
+    return {levels_without_seed(job): tuning for job, tuning in (tunings_of(own, compared) if own else {}).items()}
+
+
+def levels_without_seed(job: Job) -> Key:
+    """A job's levels, which all of its seeds share."""
+    return tuple(each for each in job.factors if each[0] != "seed")
+
+
+def tuned(known: Iterable[Job], tunings: dict[Key, Tuning]) -> dict[Job, RunSpec]:
+    """The runs of these jobs at the rates that were chosen, without those whose rate is not chosen yet."""
+    found: dict[Job, RunSpec] = {}
+    for job in known:
+        tuning = tunings.get(levels_without_seed(job))
+        if tuning is None:
+            found[job] = job.spec()
+        elif tuning.chosen is not None:
+            own = replace(job, rate=tuning.rate(tuning.chosen))
+            found[own] = own.spec()
+    return found
+
+
+def needed(known: Iterable[Job]) -> list[Job]:
     """These jobs, of levels that no verdict rests on those of the first seed alone."""
-    deciding: dict[str, list[Comparison]] = {}
-    for comparison in (comparison for claim in claims() for comparison in claim.comparisons if comparison.deciding):
-        deciding.setdefault(comparison.experiment, []).append(comparison)
-
-    def decides(job: Job) -> bool:
-        sides = [(each, levels) for each in deciding.get(job.experiment, []) for levels in each.sides]
-        return any(fits(each, levels, job) for each, levels in sides)
-
     return [job for job in known if job.seed == 0 or decides(job)]
 
 
-def added_seed(experiment: str, scale: str, outputs: str, seed: int, compared: Compared) -> dict[Job, RunSpec]:
+def decides(job: Job) -> bool:
+    """Whether a verdict rests on a job's levels."""
+    deciding = [each for claim in claims() for each in claim.comparisons if each.deciding]
+    own = [each for each in deciding if each.experiment == job.experiment]
+    return any(fits(each, levels, job) for each in own for levels in each.sides)
+
+
+def added_seed(
+    experiment: str, scale: str, outputs: str, seed: int, compared: Compared, tunings: dict[Key, Tuning]
+) -> dict[Job, RunSpec]:
     """The runs of a seed beyond those of the sweep; empty if none of them has ever started."""
     own = [job for job in jobs(experiment, scale, outputs, seed + 1, compared) if job.seed == seed]
-    found = {job: job.spec() for job in needed(own)}
+    found = tuned(needed(own), tunings)
     return found if any(spec.record.status != "new" for spec in found.values()) else {}
 
 
@@ -74,6 +107,12 @@ def unfinished(evidence: Evidence, experiments: Sequence[str]) -> list[Job]:
     ]
 
 
+def missing_trials(evidence: Gathered, experiments: Sequence[str]) -> list[Job]:
+    """The trials that choose the learning rates of these experiments, as far as they are known to be needed."""
+    own = [tuning for tuning in evidence.tunings if tuning.job.experiment in experiments]
+    return [job for tuning in own for job in tuning.missing]
+
+
 def last_look() -> int:
     """The most seeds at which any claim is looked at."""
     return max(seeds for claim in claims() for seeds in claim.looks)
@@ -93,12 +132,12 @@ def next_look(verdicts: Sequence[Verdict], evidence: Evidence, experiments: Sequ
     return list(found)
 
 
-def chosen(only: str, evidence: Evidence) -> list[str]:
+def chosen(only: str) -> list[str]:
     """The experiments named in `only`, and `properties`, which costs little; all experiments if `only` is empty.
 
     Raises ConfigError for an experiment without claims.
     """
-    known = list(dict.fromkeys(job.experiment for job in evidence))
+    known = list(compared_factors(claims()))
     names = [name.strip() for name in only.split(",") if name.strip()]
     for name in names:
         if name not in known:

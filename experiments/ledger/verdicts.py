@@ -20,6 +20,7 @@ from experiments.ledger.effects import (
 )
 from experiments.ledger.evidence import Evidence, Measured, measured, pythons
 from experiments.ledger.intervals import ALPHA, Estimate
+from experiments.ledger.tuning import by_rate, tunings_in
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"  # or NOT_RUN
 MOVING = 1 / 3  # of an effect: by more than this it has changed over the last half of the training
@@ -30,7 +31,9 @@ class Finding:
     """The result of one comparison: its outcome, the effect with its interval, the means of both sides, the records.
 
     look: the number of seeds at which it was decided or last looked at, 0 before the first look. next_look: that of the
-    next look at what is undecided, 0 if there is none. trend: the mean effect after each share of the training.
+    next look at what is undecided, 0 if there is none. trend: the mean effect after each share of the training. rates:
+    the learning rates that were chosen, by level. by_rate: the effect on validation data at the rates as shipped, as
+    chosen, and at half a decade below and above.
     """
 
     comparison: Comparison
@@ -41,6 +44,8 @@ class Finding:
     treatment_mean: float | None = None
     control_mean: float | None = None
     trend: dict[float, float] = field(default_factory=dict)
+    rates: dict[str, str] = field(default_factory=dict)
+    by_rate: dict[str, float] = field(default_factory=dict)
     parameters: list[int] = field(default_factory=list)
     tokens: int | None = None
     seconds: float = 0.0
@@ -92,6 +97,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     findings = decide(claim, found)
     for finding, own in zip(findings, found):
         describe(finding, own, evidence)
+        finding.by_rate = by_rate(finding.comparison, tunings_in(evidence))
     return Verdict(claim, conclude(findings), findings, notes_on(findings, evidence))
 
 
@@ -162,6 +168,9 @@ def describe(finding: Finding, own: Measured, evidence: Evidence) -> None:
     records = [evidence[job] for jobs in used.values() for job in jobs]
     tokens = [record.summary["tokens"] for record in records if "tokens" in record.summary]
     finding.missing = own.missing
+    for job in (job for jobs in used.values() for job in jobs if job.rate):
+        levels = [level for name, level in job.factors if any(name in side for side in finding.comparison.sides)]
+        finding.rates[" ".join(levels)] = job.rate
     if pairs:
         finding.treatment_mean = statistics.fmean(pair.treatment for pair in pairs)
         if finding.comparison.control:

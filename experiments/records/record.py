@@ -20,7 +20,7 @@ from experiments.records.code import TRAINING, code_fingerprint
 from tasks.data.source import write_atomically
 
 # Settings that do not affect a run's numbers.
-INCIDENTAL = {"outputs", "cache", "threads", "tracking"}
+INCIDENTAL = {"outputs", "cache", "threads", "tracking", "tuning"}
 FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json", "tables.json")
 NEWER = "newer version of this program"
 FORMAT = 1  # version of the record format; increase it when older programs cannot read new records

@@ -20,7 +20,8 @@ Compared = dict[str, set[str]]  # the factors that claims compare, by experiment
 class Job:
     """One run of an experiment's sweep: the level of each factor, including the seed.
 
-    added: whether its seed is an extra one, which the sweep does not list; pairs may lack it.
+    added: whether its seed is an extra one, which the sweep does not list; pairs may lack it. rate: the learning rate,
+    if it is not the experiment's. trial: whether it is run to choose that rate, and so judged by the validation split.
     """
 
     experiment: str
@@ -28,6 +29,8 @@ class Job:
     outputs: str
     factors: tuple[tuple[str, str], ...]
     added: bool = False
+    rate: str = ""
+    trial: bool = False
 
     @property
     def seed(self) -> int:
@@ -36,6 +39,8 @@ class Job:
     @property
     def overrides(self) -> list[str]:
         pairs = [f"{name}={level}" for name, level in self.factors]
+        pairs += [f"optimizer.lr={self.rate}"] if self.rate else []
+        pairs += ["task.split=validation", "training.evaluate_at=[]"] if self.trial else []
         return [f"experiment={self.experiment}", f"scale={self.scale}", f"outputs={self.outputs}", *pairs]
 
     def spec(self, source: Callable[[str], Any] = data_source) -> RunSpec:

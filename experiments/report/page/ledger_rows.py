@@ -31,6 +31,8 @@ class LedgerRow:
     interval: str
     smallest: str
     trend: str
+    rates: str
+    by_rate: str
     treatment: Aligned
     control: Aligned
     parameters: str
@@ -59,6 +61,8 @@ def ledger_rows(verdict: Verdict) -> list[LedgerRow]:
                 interval=interval(finding.effect, effect) or deviation(finding),
                 smallest=stated(finding.comparison.smallest) if finding.comparison.smallest else MISSING,
                 trend=", ".join(effect(value) for value in finding.trend.values()) or MISSING,
+                rates=", ".join(f"{level} {rate}" for level, rate in finding.rates.items()) or MISSING,
+                by_rate=", ".join(f"{name} {effect(value)}" for name, value in finding.by_rate.items()) or MISSING,
                 treatment=treatment,
                 control=control,
                 parameters=span(finding.parameters),
