@@ -15,8 +15,8 @@ from experiments.config.errors import USER_ERRORS, ConfigError, print_error
 from experiments.cost.estimate import Estimate, estimates
 from experiments.cost.machine import Machine, accelerator, this_machine
 from experiments.cost.synthetic_data import source_of
-from experiments.ledger.claims import claims, compared_factors
-from experiments.sweeps.grid import Job, jobs_of_all
+from experiments.ledger.runs import expected
+from experiments.sweeps.grid import Job
 from experiments.training.run_spec import RunSpec, overrides_of_start, spec_of
 
 WIDTH = 120  # where there is no terminal to tell
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         experiments = known(options.only, "experiment", "only") or groups()["experiment"]
         scales = known(options.scale, "scale", "scale")
         named = accelerator(options.accelerator) if options.accelerator else None
-        wanted = jobs_of_all(experiments, scales, options.outputs, 0, compared_factors(claims()))
+        wanted = {scale: expected(experiments, scale, options.outputs) for scale in scales}
         machine = named or this_machine()  # measured while nothing else is done
         for scale, jobs in wanted.items():
             console.print(table(rows_of(jobs, options.outputs), machine, scale))

@@ -8,7 +8,7 @@ from experiments.config.errors import ConfigError
 from experiments.ledger.claims import check_levels, claims, compared_factors
 from experiments.ledger.effects import NOT_RUN
 from experiments.ledger.evidence import Evidence, Key, fits
-from experiments.ledger.tuning import Gathered, Tuning, tunings_of
+from experiments.ledger.tuning import FIRST_SEED, GRID, Gathered, Tuning, tunings_of
 from experiments.ledger.verdicts import INCONCLUSIVE, Verdict
 from experiments.sweeps.grid import Compared, Job, in_order, jobs, jobs_of_all
 from experiments.training.run_spec import RunSpec
@@ -42,6 +42,21 @@ def gather(scale: str, outputs: str, seeds: int = 0) -> Gathered:
             count += 1
         tunings += chosen_by.values()
     return Gathered({job: specs[job].record for job in in_order(specs)}, tunings)
+
+
+def expected(experiments: Sequence[str], scale: str, outputs: str) -> list[Job]:
+    """The jobs of these experiments as far as they can be foreseen: the first grid of learning rates, and the first
+    look, at the experiment's rate where none is chosen yet."""
+    compared, found = compared_factors(claims()), list[Job]()
+    for experiment in experiments:
+        own = jobs(experiment, scale, outputs, 0, compared)
+        tunings = tunings_of_level(own, compared.get(experiment, set()))
+        for tuning in dict.fromkeys(tunings.values()):
+            found += [tuning.trial(step, FIRST_SEED + index) for step in GRID for index in range(tuning.seeds)]
+        for job in needed(own):
+            level = tunings.get(levels_without_seed(job))
+            found.append(replace(job, rate=level.rate(level.chosen)) if level and level.chosen is not None else job)
+    return found
 
 
 def tunings_of_level(known: Sequence[Job], compared: set[str]) -> dict[Key, Tuning]:
