@@ -204,6 +204,43 @@ def test_a_claim_with_an_unknown_field_is_refused_by_name(tmp_path: Path) -> Non
         read_claim(file)
 
 
+CLAIM = """id: X1
+idea: RoPE
+statement: s
+source: s
+paper: p
+differs: d
+looks: {4: 0.02, 8: 0.03}
+defaults: {experiment: positions, metric: m, threshold: 0, treatment: {position: rope}}
+comparisons:
+  - {label: a, rule: difference, smallest: 0.1, control: {position: learned}}
+  - {label: b, rule: ratio, smallest: 1.1, control: {position: learned}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "message"),
+    [
+        ("{4: 0.02, 8: 0.03}", "{8: 0.02, 4: 0.03}", r"line 7: looks: the seeds of looks must increase .* not 8, 4"),
+        ("{4: 0.02, 8: 0.03}", "{1: 0.02, 4: 0.03}", r"line 7: looks: the seeds of looks must increase from 2 on"),
+        ("{4: 0.02, 8: 0.03}", "{4: 0.02, 8: 0.02}", r"line 7: looks: .* must add up to 0.05, not 0.04"),
+        ("looks: {4: 0.02, 8: 0.03}\n", "", r"line 1: looks: looks are missing"),
+        ("difference, smallest: 0.1", "difference", r"line 10: comparisons.0.smallest: the smallest effect .* missing"),
+        ("smallest: 1.1", "smallest: 0.9", r"line 11: comparisons.1.smallest: .* above 1 for a ratio"),
+        ("rule: ratio", "rule: quotient", r"line 11: comparisons.1.rule"),
+        ("label: a, ", "label: a, lable: b, ", r"line 10: comparisons.0.lable"),
+    ],
+)
+def test_a_wrong_claim_is_refused_with_its_line(written: str, instead: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "x1.yaml"
+    file.write_text(CLAIM)
+    assert read_claim(file).looks == {4: 0.02, 8: 0.03}
+    file.write_text(CLAIM.replace(written, instead))
+    with pytest.raises(ClaimError, match=rf"x1\.yaml, {message}") as raised:
+        read_claim(file)
+    assert "\n" not in str(raised.value)
+
+
 def test_a_job_says_what_runs_it() -> None:
     job = Job("positions", "smoke", "outputs", (("position", "rope"), ("seed", "1")))
     assert job.overrides == ["experiment=positions", "scale=smoke", "outputs=outputs", "position=rope", "seed=1"]
