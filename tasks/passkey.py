@@ -179,6 +179,8 @@ class Passkey(Prompts):
         for name, chosen in groups.items():
             for score in SCORES if chosen else ():
                 metrics[f"{name}/{score}"] = float(np.mean([row[score] for row in chosen]))
+            if chosen:
+                metrics[f"{name}/prompts"] = float(sum(row["prompts"] for row in chosen))
         return Evaluation(metrics, {"retrieval": rows + off})
 
     def lengths_for(self, model: nn.Module) -> tuple[list[int], list[int]]:

@@ -40,7 +40,8 @@ def world(comparison: Comparison, folder: Path, value: Callable[[Job], float], s
     evidence = {}
     for index, job in enumerate(jobs(comparison.experiment, "laptop", str(folder), seeds)):
         if any(fits(comparison, levels, job) for levels in comparison.sides):
-            evidence[job] = write_record(folder / str(index), {comparison.metric: value(job)})
+            counted = {comparison.trials: 50.0} if isinstance(comparison.trials, str) and comparison.trials else {}
+            evidence[job] = write_record(folder / str(index), {comparison.metric: value(job)} | counted)
     return evidence
 
 
@@ -65,7 +66,8 @@ def test_a_comparison_can_come_out_each_way(claim: Claim, comparison: Comparison
     up = 1 if comparison.side == "above" else -1
     alone = replace(claim, comparisons=[replace(comparison, decides=True, given="")])
     smallest = comparison.smallest or 0.0
-    seeds = last_look() if comparison.rule == "sign" else 0
+    is_share = comparison.rule == "sign" or bool(comparison.trials)
+    seeds = last_look() if is_share else 0
 
     def outcome_of(name: str, effect: Callable[[int], float]) -> tuple[str, str]:
         """Outcome and verdict in a world whose effect beyond the threshold is `effect(seed)` smallest effects."""
@@ -74,6 +76,8 @@ def test_a_comparison_can_come_out_each_way(claim: Claim, comparison: Comparison
             size, base, treated = effect(job.seed), 100.0 + 7 * job.seed, fits(comparison, comparison.treatment, job)
             if comparison.pool in ("area", "rank"):
                 return pooled(comparison, job, treated, holds=size * up > 0)
+            if comparison.trials:
+                return 0.99 if (size > 0) == treated else 0.01
             if not comparison.control:
                 exact = comparison.rule == "exact"
                 return comparison.threshold + size * (comparison.tolerance + 0.01 if exact else smallest)
@@ -97,7 +101,7 @@ def test_a_comparison_can_come_out_each_way(claim: Claim, comparison: Comparison
         nothing = ("as claimed", "reproduced")
     else:
         assert claimed == ("as claimed", "reproduced") and opposite == ("the opposite", "not reproduced")
-    if comparison.pool not in ("area", "rank") and comparison.rule != "sign":
+    if comparison.pool not in ("area", "rank") and not is_share:
         assert outcome_of("nothing", lambda seed: 0.01 * (seed - 1.5)) == nothing
         assert outcome_of("noise", lambda seed: (-1) ** seed * 3 * (1 + seed)) == ("undecided", "inconclusive")
     assert judge(alone, {}).verdict == "not run"

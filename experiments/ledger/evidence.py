@@ -106,10 +106,10 @@ def pair(comparison: Comparison, sides: Sequence[list[Job]], evidence: Evidence,
     values = [[metric_of(comparison, comparison.metric, evidence[job], share) for job in jobs] for jobs in sides]
     if comparison.pool == "area":
         best = max(value for row in values for value in row)
-        return Pair(*(statistics.fmean(value >= best - comparison.tolerance for value in row) for row in values))
+        values = [[statistics.fmean(value >= best - comparison.tolerance for value in row)] for row in values]
     if comparison.pool == "rank":
         expected = [[comparison.figures[dict(job.factors)[comparison.over[0]]] for job in jobs] for jobs in sides]
-        return Pair(*(rank_correlation(row, figures) for row, figures in zip(values, expected)))
+        values = [[rank_correlation(row, figures)] for row, figures in zip(values, expected)]
     found = Pair(*(only for (only,) in values))
     if not comparison.trials:
         return found

@@ -54,6 +54,13 @@ def swish(x: Tensor, beta: float) -> Tensor:
     return Swish(1, initial_beta=beta).double()(x[:, None])[:, 0].detach()
 
 
+def slope_jump(function: Callable[[Tensor], Tensor]) -> float:
+    """By how much the slope of a function differs just right and just left of 0, where ReLU has its kink."""
+    step = 1e-4
+    left, middle, right = function(torch.tensor([-step, 0.0, step], dtype=torch.float64)).tolist()
+    return abs((right - middle) - (middle - left)) / step
+
+
 def swish_shape() -> Evaluation:
     """S6: the minimum of Swish, the sign changes of its slope, and its limits for small and large β."""
     found = minimize_scalar(lambda x: float(swish(torch.tensor([x], dtype=torch.float64), 1.0)), bounds=(-3, 0))
@@ -76,6 +83,10 @@ def swish_shape() -> Evaluation:
         "minimum": float(found.fun),
         "minimum_at": float(found.x),
         "slope_sign_changes": float((slope.sign().diff() != 0).sum()),
+        "slope_jump/swish": slope_jump(lambda x: swish(x, 1.0)),
+        "slope_jump/relu": slope_jump(torch.relu),
+        "of_x_at_a_million": float(swish(torch.tensor([1e6], dtype=torch.float64), 1.0)) / 1e6,
+        "value_at_minus_a_million": float(swish(torch.tensor([-1e6], dtype=torch.float64), 1.0)),
         "smallest_value": float(swish(x, 1.0).min()),
         "largest_value": float(swish(x, 1.0).max()),
         "deviation_from_half_x_at_beta_0": float((swish(x, 0.0) - linear).abs().max()),

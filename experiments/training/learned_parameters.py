@@ -19,6 +19,7 @@ def trained_beta(model: nn.Module) -> Evaluation:
     beta = torch.cat(betas).double().cpu()
     bins, counts = torch.unique((beta / BIN).round().long(), return_counts=True)
     metrics = {
+        "beta/channels": len(beta),
         "beta/mean": float(beta.mean()),
         "beta/deviation": float(beta.std()),
         "beta/share_0_to_1.5": float(((beta >= 0) & (beta <= 1.5)).double().mean()),
