@@ -93,6 +93,17 @@ def test_further_layers_are_like_the_second() -> None:
     assert only(deep).parameters == 4 * found[2].parameters - 3 * found[1].parameters
 
 
+def test_memory_of_many_layers_is_that_of_a_step() -> None:
+    """Even where reading long sequences for evaluation takes more than a step in a model of one layer or two."""
+    config = composition(("experiment=extrapolation", "scale=smoke"), 0, "")
+    task = task_of(json.dumps(config["data"]), json.dumps(config["task"]))
+    with torch.device("meta"):
+        model = build(config["model"] | {"layers": 20}, **task.model_arguments)
+    step = of_training(model, task, config["training"]["steps"], 1, "fp32", on_gpu=False)
+    found = only(config | {"model": config["model"] | {"layers": 20}})
+    assert found.memory == pytest.approx(step.memory, rel=0.02)
+
+
 def only(config: dict[str, Any]) -> Estimate:
     """The estimate of a run that is one training."""
     ((settings, times),) = trainings(config, "fp32")

@@ -104,7 +104,7 @@ def estimate(settings: str) -> Estimate:
     task = task_of(json.dumps(data), json.dumps(task_settings))
     layers = model_settings.get("layers", model_settings.get("encoder_layers", 0))
     depths = [(1, 2 - layers), (2, layers - 1)] if layers > 2 else [(layers, 1)]
-    total = np.zeros(len(Estimate._fields))
+    total = np.zeros(1 + len(Estimate._fields))
     for depth, times in depths:
         known = {name: depth for name in DEPTHS if name in model_settings and layers > 2}
         with torch.device("meta"), OpTracer(on_gpu):
@@ -113,8 +113,9 @@ def estimate(settings: str) -> Estimate:
         work, read = of_evaluation(model.train(False), task, task_settings.get("evaluation_documents", 0), on_gpu)
         weights = sum(x.nbytes for x in model.parameters())
         read = (1 + MOMENTS) * weights + read * (MIXED if precision == "bf16" else 1)
-        total += times * np.array([found.parameters, max(found.memory, read), *(found[2:] + evaluations * work)])
-    return Estimate(*map(float, total))
+        total += times * np.array([found.parameters, found.memory, read, *(found[2:] + evaluations * work)])
+    parameters, training, reading, *works = map(float, total)
+    return Estimate(parameters, max(training, reading), *works)
 
 
 def of_training(model: Any, task: Any, steps: int, pieces: int, precision: str, on_gpu: bool) -> Estimate:
