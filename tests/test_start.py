@@ -84,7 +84,7 @@ def test_a_first_run_that_is_damaged_is_told_in_one_line(extended: Path, program
         (["experiment=positions", "position=rope_yarn", "position.factor=0.5"], "must be at least 1, not 0.5"),
         (["experiment=positions", "attention=linear", "position=alibi"], "no scores, which ALiBi changes"),
         (["experiment=extrapolation", "task.multiples=[2]"], "integers of at least 1 and include 1"),
-        (["experiment=extrapolation", "task.multiples=[1,9999]"], "no test document has the 639936 tokens"),
+        (["experiment=extrapolation", "task.multiples=[1,9999]"], "no document of the split has the 639936 tokens"),
     ],
 )
 def test_positions_that_do_not_fit_are_refused_before_any_work(
