@@ -215,12 +215,16 @@ def test_summaries_are_those_of_the_models_own_greedy_decoding(name: str, folder
 
 
 def test_a_decoder_of_ours_scores_the_same_outside(program: Program, tmp_path: Path) -> None:
-    trained = program(*tiny(tmp_path, "tracking=none", "training.steps=4", "training.precision=fp32"))
+    texts = write_texts(tmp_path / "texts", times=20)  # share no span with the training text, so all is scored
+    for split in ("train", "validation"):
+        write_texts(texts, split, times=20)
+    ours = ["data=text", f"data.path={texts}"]
+    trained = program(*tiny(tmp_path, "tracking=none", "training.steps=4", "training.precision=fp32", *ours))
     assert trained.returncode == 0, trained.stderr
     (record,) = records(tmp_path)
     export(record.folder, tmp_path / "exported")
     settings = [f"task.{key}={record.config['task'][key]}" for key in ("length", "stride", "evaluation_tokens")]
-    found = evaluated(tmp_path, f"model={tmp_path / 'exported'}", "task=language_modeling", *settings)
+    found = evaluated(tmp_path, f"model={tmp_path / 'exported'}", "task=language_modeling", *settings, *ours)
     for name, value in found.summary["metrics"].items():
         assert value == pytest.approx(record.summary["metrics"][name], rel=1e-4)
     answered = evaluated(tmp_path, f"model={tmp_path / 'exported'}", "task=passkey", "task.evaluation_lengths=[512]")
