@@ -75,10 +75,8 @@ def spread(stream: TokenStream, tokens: int, window: int) -> np.ndarray:
     remaining, turn = list(range(len(counts))), 0
     while remaining := [index for index in remaining if turn < counts[index]]:
         for index in remaining:
-            piece, first = (
-                (offsets[index] + turn) % counts[index],
-                stream.starts[index] + 1,
-            )  # opening tokens are not scored
+            piece = (offsets[index] + turn) % counts[index]
+            first = stream.starts[index] + 1  # the opening token is not scored
             begin, end = first + unit * piece // parts, first + unit * (piece + 1) // parts
             end = min(end, ends[index], begin + tokens)
             chosen[begin:end] = True

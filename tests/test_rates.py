@@ -8,7 +8,7 @@ import pytest
 
 from experiments.ledger.claims import claims, compared_factors
 from experiments.ledger.excluded_records import excluded_records
-from experiments.ledger.runs import decides, gather, missing_trials
+from experiments.ledger.runs import deciding_of, gather, missing_trials
 from experiments.ledger.tuning import FIRST_SEED, GRID, WIDEST, Tuning, tunings_of
 from experiments.ledger.verdicts import judge
 from experiments.records.record import Record
@@ -76,7 +76,7 @@ def test_a_training_that_diverges_is_not_chosen(tmp_path: Path) -> None:
 def test_every_level_that_decides_has_the_same_budget_and_others_none(tmp_path: Path) -> None:
     evidence = gather("laptop", str(tmp_path))
     trials = missing_trials(evidence, ["positions"])
-    positions = {dict(job.factors)["position"] for job in jobs("positions", "laptop", "") if decides(job)}
+    positions = {dict(job.factors)["position"] for job in deciding_of(jobs("positions", "laptop", ""))}
     assert positions == {"learned", "sinusoidal", "relative_bias", "alibi", "rope"}
     assert len(trials) == len(GRID) * len(positions)
     of_positions = [job for job in evidence if job.experiment == "positions"]
@@ -117,6 +117,6 @@ def test_nothing_is_tuned_at_smoke_scale(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("experiment", compared_factors(claims()))
 def test_what_is_tuned_has_its_metric_and_a_way_to_validate(experiment: str, tmp_path: Path) -> None:
-    own = [job for job in jobs(experiment, "laptop", str(tmp_path)) if decides(job)][:1]
+    own = deciding_of(jobs(experiment, "laptop", str(tmp_path)))[:1]
     for tuning in tunings_of(own, set()).values() if own else ():
         assert tuning.goal in ("minimize", "maximize") and isinstance(tuning.record(0, FIRST_SEED), Record)

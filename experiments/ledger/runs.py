@@ -61,7 +61,7 @@ def expected(experiments: Sequence[str], scale: str, outputs: str) -> list[Job]:
 
 def tunings_of_level(known: Sequence[Job], compared: set[str]) -> dict[Key, Tuning]:
     """The tunings of an experiment's deciding levels, by the factors of a job without its seed."""
-    own = [job for job in known if job.seed == 0 and decides(job)]
+    own = deciding_of(job for job in known if job.seed == 0)
     return {levels_without_seed(job): tuning for job, tuning in (tunings_of(own, compared) if own else {}).items()}
 
 
@@ -85,14 +85,18 @@ def tuned(known: Iterable[Job], tunings: dict[Key, Tuning]) -> dict[Job, RunSpec
 
 def needed(known: Iterable[Job]) -> list[Job]:
     """These jobs, of levels that no verdict rests on those of the first seed alone."""
-    return [job for job in known if job.seed == 0 or decides(job)]
+    known = list(known)
+    deciding = {*deciding_of(known)}
+    return [job for job in known if job.seed == 0 or job in deciding]
 
 
-def decides(job: Job) -> bool:
-    """Whether a verdict rests on a job's levels."""
-    deciding = [each for claim in claims() for each in claim.comparisons if each.deciding]
-    own = [each for each in deciding if each.experiment == job.experiment]
-    return any(fits(each, levels, job) for each in own for levels in each.sides)
+def deciding_of(known: Iterable[Job]) -> list[Job]:
+    """Those of these jobs on whose levels a verdict rests."""
+    rows = [each for claim in claims() for each in claim.comparisons if each.deciding]
+    sides = [(each, levels) for each in rows for levels in each.sides]
+    return [
+        job for job in known if any(each.experiment == job.experiment and fits(each, own, job) for each, own in sides)
+    ]
 
 
 def added_seed(

@@ -73,8 +73,8 @@ class Verdict:
 
 def judge_all(evidence: Evidence) -> list[Verdict]:
     """The verdicts on all claims, and which of them survive Holm's correction over all that rest on intervals."""
-    verdicts = [judge(claim, evidence) for claim in claims()]
-    found = {verdict.claim.id: measured_of(verdict.claim, evidence) for verdict in verdicts}
+    found = {claim.id: measured_of(claim, evidence) for claim in claims()}
+    verdicts = [judge(claim, evidence, found[claim.id]) for claim in claims()]
     open_yet = [verdict for verdict in verdicts if verdict.verdict in (REPRODUCED, NOT_REPRODUCED)]
     tested = sum(bool(verdict.claim.looks) for verdict in verdicts)
     while True:
@@ -91,9 +91,9 @@ def judge_all(evidence: Evidence) -> list[Verdict]:
         open_yet = [verdict for verdict in open_yet if not verdict.survives]
 
 
-def judge(claim: Claim, evidence: Evidence) -> Verdict:
-    """The verdict on a claim, from the finished records of the jobs it needs."""
-    found = measured_of(claim, evidence)
+def judge(claim: Claim, evidence: Evidence, found: Sequence[Measured] | None = None) -> Verdict:
+    """The verdict on a claim, from the finished records of the jobs it needs. found: what they say, if it is known."""
+    found = found or measured_of(claim, evidence)
     findings = decide(claim, found)
     for finding, own in zip(findings, found):
         describe(finding, own, evidence)
