@@ -130,11 +130,6 @@ def scale_file(path: Path) -> DictConfig:
     return OmegaConf.merge(*bases, file)  # type: ignore[return-value]
 
 
-def quotient(dividend: int, divisor: int) -> int:
-    """How often one number goes into the other, once at least: ${quotient:2048,${task.length}} rows of a batch."""
-    return max(1, dividend // divisor)
-
-
 def quarters(steps: int) -> list[int]:
     """The steps after a quarter and a half of a training, to see whether an effect lasts."""
     return [step for step in (steps // 4, steps // 2) if step]
@@ -144,5 +139,4 @@ def register() -> None:
     """Make the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="schema", node=Root)
     OmegaConf.register_new_resolver("dataset", dataset, replace=True)
-    OmegaConf.register_new_resolver("quotient", quotient, replace=True)
     OmegaConf.register_new_resolver("quarters", quarters, replace=True)
