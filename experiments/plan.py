@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.config.cache import composition
-from experiments.config.choices import groups, nearest
-from experiments.config.errors import USER_ERRORS, ConfigError, print_error
+from experiments.config.choices import groups, named
+from experiments.config.errors import USER_ERRORS, print_error
 from experiments.cost.estimate import Estimate, estimates
 from experiments.cost.machine import Machine, accelerator, this_machine
 from experiments.cost.synthetic_data import source_of
@@ -44,11 +44,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     console, errors = Console(width=None if sys.stdout.isatty() else WIDTH), Console(stderr=True)
     try:
-        experiments = known(options.only, "experiment", "only") or groups()["experiment"]
-        scales = known(options.scale, "scale", "scale")
-        named = accelerator(options.accelerator) if options.accelerator else None
+        experiments = named(options.only, groups()["experiment"], "only") or groups()["experiment"]
+        scales = named(options.scale, groups()["scale"], "scale")
+        other = accelerator(options.accelerator) if options.accelerator else None
         wanted = {scale: expected(experiments, scale, options.outputs) for scale in scales}
-        machine = named or this_machine()  # measured while nothing else is done
+        machine = other or this_machine()  # measured while nothing else is done
         for scale, jobs in wanted.items():
             console.print(table(rows_of(jobs, options.outputs), machine, scale))
     except USER_ERRORS as error:
@@ -59,15 +59,6 @@ def main(arguments: Sequence[str]) -> int:
         return 130
     console.print(machine.source, soft_wrap=True, highlight=False)
     return 0
-
-
-def known(names: str, group: str, option: str) -> list[str]:
-    """The choices of a group that are named, with commas between. Raises ConfigError for one that there is not."""
-    found = [name.strip() for name in names.split(",") if name.strip()]
-    for name in found:
-        if name not in groups()[group]:
-            raise ConfigError(f"{option}={name}: no such {group}; {nearest(name, groups()[group])}")
-    return found
 
 
 def rows_of(jobs: list[Job], outputs: str) -> list[Row]:

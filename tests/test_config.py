@@ -1,6 +1,7 @@
 """The configuration: every file of it can be built, and what is wrong with it is said in one line."""
 
 import inspect
+from dataclasses import replace
 
 import hydra
 import pytest
@@ -127,8 +128,9 @@ def test_the_id_changes_with_what_determines_the_numbers_and_with_nothing_else(t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", groups()["experiment"])
-def test_a_kept_composition_is_hydras_own(experiment: str, tmp_path) -> None:
-    """Of the last run of every experiment, whose levels are all other ones than the first."""
-    job = jobs(experiment, "laptop", str(tmp_path))[-1]
-    assert job.spec().config == resolve(compose(job.overrides)).config
-    assert job.spec().record == resolve(compose(job.overrides)).record
+def test_a_cached_composition_is_hydras_own(experiment: str, tmp_path) -> None:
+    """Of the last run of every experiment, whose levels are all other ones than the first, and of a trial of it."""
+    last = jobs(experiment, "laptop", str(tmp_path))[-1]
+    for job in (last, replace(last, rate="0.001", trial="split" in last.spec().config["task"])):
+        assert job.spec().config == resolve(compose(job.overrides)).config
+        assert job.spec().record == resolve(compose(job.overrides)).record

@@ -206,9 +206,9 @@ def test_freed_memory_is_not_part_of_a_later_peak() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--scale", "huge"], "scale=huge: no such scale"),
+        (["--scale", "huge"], "scale=huge: no such choice"),
         (["--accelerator", "h10"], "ACCELERATOR=h10 is not known; the nearest is 'h100'"),
-        (["--only", "position"], "only=position: no such experiment; the nearest is 'positions'"),
+        (["--only", "position"], "only=position: no such choice; the nearest is 'positions'"),
     ],
 )
 def test_a_wrong_name_is_one_line(arguments: list[str], message: str, program: Program) -> None:

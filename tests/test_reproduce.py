@@ -58,7 +58,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(reproduced: tuple[Path, 
     ("arguments", "message"),
     [
         (["--scale", "huge"], "scale=huge: no such choice"),
-        (["--only", "position"], "only=position: no claim uses this experiment; the nearest is 'positions'"),
+        (["--only", "position"], "only=position: no such choice; the nearest is 'positions'"),
     ],
 )
 def test_a_wrong_name_is_one_line(arguments: list[str], message: str, program: Program, tmp_path: Path) -> None:

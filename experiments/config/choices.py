@@ -6,6 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.config.errors import ConfigError
+
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ON_GPUS = ("gpu", "paper")  # scales that need GPUs
 
@@ -24,6 +26,15 @@ def groups_of(root: str) -> dict[str, list[str]]:
     defaults = OmegaConf.load(CONF / f"{root}.yaml").defaults
     named = {name for entry in defaults if isinstance(entry, DictConfig) for name in map(str, entry)}
     return {name: choices for name, choices in groups().items() if name in named}
+
+
+def named(names: str, known: Sequence[str], option: str) -> list[str]:
+    """The names that an option lists, separated by commas. Raises ConfigError for one that is not known."""
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    for name in found:
+        if name not in known:
+            raise ConfigError(f"{option}={name}: no such choice; {nearest(name, known)}")
+    return found
 
 
 def nearest(word: str, words: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from experiments.config.choices import groups, nearest
+from experiments.config.choices import groups, named, nearest
 from experiments.config.errors import ConfigError
 from experiments.ledger.claims import check_levels, claims, compared_factors
 from experiments.ledger.effects import NOT_RUN
@@ -157,8 +157,5 @@ def chosen(only: str) -> list[str]:
     Raises ConfigError for an experiment without claims.
     """
     known = list(compared_factors(claims()))
-    names = [name.strip() for name in only.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"only={name}: no claim uses this experiment; {nearest(name, known)}")
+    names = named(only, known, "only")
     return [*names, EXACT] if names else known

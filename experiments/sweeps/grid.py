@@ -37,15 +37,30 @@ class Job:
         return int(dict(self.factors)["seed"])
 
     @property
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """The settings, by group, that differ from the experiment's. No other setting is made of them."""
+        own: dict[str, dict[str, Any]] = {"optimizer": {"lr": float(self.rate)}} if self.rate else {}
+        return own | ({"task": {"split": "validation"}, "training": {"evaluate_at": []}} if self.trial else {})
+
+    @property
     def overrides(self) -> list[str]:
+        pairs = [f"{group}.{name}={value}" for group, own in self.changes.items() for name, value in own.items()]
+        return [*self.levels, *pairs]
+
+    @property
+    def levels(self) -> list[str]:
+        """The overrides that choose the experiment and the level of each factor."""
         pairs = [f"{name}={level}" for name, level in self.factors]
-        pairs += [f"optimizer.lr={self.rate}"] if self.rate else []
-        pairs += ["task.split=validation", "training.evaluate_at=[]"] if self.trial else []
         return [f"experiment={self.experiment}", f"scale={self.scale}", f"outputs={self.outputs}", *pairs]
 
     def spec(self, source: Callable[[str], Any] = data_source) -> RunSpec:
-        """The specification of this run; `source` returns the data source for settings as JSON."""
-        return spec_of(composition(self.overrides, self.seed, self.outputs), self.overrides, source)
+        """The specification of this run; `source` returns the data source for settings as JSON.
+
+        Changed settings are put in after composing, so that all rates of a level are composed once.
+        """
+        config = composition(self.levels, self.seed, self.outputs)
+        changed = {group: config[group] | own for group, own in self.changes.items()}
+        return spec_of(config | changed, self.overrides, source)
 
 
 def jobs(experiment: str, scale: str, outputs: str, seeds: int = 0, compared: Compared | None = None) -> list[Job]:
