@@ -36,10 +36,10 @@ class Training:
 
     initial_gain: what initial weights are multiplied by. groups: the parameters that have a learning rate of their own,
     by the kind of part. evaluate_at: steps, besides the last, after which the task's evaluation is run. precision: auto
-    is bf16 where the processor has it and fp32 elsewhere. accumulation: pieces that a batch goes through the model in,
-    one after the other; None for all of it at once. compile: whether the model's code is compiled. shard: whether each
-    of several processes holds a part of every weight (FSDP) and not all of them. A setting that is None is no part of
-    the plain configuration, so that runs from before there was one are still the same runs.
+    is bf16 where that is faster and fp32 elsewhere. accumulation: pieces that a batch goes through the model in, one
+    after the other; None for all of it at once. compile: whether the model's code is compiled. shard: whether each of
+    several processes holds a part of every weight (FSDP) and not all of them. A setting that is None is no part of the
+    plain configuration, so that runs from before there was one are still the same runs.
     """
 
     steps: int = MISSING

@@ -47,16 +47,16 @@ def processor() -> str:
 
 
 def resolve_precision(precision: str) -> str:
-    """bf16 or fp32. `auto` means bf16 if the processor has bf16 instructions, else fp32.
+    """bf16 or fp32. `auto` means bf16 on a processor with AMX, or a GPU with bf16 instructions, else fp32.
 
-    ATEN_CPU_CAPABILITY=avx2 hides these instructions here, as it does from torch's own kernels.
+    AVX512-BF16 alone is not enough: training took 1.4 times as long in bf16 on an Intel Xeon that has it without AMX.
+    ATEN_CPU_CAPABILITY=avx2 hides all of these instructions here, as it does from torch's own kernels.
     """
     if precision != "auto":
         return precision
     if processor_is_gpu():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    instructions = torch.cpu.get_capabilities()
-    in_bf16 = instructions.get("avx512_bf16", False) or instructions.get("amx_bf16", False)
+    in_bf16 = torch.cpu.get_capabilities().get("amx_bf16", False)
     return "bf16" if in_bf16 and torch.backends.cpu.get_cpu_capability().startswith("AVX512") else "fp32"
 
 
