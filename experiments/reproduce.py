@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from experiments.config.errors import USER_ERRORS, print_error
-from experiments.ledger.runs import chosen, gather, last_look, missing_trials, next_look, unfinished
+from experiments.ledger.runs import TIMED, chosen, gather, last_look, missing_trials, next_look, unfinished
 from experiments.ledger.verdicts import judge_all
 from experiments.report.publish import publish
 from experiments.sweeps.grid import Job
@@ -49,9 +49,11 @@ def main(arguments: Sequence[str]) -> int:
         todo = [] if options.no_runs or failures else unfinished(evidence, requested)
         if options.next_look and not todo:
             todo = next_look(judge_all(evidence), evidence, requested)
-        if todo:
-            failures = run_jobs(todo, options.workers, options.launcher, rewrite, console)
-            done += len(todo) - len(failures)
+        untimed = [job for job in todo if job.experiment not in TIMED]
+        for some, workers in ((untimed, options.workers), ([job for job in todo if job not in untimed], 1)):
+            if some:
+                failed = run_jobs(some, workers, options.launcher, rewrite, console)
+                failures, done = failures + failed, done + len(some) - len(failed)
         page = publish(evidence, options.scale, options.outputs, console)
     except USER_ERRORS as error:
         print_error(console, error)

@@ -20,6 +20,8 @@ from tasks.rouge import rouge
 IGNORED = -100
 SAMPLES = 8  # rows of the table of sample outputs
 ROWS = 16  # documents summarised at a time
+CUT = 0.5  # share of the training batches whose documents are cut, so that a part of a document is nothing new
+FLOORS = ("lead", "another")  # baselines that read next to nothing
 MULTIPLE = 32  # sources are padded to a multiple of this, because torch caches a compiled kernel for every shape
 
 
@@ -82,10 +84,12 @@ class Summarization:
     summary. tokens_per_batch: a batch has as many documents of similar length as fit into this number of tokens, at
     least one. stages: training starts with short documents, stage by stage, and ends with all documents. split: of the
     documents to summarise. evaluation_documents: their number. halvings: how often they are summarised again from the
-    first half of source_length, a quarter and so on. tokenizer, revision: of a pretrained model; None to train one with
+    first half of source_length, a quarter and so on; half of the training batches are cut to one of these lengths.
+    tokenizer, revision: of a pretrained model; None to train one with
     `vocabulary_size` tokens on the training documents.
     Models need two calls: `model(source, target=target)` returns the logits of the target tokens,
-    `model.answer(source, steps, end)` the generated summary. A model may truncate the source.
+    `model.answer(source, steps, end)` the generated summary. A model may truncate the source. Beside its scores stand
+    those of baselines: see tasks/extracts.py; `another` is the summary of another document, drawn from the training.
     """
 
     def __init__(
@@ -118,8 +122,8 @@ class Summarization:
         pairs, self.test_pairs = data.pairs("train"), data.pairs(split)[:evaluation_documents]
         if not pairs or not self.test_pairs:
             raise DataError(f"{data.name} has {len(pairs)} training and {len(self.test_pairs)} {split} pairs")
-        self.sources = self.encode_sources(pairs, source_length)
-        summaries = self.encode([pair.summary for pair in pairs], summary_length - 1)
+        self.sources, self.summaries = self.encode_sources(pairs, source_length), [pair.summary for pair in pairs]
+        summaries = self.encode(self.summaries, summary_length - 1)
         self.targets = [[*ids, self.vocabulary.end] for ids in summaries]
         self.groups = self.group(tokens_per_batch)
 
@@ -146,11 +150,20 @@ class Summarization:
         ]
 
     def batch(self, step: int) -> Batch:
-        group = self.groups[random_generator(self.seed, step).integers(self.groups_for(step))]
+        generator = random_generator(self.seed, step)
+        group = self.groups[generator.integers(self.groups_for(step))]
+        sources = [self.sources[index] for index in group]
+        if self.halvings and generator.random() < CUT:
+            longest = self.source_length // 2 ** int(generator.integers(1, self.halvings + 1))
+            sources = [self.cut(source, longest) for source in sources]
         target = torch.full((len(group), self.summary_length), IGNORED)
         for row, index in enumerate(group):
             target[row, : len(self.targets[index])] = torch.tensor(self.targets[index])
-        return {"source": self.pad([self.sources[index] for index in group]), "targets": target}
+        return {"source": self.pad(sources), "targets": target}
+
+    def cut(self, source: list[int], longest: int) -> list[int]:
+        """The beginning of a source, `longest` tokens with the separator, as it is read in evaluation."""
+        return source if len(source) <= longest else [*source[: longest - 1], self.vocabulary.separator]
 
     def groups_for(self, step: int) -> int:
         """The number of groups that are short enough for a step."""
@@ -177,9 +190,12 @@ class Summarization:
         references = [pair.summary for pair in self.test_pairs]
         generated = self.summarize(model, self.source_length)
         metrics = rouge(generated, references)
-        for name, texts in extracts(documents, references, self.seed).items():
+        drawn = np.random.default_rng(self.seed).integers(len(self.summaries), size=len(references))
+        another = {"another": [self.summaries[index] for index in drawn]}  # the form of a summary, with guessed facts
+        for name, texts in (extracts(documents, references, self.seed) | another).items():
             scores = rouge(texts, references).items()
             metrics |= {f"baseline/{name}/{score}": value for score, value in scores if "/" not in score}
+        metrics["over_floors"] = metrics["overall"] - max(metrics[f"baseline/{name}/overall"] for name in FLOORS)
         by_length = [{"tokens": self.source_length, "overall": metrics["overall"]}]
         for times in (2**halving for halving in range(1, self.halvings + 1)):
             part = rouge(self.summarize(model, self.source_length // times), references)["overall"]

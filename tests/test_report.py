@@ -189,6 +189,7 @@ def write(record: Record, job: Job) -> None:
             "seed": job.seed,
             "part": {"kind": kind},
             "model": model,
+            "task": {"segment_length": 64, "stages": [{"shortest": 3, "doublings": 0}]},
         },
         {"code": "c", "data": "d", "processor": "p", "python": "3.11.7", "libraries": {"torch": "t"}},
     )

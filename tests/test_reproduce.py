@@ -7,18 +7,21 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from experiments.config.errors import ConfigError
 from experiments.ledger.claims import claims, compared_factors
+from experiments.ledger.runs import TIMED
 from experiments.records.record import records
 from experiments.sweeps.executors import on_cluster
 from experiments.sweeps.grid import jobs
 from tests.conftest import ROOT, Ended, Program
 
 REPRODUCE = "experiments.reproduce"
+FIRST_AND_LAST = ("config.yaml", "summary.json")  # files that a run writes
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,15 @@ def test_every_experiment_runs_and_every_claim_gets_a_row(reproduced: tuple[Path
     logged = {file.stem.removeprefix("run-") for file in (outputs / "wandb").rglob("run-*.wandb")}
     summaries = {f"summary-{name}-smoke" for name in {record.config["name"] for record in found}}
     assert logged == {record.id for record in found} | summaries
+
+
+def test_times_are_measured_after_all_other_runs_one_at_a_time(reproduced: tuple[Path, Ended]) -> None:
+    found = records(reproduced[0])
+    begun, ended = ({r.id: (r.folder / name).stat().st_mtime_ns for r in found} for name in FIRST_AND_LAST)
+    timed = sorted((r for r in found if r.config["name"] in TIMED), key=lambda r: begun[r.id])
+    others = [r for r in found if r.config["name"] not in TIMED]
+    assert timed and max(ended[r.id] for r in others) < begun[timed[0].id]
+    assert all(ended[one.id] < begun[other.id] for one, other in pairwise(timed))
 
 
 def test_a_second_call_trains_nothing_and_says_the_same(reproduced: tuple[Path, Ended], program: Program) -> None:

@@ -30,7 +30,7 @@ IMAGES = ["model.depth=11", "model.width=4"]
 PASSKEY = [*DECODER, "segment_length=64", "task.tokens_per_batch=512"]
 REDUCED = {
     **dict.fromkeys(("positions", "extrapolation", "feedforward_lm", "linear_attention", "memory_lm"), SCORED),
-    **dict.fromkeys(("passkey", "passkey_controls", "gates"), PASSKEY),
+    **dict.fromkeys(("passkey", "passkey_gaps", "passkey_controls", "gates"), PASSKEY),
     **dict.fromkeys(("activation_images", "activation_search"), IMAGES),
     "activation_robustness": ["model.depth=8", "model.width=4"],
     "training_length": [*SCORED, "task.window=64"],

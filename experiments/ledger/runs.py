@@ -14,6 +14,7 @@ from experiments.sweeps.grid import Compared, Job, in_order, jobs, jobs_of_all
 from experiments.training.run_spec import RunSpec
 
 EXACT = "properties"  # an experiment without training, which claims of every idea need
+TIMED = ("position_cost", "context_cost")  # experiments that measure time: after all others, one at a time
 
 
 def gather(scale: str, outputs: str, seeds: int = 0) -> Gathered:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tasks.data.images import Digits
 from tasks.data.pairs import Docstrings, Pair
 from tasks.data.text import Document
-from tasks.data.tokens import DOCUMENT, END, TokenStream
+from tasks.data.tokens import DOCUMENT, END, SEPARATOR, TokenStream
 from tasks.image_classification import ImageClassification
 from tasks.language_modeling import LanguageModeling
 from tasks.scoring import IGNORED
@@ -230,6 +230,30 @@ def test_summaries_are_scored_beside_their_baselines(tmp_path: Path) -> None:
         assert found.metrics[f"baseline/oracle/{name}"] == pytest.approx(100)
         assert found.metrics[f"baseline/random/{name}"] < 99
     assert [row["summary"] for row in found.tables["samples"]] == [pair.summary for pair in pairs]
+
+
+def test_what_reads_nothing_is_a_floor(tmp_path: Path) -> None:
+    """The summary of another document, drawn from the training, and the first sentence."""
+    task, pairs = summarization(tmp_path), Stories().pairs("test")
+    sources = map(without_padding, task.encode_sources(pairs, 99))
+    wrong = task.encode(["Nobody knows why." for _ in pairs], 40)
+    found = task.evaluate(Writer(dict(zip(sources, wrong, strict=True)))).metrics
+    floors = [found[f"baseline/{name}/overall"] for name in ("lead", "another")]
+    assert found["over_floors"] == pytest.approx(found["overall"] - max(floors)) and found["over_floors"] < 0
+    assert 0 < found["baseline/another/rouge1"] < 100
+
+
+def test_half_of_the_batches_are_cut_to_lengths_that_are_read_in_evaluation(tmp_path: Path) -> None:
+    task = summarization(tmp_path, source_length=32, halvings=2, tokens_per_batch=1000)
+    whole = [without_padding(row) for row in task.pad(task.sources).tolist()]
+    lengths = []
+    for step in range(200):
+        rows = [without_padding(row) for row in task.batch(step)["source"].tolist()]
+        assert all(row[-1] == SEPARATOR for row in rows)
+        assert all(any(row[:-1] == other[: len(row) - 1] for other in whole) for row in rows)
+        lengths.append(max(map(len, rows)))
+    assert {*lengths} == {8 - 1, 16 - 1, max(map(len, whole))}  # the opening token is that of padding
+    assert 70 < sum(length < 16 for length in lengths) < 130
 
 
 class Guesser(nn.Module):

@@ -37,6 +37,7 @@ TITLES = {
     "context_cost": "The cost of a long context",
     "gates": "The gates of Infini-attention",
     "passkey": "Passkey retrieval",
+    "passkey_gaps": "Passkey retrieval, tuned over gaps",
     "passkey_controls": "Passkey retrieval without the memory",
     "summarization": "Summaries of long texts",
 }
