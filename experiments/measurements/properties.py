@@ -119,7 +119,8 @@ def memory_size() -> Evaluation:
     """M2: floats of memory at the paper's sizes (12 layers, 8 heads of width 128, segments of 2,048), without weights.
 
     For RMT with 100 memory tokens, both the state between segments and the number in the paper's table: the keys and
-    values of the memory tokens in every layer.
+    values of the memory tokens in every layer. share: M1, Infini-attention's floats over those of another mechanism,
+    RMT's as in the paper's table; off_border: of all that is kept one token before a segment ends.
     """
     layers, heads, segment, memory = 12, 8, 2048, 65_000
     width = 128 * heads
@@ -144,13 +145,19 @@ def memory_size() -> Evaluation:
         tokens = torch.zeros(1, (memory // segment + 3) * segment, dtype=torch.long)
         models = {name: Decoder(attention=attention, **parts) for name, attention in attentions.items()}
         recurrent = RecurrentMemory(attention=Full, memory_tokens=100, segment_length=segment, **parts)
+    off_border = {}
     for name, model in models.items():
         metrics[f"floats/{name}"] = float(floats(model(tokens)[1]))
+        off_border[name] = float(floats(model(tokens[:, :-1])[1]))
     metrics["floats/recurrent_memory"] = float(floats(recurrent(tokens[:, :segment])[1]))
     of_layers = leaves(recurrent(tokens[:, :1])[1].layers)  # for the memory tokens and one token after them
     metrics["floats/recurrent_memory_in_layers"] = float(floats([leaf[:, :, :-1] for leaf in of_layers]))
-    rows = [{"mechanism": name.removeprefix("floats/"), "floats": value} for name, value in metrics.items()]
-    return Evaluation(metrics, {"memory": rows})
+    off_border["recurrent_memory_in_layers"] = float(floats(recurrent(tokens[:, : segment - 1])[1].layers))
+    for name in ("transformer_xl", "memorizing", "recurrent_memory_in_layers"):
+        metrics[f"share/{name}"] = metrics["floats/infini"] / metrics[f"floats/{name}"]
+        metrics[f"share_off_border/{name}"] = off_border["infini"] / off_border[name]
+    counted = {name.removeprefix("floats/"): value for name, value in metrics.items() if name.startswith("floats/")}
+    return Evaluation(metrics, {"memory": [{"mechanism": name, "floats": value} for name, value in counted.items()]})
 
 
 def floats(state: Any) -> int:
