@@ -1,7 +1,9 @@
-"""Peak memory is counted in the bytes of tensors that live at a time."""
+"""What is measured: peak memory in the bytes of tensors that live at a time, and the sizes of memories."""
 
+import pytest
 import torch
 
+from experiments.measurements.properties import memory_size
 from experiments.measurements.tensor_memory import peak_bytes
 
 MIB = 2**20
@@ -32,3 +34,12 @@ def test_what_is_kept_for_the_way_back_counts() -> None:
     with torch.no_grad():
         forward = peak_bytes(lambda: (weight.exp() * 2).sin().sum())
     assert peak_bytes(call) >= forward + MIB
+
+
+def test_before_a_border_the_open_segment_is_counted_too() -> None:
+    """At the paper's sizes: keys and values of 2,047 tokens, width 128 in 8 heads and 12 layers."""
+    found, opened = memory_size().metrics, 2047 * 2 * 128 * 8 * 12
+    for name in ("transformer_xl", "memorizing", "recurrent_memory_in_layers"):
+        infini, other = found["floats/infini"], found[f"floats/{name}"]
+        assert found[f"share/{name}"] == pytest.approx(infini / other)
+        assert found[f"share_off_border/{name}"] == pytest.approx((infini + opened) / (other + opened), rel=1e-3)
