@@ -1,43 +1,23 @@
 """The search for activation functions: Optuna proposes candidates, and training a child network scores each of them.
 
-The study is a file in the run folder, so a killed search resumes and no function is trained twice. After the search,
-the best functions are retrained in larger networks with new seeds and compared with ReLU and Swish.
+After the search, the best functions are retrained in larger networks with new seeds and compared with ReLU and Swish.
 """
 
 import json
-import random
 import shutil
-import statistics
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from copy import deepcopy
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import optuna
-import torch
-from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.activation_search.space import all_choices, candidate, has_bare_x, options
+from experiments.activation_search.findings import findings
+from experiments.activation_search.study import BASELINES, Study, Train
 from experiments.records.record import Record
 from experiments.tracking.wandb_run import Tracker
 from experiments.training.loop import Result
-from models.expressions import ExpressionError, parse
-
-BASELINES = {"relu": "max(x, 0)", "swish": "x * sigmoid(beta * x)"}
-TOP = 10  # the number of best functions whose form is analyzed
-RETRAINING_SEEDS = 10_000  # offset of the seeds for retraining
-MAX_PROPOSALS = 200  # per trial, on average; then the search stops, because it hardly finds new functions
-
-
-Log = Callable[[dict[str, float]], None]
-Train = Callable[[dict[str, Any], str, Path], tuple[Result, int]]  # arguments: configuration, precision, folder
 
 
 @dataclass
@@ -62,174 +42,6 @@ class Search:
     def __call__(self, *run: Any) -> Result:
         """Search; see `search` for the arguments."""
         return search(*run)
-
-
-class Score(NamedTuple):
-    """The result of training with one function: accuracy in percent, examples seen, parameters of the network."""
-
-    accuracy: float
-    seen: int
-    parameters: int
-
-
-class Study:
-    """The state of a search. `study` stores the candidates; `settings` is the configuration's `search`."""
-
-    def __init__(self, config: dict[str, Any], precision: str, record: Record, train: Train):
-        self.config, self.precision, self.record, self.train = config, precision, record, train
-        self.settings = config["search"]
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.study = optuna.create_study(
-            storage=f"sqlite:///{record.folder.resolve()}/search.db",
-            study_name="search",
-            direction="maximize",
-            load_if_exists=True,
-        )
-        self.distributions: dict[str, Any] = {
-            name: optuna.distributions.CategoricalDistribution(values)
-            for name, values in options(self.settings["units"]).items()
-        }
-        for trial in self.study.get_trials(states=[TrialState.RUNNING]):  # of a search that was killed
-            self.study.tell(trial.number, state=TrialState.FAIL)
-
-    def trained(self) -> list[FrozenTrial]:
-        """The candidates that were trained, in the order of their numbers."""
-        complete = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        return [trial for trial in complete if "same_as" not in trial.user_attrs]
-
-    def best(self) -> list[FrozenTrial]:
-        return sorted(self.trained(), key=lambda trial: (-(trial.value or 0.0), trial.number))
-
-    def sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """The sampler for the candidate of this number. Its seed depends only on the number, so a killed search
-        proposes the same candidate again and continues as if it had not been killed."""
-        seed = 1_000_003 * self.config["seed"] + number
-        if self.settings["strategy"] == "model_based":
-            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.settings["trials"] // 3)
-        if self.settings["strategy"] == "evolutionary":
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, self.settings["trials"] // 5))
-        return optuna.samplers.RandomSampler(seed=seed)
-
-    def candidates(self) -> Iterator[tuple[optuna.trial.Trial, str]]:
-        """Propose new functions to train, each with its trial. Rejected and known ones are completed in the study."""
-        exhaustive = self.settings["strategy"] == "exhaustive"
-        order = list(all_choices(self.settings["units"])) if exhaustive else []
-        random.Random(self.config["seed"]).shuffle(order)
-        proposals = 0
-        while proposals < MAX_PROPOSALS * self.settings["trials"]:
-            states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
-            number = sum(state not in (TrialState.FAIL, TrialState.WAITING) for state in states)
-            if order:
-                if number >= len(order):
-                    return
-                if TrialState.WAITING not in states:
-                    self.study.enqueue_trial(order[number])
-            self.study.sampler = self.sampler(number)
-            trial = self.study.ask(self.distributions)
-            proposals += 1
-            try:
-                tree, key = candidate(trial.params, self.settings["max_operations"])
-            except ExpressionError as error:
-                trial.set_user_attr("refused", str(error))
-                self.study.tell(trial, state=TrialState.PRUNED)
-                continue
-            known = next((t for t in self.trained() if t.user_attrs["key"] == key), None)
-            if known is not None:
-                trial.set_user_attr("same_as", known.number)
-                self.study.tell(trial, known.value)
-                continue
-            trial.set_user_attr("key", key)
-            trial.set_user_attr("text", str(tree))
-            yield trial, str(tree)
-
-    def run(self, log: Log, executor: Executor | None, console: Console) -> None:
-        """Train new functions until there are enough trials: in parallel on the executor, or here if it is None."""
-        new = self.candidates()
-        running: dict[Future[Score], optuna.trial.Trial] = {}
-        with progress(console) as bar:
-            line = bar.add_task("searching", total=self.settings["trials"], completed=len(self.trained()), best="")
-            while (done := len(self.trained())) < self.settings["trials"]:
-                pair = next(new, None) if done + len(running) < self.settings["trials"] else None
-                if pair is not None:
-                    trial, text = pair
-                    if executor is None:
-                        self.tell(trial, self.child(text), log)
-                    else:
-                        folder = str(self.record.folder)
-                        running[executor.submit(child, self.train, self.config, self.precision, folder, text)] = trial
-                if running and (pair is None or len(running) >= self.settings["workers"]):
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        self.tell(running.pop(future), future.result(), log)
-                elif pair is None:
-                    return
-                best = self.best()
-                leader = f"{best[0].value:.1f} % with {best[0].user_attrs['text']}" if best else ""
-                bar.update(line, completed=len(self.trained()), best=leader)
-
-    def tell(self, trial: optuna.trial.Trial, score: Score, log: Log) -> None:
-        trial.set_user_attr("seen", score.seen)
-        trial.set_user_attr("parameters", score.parameters)
-        self.study.tell(trial, score.accuracy)
-        log(self.row(len(self.trained())))
-
-    def row(self, count: int) -> dict[str, float]:
-        """The row to log after `count` trained functions."""
-        scores = [trial.value or 0.0 for trial in self.trained()[:count]]
-        return {"step": count, "score": scores[-1], "best": max(scores)}
-
-    def child(self, text: str, **changes: Any) -> Score:
-        return child(self.train, self.config, self.precision, str(self.record.folder), text, **changes)
-
-    def cached_child(self, name: str, text: str, **changes: Any) -> Score:
-        """The score of a training that is not a trial; the study caches it under `name`."""
-        if name not in self.study.user_attrs:
-            self.study.set_user_attr(name, json.dumps(self.child(text, **changes)))
-        return Score(*json.loads(self.study.user_attrs[name]))
-
-    def retrain(self, console: Console) -> dict[str, dict[str, float]]:
-        """Retrain the best functions and the baselines; returns test accuracy by function, then by network and seed."""
-        texts = {trial.user_attrs["text"]: trial.user_attrs["text"] for trial in self.best()[: self.settings["keep"]]}
-        jobs = [
-            (name, text, size, self.config["seed"] * 100 + RETRAINING_SEEDS + repeat)
-            for name, text in {**BASELINES, **texts}.items()
-            for size in self.settings["larger"]
-            for repeat in range(self.settings["repeats"])
-        ]
-        accuracies: dict[str, dict[str, float]] = {}
-        with progress(console) as bar:
-            line = bar.add_task("retraining the best", total=len(jobs), best="")
-            for name, text, size, seed in jobs:
-                setting = ", ".join(f"{key} {value}" for key, value in size.items()) + f", seed {seed}"
-                score = self.cached_child(
-                    f"{name} | {setting}", text, size=size, seed=seed, steps=self.settings["larger_steps"], final=True
-                )
-                accuracies.setdefault(name, {})[setting] = score.accuracy
-                bar.advance(line)
-        return accuracies
-
-
-def child(
-    train: Train,
-    config: dict[str, Any],
-    precision: str,
-    folder: str,
-    text: str,
-    size: dict[str, Any] | None = None,
-    seed: int | None = None,
-    steps: int | None = None,
-    final: bool = False,
-) -> Score:
-    """Train the configuration's network with a function and evaluate it: on the validation images or, if `final`, on
-    those that the configuration names."""
-    own = deepcopy(config)
-    activation = {"_target_": "models.expressions.Expression", "_partial_": True, "text": text}
-    own |= {"activation": activation, "seed": config["seed"] if seed is None else seed}
-    own["model"] |= {"activation": activation, **(size or {})}
-    own["task"] |= {"seed": own["seed"], "split": config["task"]["split"] if final else "validation"}
-    own["training"]["steps"] = steps or config["training"]["steps"]
-    with TemporaryDirectory(dir=Path(folder) / "children") as own_folder:
-        result, parameters = train(own, precision, Path(own_folder))
-    return Score(result.evaluations[max(result.evaluations)]["accuracy"], result.seen, parameters)
 
 
 def search(
@@ -270,69 +82,3 @@ def search(
     metrics, tables = findings(this, baselines, retrained)
     seen = sum(trial.user_attrs["seen"] for trial in this.trained())
     return Result({this.settings["trials"]: metrics}, tables, time.monotonic() - started, seen)
-
-
-def findings(
-    this: Study, baselines: dict[str, float], retrained: dict[str, dict[str, float]]
-) -> tuple[dict[str, float], dict[str, list[dict[str, Any]]]]:
-    """The metrics and tables of a search.
-
-    this: the finished search. baselines: scores of `BASELINES`. retrained: the result of `Study.retrain`. In the
-    metrics, `found` is the function with the best score, which is chosen without the test images.
-    """
-    best = this.best()
-    proposed = this.study.get_trials(deepcopy=False)
-    means = {name: statistics.fmean(accuracies.values()) for name, accuracies in retrained.items()}
-    found = means[best[0].user_attrs["text"]]
-    top = best[:TOP]
-    metrics = {
-        "best_score": best[0].value or 0.0,
-        "trained": float(len(best)),
-        "asked": float(len(proposed)),
-        "refused": float(sum("refused" in trial.user_attrs for trial in proposed)),
-        "known": float(sum("same_as" in trial.user_attrs for trial in proposed)),
-        "share_with_bare_x": statistics.fmean(has_bare_x(trial.params) for trial in top),
-        "share_with_bare_x_of_all": statistics.fmean(has_bare_x(trial.params) for trial in best),
-        "retrained/found": found,
-        **{f"score/{name}": score for name, score in baselines.items()},
-        **{f"rank/{name}": 1.0 + sum((t.value or 0.0) > score for t in best) for name, score in baselines.items()},
-        **{f"retrained/{name}": means[name] for name in BASELINES},
-        **{f"found_minus_{name}": found - means[name] for name in BASELINES},
-    }
-    functions = [
-        {
-            "rank": index + 1,
-            "function": trial.user_attrs["text"],
-            "score": trial.value,
-            "takes x itself": "yes" if has_bare_x(trial.params) else "no",
-            "retrained": means.get(trial.user_attrs["text"]),
-        }
-        for index, trial in enumerate(top)
-    ]
-    functions += [
-        {
-            "rank": metrics[f"rank/{name}"],
-            "function": text,
-            "score": baselines[name],
-            "takes x itself": "by hand",
-            "retrained": means[name],
-        }
-        for name, text in BASELINES.items()
-    ]
-    return metrics, {"found": functions, "curves": curves([trial.user_attrs["text"] for trial in top[:5]])}
-
-
-def curves(texts: list[str]) -> list[dict[str, Any]]:
-    """The values of functions on [-5, 5], with β = 1."""
-    x = torch.linspace(-5, 5, 101)
-    return [
-        {"function": text, "x": point, "value": value}
-        for text in texts
-        for point, value in zip(x.tolist(), parse(text)(x, torch.ones(())).tolist())
-    ]
-
-
-def progress(console: Console) -> Progress:
-    """A progress bar with the remaining time and the best function so far."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.fields[best]}"), console=console, transient=True)
