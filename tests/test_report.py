@@ -27,6 +27,11 @@ SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "properties": {
         "task.property": (
             "swish_shape",
+            "monotonicity",
+            "swish_by_beta",
+            "position_similarity",
+            "three_apart",
+            "attention_by_rows",
             "rotary_distance",
             "rotary_reach",
             "cached_decoding",
@@ -36,6 +41,12 @@ SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
         "seed": ("0",),
     },
     "activation_images": {"activation": ("relu", "silu", "swish"), "model.depth": ("8", "14"), "seed": ("0", "1")},
+    "gradient_flow": {
+        "activation": ("relu", "silu"),
+        "model.depth": ("4", "36"),
+        "training.initial_gain": ("1", "1.5"),
+        "seed": ("0", "1"),
+    },
     "feedforward_lm": {"feedforward": ("mlp", "glu"), "activation": ("relu", "gelu", "silu"), "seed": ("0", "1")},
     "positions": {"position": ("none", "learned", "sinusoidal", "relative_bias", "rope", HOSTILE), "seed": ("0", "1")},
     "extrapolation": {"position": ("learned", "sinusoidal", "relative_bias", "alibi", "rope"), "seed": ("0", "1")},
@@ -45,6 +56,7 @@ SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
         "seed": ("0", "1"),
     },
     "masked_lm": {"position": ("learned", "rope"), "seed": ("0", "1")},
+    "position_probes": {"position": ("learned", "rope"), "seed": ("0", "1")},
     "position_cost": {"seed": ("0", "1")},
     "memory_lm": {
         "attention": ("full", "window", "transformer_xl", "infini_linear", "infini_delta"),
@@ -54,6 +66,7 @@ SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "context_cost": {"attention": ("full", "infini_delta", HOSTILE), "seed": ("0", "1")},
     "gates": {"gates": ("failing", "mended"), "seed": ("0", "1")},
     "passkey": {"attention": ("infini_linear", "infini_delta"), "seed": ("0", "1")},
+    "passkey_gaps": {"attention": ("infini_linear", "infini_delta"), "seed": ("0",)},
     "passkey_controls": {"attention": ("window", HOSTILE), "seed": ("0",)},
     "summarization": {"model": ("decoder", "bart", "primera_unlimiformer", HOSTILE), "seed": ("0", "1")},
 }
@@ -64,7 +77,19 @@ TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
             for beta in ("0.1", "1.0", "10.0")
             for x in range(-20, 21)
         ],
-        "distances": [{"beta": 1.0, "distance_to_linear": 1.2, "distance_to_relu": 0.2}],
+    },
+    "swish_by_beta": {
+        "distances": [
+            {"x": 10.0**i, "from": name, "value": 1.0 / (i + 9)} for i in (-1, 0) for name in ("x / 2", HOSTILE)
+        ]
+    },
+    "monotonicity": {"falls": [{"function": HOSTILE, "falls by": 0.3}]},
+    "position_similarity": {"similarities": [{"positions": HOSTILE, "x": i, "value": 1 / i} for i in (1, 2, 4)]},
+    "three_apart": {"three_apart": [{"scheme": HOSTILE, "spread": 0.0}]},
+    "attention_by_rows": {"attention": [{"way": HOSTILE, "tokens": 512, "operations": 9, "bytes": 9}]},
+    "position_probes": {
+        "similarities": [{"positions": HOSTILE, "x": i, "value": 1 / i} for i in (1, 2, 4)],
+        "bands": [{"pairs": HOSTILE, "loss": 3.0}],
     },
     "rotary_distance": {"scores": [{"scheme": "rope", "alone": 0.5, "after": 0.5}, {"scheme": HOSTILE, "after": 0.1}]},
     "rotary_reach": {
@@ -152,7 +177,7 @@ def write(record: Record, job: Job) -> None:
     if job.factors[0] == ("position", "none"):
         metrics["nonoverlapping/loss"] = math.nan
     first = dict(metrics)
-    if job.experiment in ("passkey", "passkey_controls"):
+    if job.experiment.startswith("passkey"):
         places = [f"digits/{n}/{depth}" for n in (512, 2048, 32768) for depth in ("start", "middle", "end")]
         places += ["memory_off/512/start", *(f"through_memory/{n}/digits" for n in (512, 2048, 32768))]
         metrics |= {place: chance.uniform(0.7, 1) for place in places}

@@ -21,7 +21,7 @@ from tasks.base import device_of
 from tests.conftest import CACHE
 
 EXPERIMENTS, SCALES = groups()["experiment"], ("gpu", "paper")
-UNTRAINED = ("context_cost", "position_cost", "properties")
+UNTRAINED = ("context_cost", "position_cost", "position_probes", "properties")
 DECODER = ["model.width=32", "model.heads=2", "model.layers=2"]
 TEXT = ["task.vocabulary_size=300"]
 LANGUAGE = [*DECODER, *TEXT, "segment_length=32", "task.length=64", "task.stride=32", "task.batch_size=4"]
@@ -32,6 +32,7 @@ REDUCED = {
     **dict.fromkeys(("positions", "extrapolation", "feedforward_lm", "linear_attention", "memory_lm"), SCORED),
     **dict.fromkeys(("passkey", "passkey_gaps", "passkey_controls", "gates"), PASSKEY),
     **dict.fromkeys(("activation_images", "activation_search"), IMAGES),
+    "gradient_flow": ["model.width=8"],
     "activation_robustness": ["model.depth=8", "model.width=4"],
     "training_length": [*SCORED, "task.window=64"],
     "perplexity": [*LANGUAGE, "task.evaluation_documents=1", "task.longest=64"],

@@ -11,6 +11,7 @@ from experiments.config.choices import groups
 from experiments.config.composition import compose_unchecked
 from models.initialization import initialize
 from models.positions import Position
+from models.positions.absolute import waves
 from models.positions.rotary import Rotary, rotation_matrix
 from tasks.base import Evaluation
 
@@ -104,6 +105,43 @@ def cached_decoding() -> Evaluation:
         metrics[f"deviation/{name}"] = change
         rows.append({"scheme": name, "largest_deviation": change})
     return Evaluation(metrics | {"deviation": max(metrics.values())}, {"caches": rows})
+
+
+def position_similarity() -> Evaluation:
+    """R12: the cosine of two sinusoidal position vectors, of the width of BERT, by their distance."""
+    vectors = waves(torch.arange(512), 768)
+    similar = torch.nn.functional.cosine_similarity
+    rows = [
+        {"positions": "sinusoidal", "x": k, "value": float(similar(vectors[1], vectors[1 + k], dim=0))}
+        for k in range(1, 511)
+    ]
+    near, far = float(similar(vectors[1], vectors[2], dim=0)), float(similar(vectors[2], vectors[500], dim=0))
+    metrics = {"of_1_and_2": near, "of_2_and_500": far, "near_minus_far": near - far}
+    return Evaluation(metrics, {"similarities": rows})
+
+
+def three_apart() -> Evaluation:
+    """R13: by how much the score of the same two tokens, three apart, differs over the places of a sequence."""
+    generator = torch.Generator().manual_seed(0)
+    pair = torch.randn(2, WIDTH, generator=generator, dtype=torch.float64)
+    to_query, to_key = torch.randn(2, WIDTH, WIDTH, generator=generator, dtype=torch.float64) / WIDTH**0.5
+    metrics = {}
+    for name in groups()["position"]:
+        scheme, found = decoder(name).position, []
+        for start in range(LENGTH - 3):
+            positions = torch.arange(start, start + 4)
+            x = scheme.embed(torch.stack([pair[1], *torch.zeros(2, WIDTH).double(), pair[0]])[None], positions)
+            query, key = (
+                scheme.rotate((x @ matrix).view(1, 4, HEADS, -1).transpose(1, 2), positions)
+                for matrix in (to_query, to_key)
+            )
+            score = query @ key.transpose(-1, -2) / (WIDTH // HEADS) ** 0.5
+            bias = scheme.bias(query, key, positions, positions)
+            found.append((score if bias is None else score + bias)[0, :, 3, 0])
+        metrics[f"spread/{name}"] = spread = float((torch.stack(found).amax(0) - torch.stack(found).amin(0)).max())
+        metrics[f"place_matters/{name}"] = float(spread > 0.1)
+    rows = [{"scheme": name, "spread": metrics[f"spread/{name}"]} for name in groups()["position"]]
+    return Evaluation(metrics, {"three_apart": rows})
 
 
 def rotary_reach() -> Evaluation:

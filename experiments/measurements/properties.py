@@ -4,16 +4,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-import hydra
 import torch
-from omegaconf import OmegaConf
-from scipy.optimize import minimize_scalar
-from torch import Tensor, nn
+from torch import nn
 
-from experiments.config.choices import CONF, groups
-from experiments.measurements.position_properties import cached_decoding, rotary_distance, rotary_matrix, rotary_reach
+from experiments.measurements.activation_properties import functions, monotonicity, swish_by_beta, swish_shape
+from experiments.measurements.attention_by_rows import attention_by_rows
+from experiments.measurements.position_properties import (
+    cached_decoding,
+    position_similarity,
+    rotary_distance,
+    rotary_matrix,
+    rotary_reach,
+    three_apart,
+)
 from experiments.measurements.published_tables import published_counts
-from models.activations import Swish
 from models.attention import Attention
 from models.attention.full import Full
 from models.attention.infini import Infini, InfiniState
@@ -29,13 +33,18 @@ from tasks.base import Evaluation, Measurement
 PropertyName = Literal[
     "swish_shape",
     "functions",
+    "monotonicity",
+    "swish_by_beta",
     "published_counts",
     "rotary_distance",
     "rotary_matrix",
     "rotary_reach",
     "cached_decoding",
+    "position_similarity",
+    "three_apart",
     "memory_size",
     "delta_rewrite",
+    "attention_by_rows",
 ]
 
 
@@ -47,72 +56,6 @@ class Property(Measurement):
 
     def evaluate(self, model: nn.Module) -> Evaluation:
         return self.property()
-
-
-def swish(x: Tensor, beta: float) -> Tensor:
-    """Swish with a fixed β at x (N,), in float64."""
-    return Swish(1, initial_beta=beta).double()(x[:, None])[:, 0].detach()
-
-
-def slope_jump(function: Callable[[Tensor], Tensor]) -> float:
-    """By how much the slope of a function differs just right and just left of 0, where ReLU has its kink."""
-    step = 1e-4
-    left, middle, right = function(torch.tensor([-step, 0.0, step], dtype=torch.float64)).tolist()
-    return abs((right - middle) - (middle - left)) / step
-
-
-def swish_shape() -> Evaluation:
-    """S6: the minimum of Swish, the sign changes of its slope, and its limits for small and large β."""
-    found = minimize_scalar(lambda x: float(swish(torch.tensor([x], dtype=torch.float64), 1.0)), bounds=(-3, 0))
-    x = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
-    slope = swish(x, 1.0).diff()
-    linear, relu = x / 2, x.relu()
-    near = x.abs() <= 5
-    rows = []
-    for beta in (0.01, 0.1, 0.5, 1.0, 2.0, 10.0, 100.0):
-        value = swish(x, beta)
-        rows.append(
-            {
-                "beta": beta,
-                "distance_to_linear": float((value - linear)[near].abs().mean()),
-                "distance_to_relu": float((value - relu)[near].abs().mean()),
-            }
-        )
-    crossing = [row["beta"] for row in rows if row["distance_to_relu"] < row["distance_to_linear"]]
-    metrics = {
-        "minimum": float(found.fun),
-        "minimum_at": float(found.x),
-        "slope_sign_changes": float((slope.sign().diff() != 0).sum()),
-        "slope_jump/swish": slope_jump(lambda x: swish(x, 1.0)),
-        "slope_jump/relu": slope_jump(torch.relu),
-        "of_x_at_a_million": float(swish(torch.tensor([1e6], dtype=torch.float64), 1.0)) / 1e6,
-        "value_at_minus_a_million": float(swish(torch.tensor([-1e6], dtype=torch.float64), 1.0)),
-        "smallest_value": float(swish(x, 1.0).min()),
-        "largest_value": float(swish(x, 1.0).max()),
-        "deviation_from_half_x_at_beta_0": float((swish(x, 0.0) - linear).abs().max()),
-        "deviation_from_relu_at_beta_1e6": float((swish(x, 1e6) - relu).abs().max()),
-        "smallest_beta_nearer_to_relu": min(crossing),
-    }
-    curves = [
-        {"x": float(at), "beta": str(beta), "value": float(value)}
-        for beta in (0.1, 0.5, 1.0, 2.0, 10.0)
-        for at, value in zip(x[25_000:35_001:100], swish(x, beta)[25_000:35_001:100])
-    ]
-    return Evaluation(metrics, {"distances": rows, "curves": curves})
-
-
-def functions() -> Evaluation:
-    """Values and slopes of all configured activations on [-5, 5], with trainable parameters at their initial values."""
-    rows: list[dict[str, Any]] = []
-    for choice in groups()["activation"]:
-        x = (torch.arange(-50, 51) / 10).double().requires_grad_()
-        function = hydra.utils.instantiate(OmegaConf.load(CONF / "activation" / f"{choice}.yaml"))(1).double()
-        value = function(x[:, None])[:, 0]
-        (slope,) = torch.autograd.grad(value.sum(), x)
-        for line, points in (("value", value.detach()), ("slope", slope)):
-            at = {"level": choice.replace("_", " "), "line": line}
-            rows += [at | {"x": point, "value": y} for point, y in zip(x.tolist(), points.tolist())]
-    return Evaluation({"functions": float(len(groups()["activation"]))}, {"functions": rows})
 
 
 def memory_size() -> Evaluation:
@@ -194,11 +137,16 @@ def delta_rewrite() -> Evaluation:
 PROPERTIES: dict[PropertyName, Callable[[], Evaluation]] = {
     "swish_shape": swish_shape,
     "functions": functions,
+    "monotonicity": monotonicity,
+    "swish_by_beta": swish_by_beta,
     "published_counts": published_counts,
     "rotary_distance": rotary_distance,
     "rotary_matrix": rotary_matrix,
     "rotary_reach": rotary_reach,
     "cached_decoding": cached_decoding,
+    "position_similarity": position_similarity,
+    "three_apart": three_apart,
     "memory_size": memory_size,
     "delta_rewrite": delta_rewrite,
+    "attention_by_rows": attention_by_rows,
 }

@@ -17,10 +17,11 @@ FOLDERS = ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
 PATIENCE = 15  # seconds that a finished run waits for its upload; `make sync` uploads the rest
 
 
-def use_folder(outputs: str) -> None:
+def use_folder(outputs: str) -> str:
     """Make W&B write all its files under `outputs`/wandb, so that `make sync` and its terminal dashboard find all runs.
 
-    Without WANDB_FINISH_TIMEOUT, W&B waits forever if the network is lost; with it, it raises TimeoutError.
+    Returns the folder, for `wandb.init`, which else takes the first that W&B was given in this process. Without
+    WANDB_FINISH_TIMEOUT, W&B waits forever if the network is lost; with it, it raises TimeoutError.
     """
     folder = Path(outputs).resolve() / "wandb"
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,6 +29,7 @@ def use_folder(outputs: str) -> None:
         os.environ[name] = str(folder)
     os.environ.setdefault("WANDB_FINISH_TIMEOUT", str(PATIENCE))
     os.environ["WANDB_FINISH_TIMEOUT_RAISES"] = "true"
+    return str(folder)
 
 
 def run_files(outputs: str, identifier: str = "*") -> list[Path]:

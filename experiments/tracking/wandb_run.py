@@ -102,7 +102,7 @@ class Tracker:
     """
 
     def __init__(self, config: dict[str, Any], record_id: str, tags: Sequence[str]):
-        use_folder(config["outputs"])
+        folder = use_folder(config["outputs"])
         settings = config["tracking"]
         levels = dict(tag.split("=", 1) for tag in tags)
         factors = {config["name"]: levels | {CONDITION: ", ".join(levels.values())}}
@@ -115,6 +115,7 @@ class Tracker:
         if starting.is_set():
             started.wait()
         self.run = wandb.init(
+            dir=folder,
             mode=self.mode,  # type: ignore[arg-type]
             **({} if in_sweep() else destination),
             resume="allow",

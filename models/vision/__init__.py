@@ -1,1 +1,1 @@
-"""Convolutional networks for images."""
+"""Networks for images."""

@@ -60,5 +60,19 @@ ACTIVATION_FIGURES: dict[str, tuple[Figure, ...]] = {
             table_as_recorded("found"),
         ),
     ),
+    "gradient_flow": (
+        Figure(
+            "Trainings that fail",
+            "Look at the depth and the initial gain from which on networks with a function no longer learn to classify "
+            "half of the images. Means over seeds and learning rates.",
+            metric_map("failed", "model.depth", "training.initial_gain", 1),
+        ),
+        Figure(
+            "Decades between first and last gradient",
+            "Look at where gradients vanish or explode on their way through a network, after training. Means over "
+            "seeds and learning rates; 30 stands for gradients that are zero or not finite.",
+            metric_map("imbalance", "model.depth", "training.initial_gain", 30),
+        ),
+    ),
     "feedforward_lm": language_model("activation", "activation and feed-forward"),
 }

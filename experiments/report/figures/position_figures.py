@@ -1,6 +1,6 @@
 """The figures of the experiments on positions."""
 
-from experiments.report.figures.builders import final_values, learning_curves, table_as_recorded
+from experiments.report.figures.builders import final_values, learning_curves, recorded_lines, table_as_recorded
 from experiments.report.figures.figure import CURVES, SEEDS, Figure, language_model
 from experiments.report.figures.position_builders import (
     beyond_the_trained_length,
@@ -57,6 +57,24 @@ POSITION_FIGURES: dict[str, tuple[Figure, ...]] = {
             final_values("masked/loss", "test loss, nats per hidden token", "position"),
         ),
         Figure("Training loss by position scheme", CURVES, learning_curves("position")),
+    ),
+    "position_probes": (
+        Figure(
+            "Similarity of trained positions by distance",
+            "Look at how alike nearby positions are: the cosine of two position vectors, the mean over all places. Of "
+            "the first run that adds vectors.",
+            recorded_lines("similarities", "positions", "distance, positions", "cosine", "positions", logarithmic=True),
+        ),
+        Figure(
+            "Change of a moved passage's loss",
+            SEEDS,
+            final_values("moved/change", "mean change, nats per token", "position"),
+        ),
+        Figure(
+            "Loss without half of the rotated pairs",
+            "Look at which half of the pairs the model needs rotated, and which at all. Of the first run with RoPE.",
+            table_as_recorded("bands"),
+        ),
     ),
     "position_cost": (
         *(

@@ -31,9 +31,16 @@ SWISH = (
         "Swish",
     ),
     Figure(
-        "Distance of Swish from x/2 and from ReLU",
-        "Look at the β from which on ReLU is the nearer one: mean absolute distance for |x| ≤ 5.",
-        table_as_recorded("distances"),
+        "Distance of Swish from x/2 and from ReLU by β",
+        "Look at where the curves cross: to the left a line is nearer, to the right ReLU. Mean absolute distance where "
+        "x is from -5 to 5.",
+        recorded_lines("distances", "from", "β", "mean distance", "from", logarithmic=True),
+        "Swish",
+    ),
+    Figure(
+        "Which functions fall",
+        "Look at what is not zero: by how much the function falls in all while x rises from -30 to 30.",
+        table_as_recorded("falls"),
         "Swish",
     ),
 )
@@ -69,6 +76,19 @@ ROPE = (
         table_as_recorded("caches"),
         "RoPE",
     ),
+    Figure(
+        "Two tokens three apart at all places",
+        "Look at which schemes give them the same score everywhere: largest minus smallest score, in float64.",
+        table_as_recorded("three_apart"),
+        "RoPE",
+    ),
+    Figure(
+        "Similarity of sinusoidal positions by distance",
+        "Look at how it falls: nearby positions are alike. Cosine of the vectors of position 1 and a later one, of "
+        "width 768.",
+        recorded_lines("similarities", "positions", "distance, positions", "cosine", "positions", logarithmic=True),
+        "RoPE",
+    ),
 )
 INFINI = (
     Figure(
@@ -81,6 +101,12 @@ INFINI = (
         "Writing the same segment twice",
         "Look at what the second write adds, as a share of the first: 0 is nothing, 1 is all of it again.",
         table_as_recorded("rewrites"),
+        "Infini-attention",
+    ),
+    Figure(
+        "Attention at once, by rows and fused",
+        "Look at how operations and bytes grow as the length doubles: by 2 is linear, by 4 is quadratic.",
+        table_as_recorded("attention"),
         "Infini-attention",
     ),
 )

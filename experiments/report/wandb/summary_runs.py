@@ -87,9 +87,10 @@ def verdict_rows(experiment: str, verdicts: list[Verdict]) -> list[Row]:
 
 def log(experiment: str, scale: str, config: dict[str, Any], levels: list[Row], claimed: list[Row], step: int) -> None:
     """Log the summary run of one experiment. step: how many times it was logged before; the last row is current."""
-    use_folder(config["outputs"])
+    folder = use_folder(config["outputs"])
     tracking = config["tracking"]
     run = wandb.init(
+        dir=folder,
         mode=reachable_mode(tracking["mode"]),  # type: ignore[arg-type]
         project=tracking["project"],
         entity=tracking["entity"],
