@@ -67,6 +67,19 @@ def test_a_search_trains_with_its_budget_of_different_functions(
     assert not (run_folder(tmp_path) / "children").exists()
 
 
+def test_evolution_changes_one_choice_of_a_function_that_was_trained_lately(program: Program, tmp_path: Path) -> None:
+    """Once there is a population, here of two."""
+    assert program(*arguments(tmp_path, "search.strategy=evolutionary", "search.trials=8")).returncode == 0
+    finished = [trial for trial in trials(tmp_path) if trial.state.is_finished()]
+    seen: list[dict[str, str]] = []
+    for trial in finished:
+        changes = [sum(trial.params[name] != other[name] for name in other) for other in seen[-2:]]
+        assert len(seen) < 2 or 1 in changes
+        if trial.state == optuna.trial.TrialState.COMPLETE and "same_as" not in trial.user_attrs:
+            seen.append(trial.params)
+    assert len(seen) == 8
+
+
 def test_a_search_that_was_killed_goes_on_and_repeats_nothing(program: Program, tmp_path: Path) -> None:
     """Killed with -9 after two functions; in the end it has tried what an unbroken search tries."""
     more = ("search.trials=6", "training.steps=30", "tracking=none")

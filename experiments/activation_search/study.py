@@ -17,13 +17,14 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.activation_search.space import all_choices, candidate, options
+from experiments.activation_search.space import Choice, all_choices, candidate, options
 from experiments.records.record import Record
 from experiments.training.loop import Result
 from models.expressions import ExpressionError
 
 BASELINES = {"relu": "max(x, 0)", "swish": "x * sigmoid(beta * x)"}
 RETRAINING_SEEDS = 10_000  # offset of the seeds for retraining
+POPULATIONS, TOURNAMENTS = 5, 4  # a population is a fifth of the trials, a tournament a quarter of a population
 MAX_PROPOSALS = 200  # per trial, on average; then the search stops, because it hardly finds new functions
 
 Log = Callable[[dict[str, float]], None]
@@ -72,24 +73,38 @@ class Study:
         seed = 1_000_003 * self.config["seed"] + number
         if self.settings["strategy"] == "model_based":
             return optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.settings["trials"] // 3)
-        if self.settings["strategy"] == "evolutionary":
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, self.settings["trials"] // 5))
         return optuna.samplers.RandomSampler(seed=seed)
+
+    def mutated(self, number: int) -> Choice | None:
+        """The candidate of this number by regularised evolution (Real et al. 2019): the best of a few drawn from the
+        population, with one choice replaced. The population is what was trained last, so that even good functions die
+        of age. None until there is one; its members are drawn at random.
+        """
+        size = max(2, self.settings["trials"] // POPULATIONS)
+        population = self.trained()[-size:]
+        if len(population) < size:
+            return None
+        generator = random.Random(1_000_003 * self.config["seed"] + number)
+        drawn = generator.sample(population, max(2, size // TOURNAMENTS))
+        parent = max(drawn, key=lambda trial: trial.value or 0.0).params
+        name = generator.choice(sorted(parent))
+        other = [option for option in options(self.settings["units"])[name] if option != parent[name]]
+        return parent | {name: generator.choice(other)}
 
     def candidates(self) -> Iterator[tuple[optuna.trial.Trial, str]]:
         """Propose new functions to train, each with its trial. Rejected and known ones are completed in the study."""
-        exhaustive = self.settings["strategy"] == "exhaustive"
+        exhaustive, evolutionary = (self.settings["strategy"] == name for name in ("exhaustive", "evolutionary"))
         order = list(all_choices(self.settings["units"])) if exhaustive else []
         random.Random(self.config["seed"]).shuffle(order)
         proposals = 0
         while proposals < MAX_PROPOSALS * self.settings["trials"]:
             states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
             number = sum(state not in (TrialState.FAIL, TrialState.WAITING) for state in states)
-            if order:
-                if number >= len(order):
-                    return
-                if TrialState.WAITING not in states:
-                    self.study.enqueue_trial(order[number])
+            if exhaustive and number >= len(order):
+                return
+            following = order[number] if exhaustive else self.mutated(number) if evolutionary else None
+            if following and TrialState.WAITING not in states:
+                self.study.enqueue_trial(following)
             self.study.sampler = self.sampler(number)
             trial = self.study.ask(self.distributions)
             proposals += 1

@@ -77,7 +77,8 @@ class YaRNRotary(MeasuredRotary):
     """YaRN (Peng et al. 2023, sections 3.2 and 3.4).
 
     Pairs with more than 32 rotations within `trained_length` are unchanged, pairs with less than one are interpolated,
-    with a ramp between. The scores have a temperature.
+    with a ramp between. The ramp runs over the pairs, with its ends rounded outwards, as in transformers; the paper's
+    runs over the number of rotations. The scores have a temperature.
     """
 
     FAST, SLOW = 32, 1  # rotations within the trained length at the two ends of the ramp
