@@ -6,6 +6,7 @@ from dataclasses import replace
 import hydra
 import pytest
 
+from experiments.config.checks import check_recorded
 from experiments.config.choices import groups
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
@@ -53,10 +54,40 @@ def test_a_value_outside_of_a_choice_is_refused() -> None:
         compose(["attention=infini_linear", "attention.update=quadratic"])
 
 
-@pytest.mark.parametrize("target", ["os.system", "subprocess.run", "builtins.eval"])
-def test_a_target_outside_of_our_packages_is_refused(target: str) -> None:
-    with pytest.raises(ConfigError, match="it must be in one of models, tasks"):
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "torch.hub.load",
+        "torch.nn.modules.module.torch.hub.load",
+        "transformers.AutoModel.from_pretrained",
+        "experiments.tracking.offline.use_folder",
+        "models.pretrained.export",
+    ],
+)
+def test_what_may_not_be_called_is_refused_wherever_it_stands(target: str) -> None:
+    """Among the parts of a model, in a list, and in a recorded configuration."""
+    wanted = r"_target_=.* is not allowed: it must be named in conf/, or be a model or an optimizer"
+    with pytest.raises(ConfigError, match=wanted):
         compose([f"activation._target_={target}"])
+    with pytest.raises(ConfigError, match=wanted):
+        compose([f"optimizer.betas=[0.9,{{_target_: {target}}}]"])
+    with pytest.raises(ConfigError, match=r"model\.parts\[1\]\._target_"):
+        check_recorded({"name": "mine", "model": {"parts": [0, {"_target_": target}]}})
+
+
+def test_models_and_optimizers_of_the_libraries_may_be_called() -> None:
+    for target in ("torch.optim.RMSprop", "torch.nn.Softsign", "models.activations.Mish"):
+        check_recorded({"name": "mine", "part": {"_target_": target}})
+
+
+@pytest.mark.parametrize("name", ["../../pwn", "/tmp/pwn", "a/b", "", "..", ".hidden"])
+def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="a name has letters, digits"):
+        compose([f"name='{name}'"])
+    with pytest.raises(ConfigError, match="a name has letters, digits"):
+        check_recorded({"name": name})
 
 
 @pytest.mark.slow

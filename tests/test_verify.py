@@ -6,7 +6,9 @@ import pytest
 from rich.console import Console
 
 from experiments.config.compose import compose
-from experiments.evaluation.repeat import TOLERANCE
+from experiments.config.errors import ConfigError
+from experiments.evaluation.repeat import TOLERANCE, repeat
+from experiments.evaluation.single_prompt import load
 from experiments.records.record import Record, to_json
 from experiments.training.execute import execute
 from experiments.training.run_spec import resolve
@@ -68,3 +70,17 @@ def test_a_run_that_starts_from_another_is_repeated_with_it(tmp_path: Path, caps
     overrides += ["position=rope", "threads=1", f"outputs={tmp_path}", f"cache={CACHE}"]
     code, told = verify(execute(resolve(compose(overrides), overrides), Console(quiet=True)), capsys)
     assert code == 0 and "repeated byte for byte" in told
+
+
+def test_a_record_cannot_have_anything_called(tmp_path: Path) -> None:
+    """Of a folder that someone else has made: nothing of it is built before it is checked."""
+    (tmp_path / "hubconf.py").write_text(f"open({str(tmp_path / 'called')!r}, 'w')\ndef mine(): pass")
+    hostile = {"_target_": "torch.hub.load", "repo_or_dir": str(tmp_path), "model": "mine", "source": "local"}
+    record = Record(tmp_path / "runs" / "mine" / "0123456789ab")
+    record.begin({"name": "mine", "tracking": {}, "data": hostile}, {"overrides": []})
+    record.metrics_file.write_text("")
+    record.finish({}, {})
+    for call in (lambda: repeat(record, str(tmp_path), Console()), lambda: load(record.folder)):
+        with pytest.raises(ConfigError, match=r"data\._target_=torch\.hub\.load is not allowed"):
+            call()
+    assert not (tmp_path / "called").exists()

@@ -1,6 +1,7 @@
 """Validate a composed configuration against the signatures of its targets."""
 
 import inspect
+import re
 import typing
 from collections.abc import Iterator
 from functools import cache
@@ -14,8 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.config.choices import nearest
 from experiments.config.errors import ConfigError, first_line
 from experiments.config.schema import Scale
+from experiments.config.targets import check_targets
 
-PACKAGES = ("models", "tasks", "experiments", "torch", "transformers")  # packages allowed in a _target_
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # of an experiment, which is a folder of its runs
 
 
 def flatten(node: Any, prefix: str = "") -> Iterator[str]:
@@ -36,8 +38,8 @@ def is_setting(key: str) -> bool:
 def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     """The configuration as plain dicts and lists, with all interpolations resolved.
 
-    Raises ConfigError if the experiment has no row for the scale, if a node does not match the signature of its
-    `_target_`, or, if `complete`, a value is missing.
+    Raises ConfigError if the experiment has no row for the scale, if a `_target_` may not be called, if a node does not
+    match the signature of its `_target_`, if the name is no name of a folder, or, if `complete`, a value is missing.
     """
     try:
         if config.get("scales") and config.scaled is None:
@@ -47,6 +49,7 @@ def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error
     result = {key: node for key, node in result.items() if is_setting(str(key))}
+    check_recorded(result)
     for key, node in result.items():
         if isinstance(node, dict):
             check_call(node, str(key))
@@ -55,18 +58,24 @@ def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     return result
 
 
+def check_recorded(config: dict[str, Any]) -> None:
+    """Raise ConfigError for a recorded configuration, perhaps of someone else, that must not be built."""
+    check_targets(config)
+    check_name(config)
+
+
+def check_name(config: dict[str, Any]) -> None:
+    """Raise ConfigError for the name of an experiment that is no name of a folder."""
+    if "name" in config and not NAME.fullmatch(str(config["name"])):
+        raise ConfigError(f"name={config['name']}: a name has letters, digits, '.', '_' and '-', and no folders")
+
+
 def check_call(node: dict[str, Any], path: str) -> None:
     """Raise ConfigError if a node does not match the signature of its `_target_`."""
     target = node.get("_target_")
     if target is None:
         return
-    if target.split(".")[0] not in PACKAGES:
-        raise ConfigError(f"{path}._target_={target} is not allowed: it must be in one of {', '.join(PACKAGES)}")
-    try:
-        callable_ = hydra.utils.get_object(target)
-    except Exception as error:
-        raise ConfigError(f"{path}._target_={target} cannot be imported: {first_line(error)}") from error
-    names, hints = arguments_of(callable_)
+    names, hints = arguments_of(hydra.utils.get_object(target))
     for key, value in node.items():
         if key.startswith("_"):
             continue

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from experiments.config.checks import check_recorded
 from experiments.config.schema import register
 from experiments.records.record import Record, records
 from experiments.training.execute import execute
@@ -27,9 +28,11 @@ def finished(identifier: str, outputs: str) -> Record:
 def repeat(record: Record, folder: str, console: Console) -> Record:
     """Execute the run again with the current code, data and libraries, and record it in `folder`.
 
-    Raises ValueError if settings, code, data or precision differ from those of the record.
+    Raises ConfigError if the record names something that may not be called, and ValueError if settings, code, data or
+    precision differ from those of the record.
     """
     register()
+    check_recorded(record.config)
     config = record.config | {"outputs": folder, "tracking": record.config["tracking"] | {"mode": "disabled"}}
     overrides = [line for line in record.environment["overrides"] if not line.startswith(("outputs=", "tracking"))]
     spec = spec_of(config, [*overrides, f"outputs={folder}", "tracking=none"])

@@ -10,6 +10,7 @@ import numpy as np
 import pydantic.dataclasses
 import torch
 
+from experiments.config.checks import check_recorded
 from experiments.config.schema import register
 from experiments.records.memory import process_peak, reset_peak
 from experiments.records.record import Record
@@ -52,11 +53,15 @@ def prompt_of(arguments: Sequence[str]) -> Prompt:
 
 
 def load(folder: Path) -> tuple[Passkey, Any, str]:
-    """The task, the trained model and the precision of a finished run. Raises ValueError or RecordError."""
+    """The task, the trained model and the precision of a finished run.
+
+    Raises ValueError, among them ConfigError for settings that must not be built, or RecordError.
+    """
     record = Record(folder)
     if not record.finished:
         raise ValueError(f"{folder} is not the folder of a finished run")
     register()
+    check_recorded(record.config)
     task, model = assemble(spec_of(record.config, ()))
     if not isinstance(task, Passkey):
         raise ValueError(f"{folder} is a run of the task {type(task).__name__}, not Passkey")

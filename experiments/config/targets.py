@@ -1,0 +1,50 @@
+"""What a configuration may have called, be it composed here or read from a folder that someone else has made."""
+
+import inspect
+import re
+from functools import cache
+from typing import Any
+
+import hydra
+from torch import nn, optim
+
+from experiments.config.choices import CONF
+from experiments.config.errors import ConfigError, first_line
+
+PACKAGES = ("models", "tasks", "experiments", "torch", "transformers")  # of models and optimizers that are allowed
+
+
+@cache
+def named() -> frozenset[str]:
+    """The targets that the files in conf/ name."""
+    texts = (file.read_text(encoding="utf-8") for file in CONF.rglob("*.yaml"))
+    return frozenset(target for text in texts for target in re.findall(r"^\s*_target_:\s*([\w.]+)", text, re.M))
+
+
+def check_targets(node: Any, path: str = "") -> None:
+    """Raise ConfigError for a `_target_`, anywhere in nested settings, that may not be called or cannot be imported."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            check_target(node["_target_"], f"{path}._target_".lstrip("."))
+        for key, value in node.items():
+            check_targets(value, f"{path}.{key}".lstrip("."))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            check_targets(value, f"{path}[{index}]")
+
+
+def check_target(target: Any, path: str) -> None:
+    """Raise ConfigError unless a target is named in conf/, or is a class of models or optimizers of PACKAGES."""
+    refused = ConfigError(
+        f"{path}={target} is not allowed: it must be named in conf/, or be a model or an optimizer of one of "
+        f"{', '.join(PACKAGES)}"
+    )
+    known = target in named()
+    if not known and str(target).split(".")[0] not in PACKAGES:
+        raise refused
+    try:
+        found = hydra.utils.get_object(target)
+    except Exception as error:
+        raise ConfigError(f"{path}={target} cannot be imported: {first_line(error)}") from error
+    if not known and not (inspect.isclass(found) and issubclass(found, nn.Module | optim.Optimizer)):
+        raise refused
