@@ -96,13 +96,34 @@ class Source:
     fingerprint: str
 
     def load(self) -> ExternalModel:
-        """The model with its weights in their stored dtype. Raises ValueError if it is damaged or not causal."""
+        """The model with its weights in their stored dtype, and without the generation settings that it came with.
+
+        Raises ValueError if it is damaged or not causal, or if its weights are not all there: what is missing would be
+        random.
+        """
         kind = AutoModelForSeq2SeqLM if self.encoder else AutoModelForCausalLM
-        model = read(self.name, "weights", kind.from_pretrained, dtype="auto").eval()
+        model, info = read(self.name, "weights", kind.from_pretrained, dtype="auto", output_loading_info=True)
+        check_complete(self.name, info)
+        start = model.eval().generation_config.decoder_start_token_id
+        model.generation_config = GenerationConfig(decoder_start_token_id=start)
         if not self.encoder and not is_causal(model):
             raise ValueError(f"model={self.name} is not causal: its logits depend on later tokens")
         padding = self.tokenizer.tokenizer.pad_token_id
         return ExternalModel(model, self.tokenizer.end or 0 if padding is None else padding)
+
+
+def check_complete(name: str, info: dict[str, Any]) -> None:
+    """Raise ValueError if tensors of a model are missing in its files, or have another shape there."""
+    missing = sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
+    if not missing:
+        return
+    found = sorted(info["unexpected_keys"])
+    prefix = next((key.removesuffix(missing[0]) for key in found if key.endswith(missing[0])), "")
+    hint = f"; its tensors begin with '{prefix}': save them without" if prefix else ""
+    hint = hint or (f"; there are others, such as {found[0]}" if found else "")
+    raise ValueError(
+        f"model={name}: {len(missing)} tensors are missing or of another shape, such as {missing[0]}{hint}"
+    )
 
 
 @torch.no_grad()
