@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.ledger.effects import NOT_AS_CLAIMED
 from experiments.ledger.verdicts import NOT_REPRODUCED, REPRODUCED, Finding, Verdict
 from experiments.report.numbers import plain
 from experiments.report.verdict_marks import VERDICT_OF
@@ -26,10 +27,15 @@ def interval(finding: Finding) -> str:
 
 
 def corrected(verdicts: Sequence[Verdict]) -> str:
-    """How many of the verdicts that rest on intervals stand when they are corrected for all claims."""
-    decided = [verdict for verdict in verdicts if verdict.claim.looks and verdict.verdict in DECIDED]
+    """How many of the verdicts that rest on intervals hold when they are corrected for all claims."""
+
+    def rests_on_intervals(verdict: Verdict) -> bool:
+        exact = any(finding.outcome == NOT_AS_CLAIMED for finding in verdict.findings)
+        return bool(verdict.claim.looks) and not exact
+
+    decided = [verdict for verdict in verdicts if verdict.verdict in DECIDED and rests_on_intervals(verdict)]
     surviving = sum(verdict.survives for verdict in decided)
-    return f"{surviving} of the {len(decided)} decided by measurement stand when corrected for all claims"
+    return f"Of {len(decided)} verdicts that rest on intervals, {surviving} also hold when corrected for all claims"
 
 
 def count(finding: Finding) -> str:
