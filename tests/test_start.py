@@ -74,7 +74,7 @@ def test_a_first_run_that_is_damaged_is_told_in_one_line(extended: Path, program
             ["experiment=positions", "position=learned", "position.max_length=32"],
             "sequences of 64 tokens are beyond the 32 positions",
         ),
-        (["experiment=passkey", "position=learned", "position.max_length=200"], "of 32768 tokens are beyond the 200"),
+        (["experiment=passkey", "position=learned", "position.max_length=200"], "of 1280 tokens are beyond the 200"),
         (
             ["experiment=summarization", "position=learned", "position.max_length=250"],
             "of 287 tokens are beyond the 250",
