@@ -33,7 +33,7 @@ class PositionProbe(LanguageModeling):
         generator = random_generator(self.seed, 0)
         starts = generator.integers(1, len(self.test.tokens) - self.length, (2, PASSAGES))
         unrelated, text = (self.test.tokens[rows[:, None] + np.arange(self.length)] for rows in starts)
-        metrics, rows = similarity(model, self.length)
+        metrics, rows = similarity(model, self.length, device_of(model))
         metrics |= moved(model, *(torch.from_numpy(x.astype(np.int64)) for x in (unrelated, text)))
         tables: dict[str, list[dict[str, Any]]] = {"similarities": rows} if rows else {}
         if isinstance(model.position, Rotary):
@@ -46,10 +46,12 @@ class PositionProbe(LanguageModeling):
         return Evaluation(metrics, tables)
 
 
-def similarity(model: Any, length: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def similarity(
+    model: Any, length: int, device: torch.device | str = "cpu"
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """The cosine of position vectors, and its mean by distance; nothing for a scheme that adds none."""
     width = model.position.width
-    vectors = model.position.embed(torch.zeros(1, length, width), torch.arange(length))[0]
+    vectors = model.position.embed(torch.zeros(1, length, width, device=device), torch.arange(length, device=device))[0]
     if not vectors.any():
         return {}, []
     cosines = F.normalize(vectors, dim=1) @ F.normalize(vectors, dim=1).T
