@@ -55,6 +55,7 @@ def attention_by_rows() -> Evaluation:
         half, full = found[name, LENGTHS[-2]], found[name, LENGTHS[-1]]
         for what in ("operations", "bytes") if name != "fused" else ("bytes",):
             metrics[f"growth/{what}/{name}"] = full[what] / half[what]
+    for name in ("by_rows", "fused"):
         differences = [(results[name, n] - results["whole", n]).abs().max() for n in LENGTHS]
         metrics[f"deviation/{name}"] = float(torch.stack(differences).max())
     one, other = found["by_rows", LENGTHS[-1]], found["whole", LENGTHS[-1]]

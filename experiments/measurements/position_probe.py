@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from experiments.measurements.position_properties import similarity
 from models.positions.rotary import Rotary
 from tasks.base import Evaluation, device_of, random_generator
 from tasks.language_modeling import LanguageModeling
@@ -16,7 +17,6 @@ from tasks.language_modeling import LanguageModeling
 PASSAGE = 32  # tokens of a moved passage, and of unrelated text before it where it is read first
 PASSAGES = 256  # that are moved
 AT_ONCE = 64  # sequences read at a time
-FAR = (2, 500 / 512)  # the article's pair of far positions: the second as a share of the trained length
 
 
 class PositionProbe(LanguageModeling):
@@ -33,9 +33,12 @@ class PositionProbe(LanguageModeling):
         generator = random_generator(self.seed, 0)
         starts = generator.integers(1, len(self.test.tokens) - self.length, (2, PASSAGES))
         unrelated, text = (self.test.tokens[rows[:, None] + np.arange(self.length)] for rows in starts)
-        metrics, rows = similarity(model, self.length, device_of(model))
+        metrics: dict[str, float] = {}
+        tables: dict[str, list[dict[str, Any]]] = {}
+        vectors = added(model.position, self.length, device_of(model))
+        if vectors.any():
+            metrics, tables["similarities"] = similarity(vectors, type(model.position).__name__.lower())
         metrics |= moved(model, *(torch.from_numpy(x.astype(np.int64)) for x in (unrelated, text)))
-        tables: dict[str, list[dict[str, Any]]] = {"similarities": rows} if rows else {}
         if isinstance(model.position, Rotary):
             found = bands(model, torch.from_numpy(text.astype(np.int64)))
             metrics |= {name: loss - found["whole"] for name, loss in found.items() if name != "whole"}
@@ -46,21 +49,10 @@ class PositionProbe(LanguageModeling):
         return Evaluation(metrics, tables)
 
 
-def similarity(
-    model: Any, length: int, device: torch.device | str = "cpu"
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """The cosine of position vectors, and its mean by distance; nothing for a scheme that adds none."""
-    width = model.position.width
-    vectors = model.position.embed(torch.zeros(1, length, width, device=device), torch.arange(length, device=device))[0]
-    if not vectors.any():
-        return {}, []
-    cosines = F.normalize(vectors, dim=1) @ F.normalize(vectors, dim=1).T
-    near, far = float(cosines[1, 2]), float(cosines[FAR[0], int(FAR[1] * length)])
-    by_distance: list[dict[str, Any]] = [
-        {"positions": type(model.position).__name__.lower(), "x": k, "value": float(cosines.diagonal(k).mean())}
-        for k in range(1, length)
-    ]
-    return {"similarity/near": near, "similarity/far": far, "similarity/near_minus_far": near - far}, by_distance
+def added(position: Any, length: int, device: torch.device | str = "cpu") -> Tensor:
+    """The vectors (length, width) that a scheme adds to the embeddings; zeros for one that adds none."""
+    ids = torch.arange(length, device=device)
+    return position.embed(torch.zeros(1, length, position.width, device=device), ids)[0]
 
 
 def moved(model: Any, unrelated: Tensor, text: Tensor) -> dict[str, float]:

@@ -18,6 +18,7 @@ from tasks.base import Evaluation
 SENTENCE = "the pig chased the dog"
 PREFIX = "once upon a time"
 WIDTH, HEADS, LENGTH = 64, 4, 64
+FAR = (2, 500 / 512)  # the article's pair of far positions: the second as a share of the trained length
 
 
 @cache
@@ -33,6 +34,18 @@ def decoder(position: str) -> Any:
     return model.double().requires_grad_(False)
 
 
+def scores(scheme: Position, embedded: Tensor, to_query: Tensor, to_key: Tensor, positions: Tensor) -> Tensor:
+    """The scores (1, HEADS, T, T) of embedded tokens (1, T, WIDTH) at positions (T,), by a query and a key matrix."""
+    x = scheme.embed(embedded, positions)
+    query, key = (
+        scheme.rotate((x @ matrix).view(1, len(positions), HEADS, -1).transpose(1, 2), positions)
+        for matrix in (to_query, to_key)
+    )
+    score = query @ key.transpose(-1, -2) / (WIDTH // HEADS) ** 0.5
+    bias = scheme.bias(query, key, positions, positions)
+    return score if bias is None else score + bias
+
+
 def rotary_distance() -> Evaluation:
     """R7: for every scheme, the change of the scores in a sentence by a prefix; for RoPE, what the rotation changes."""
     generator = torch.Generator().manual_seed(0)
@@ -41,22 +54,15 @@ def rotary_distance() -> Evaluation:
     embedded = torch.randn(1, len(words), WIDTH, generator=generator, dtype=torch.float64)
     to_query, to_key = torch.randn(2, WIDTH, WIDTH, generator=generator, dtype=torch.float64) / WIDTH**0.5
 
-    def scores(scheme: Position, offset: int) -> Tensor:
+    def at(scheme: Position, offset: int) -> Tensor:
         positions = torch.arange(offset, offset + len(words))
-        x = scheme.embed(embedded, positions)
-        query, key = (
-            scheme.rotate((x @ matrix).view(1, len(words), HEADS, -1).transpose(1, 2), positions)
-            for matrix in (to_query, to_key)
-        )
-        score = query @ key.transpose(-1, -2) / (WIDTH // HEADS) ** 0.5
-        bias = scheme.bias(query, key, positions, positions)
-        return (score if bias is None else score + bias).tril()
+        return scores(scheme, embedded, to_query, to_key, positions).tril()
 
     metrics, rows = {}, []
     pig, dog = words.index("pig"), words.index("dog")
     for name in groups()["position"]:
         scheme = decoder(name).position
-        alone, prefixed = scores(scheme, 0), scores(scheme, shift)
+        alone, prefixed = at(scheme, 0), at(scheme, shift)
         metrics[f"score_change/{name}"] = change = float((alone - prefixed).abs().max())
         metrics[f"prefix_matters/{name}"] = float(change > 0.1)
         rows.append(
@@ -70,7 +76,7 @@ def rotary_distance() -> Evaluation:
     x = torch.randn(1, HEADS, 100, WIDTH // HEADS, generator=generator, dtype=torch.float64)
     turned = rope.rotate(x, torch.arange(100))
     metrics["norm_change/rope"] = float((turned.norm(dim=-1) - x.norm(dim=-1)).abs().max())
-    far = scores(rope, 1_000_000) - scores(rope, 0)
+    far = at(rope, 1_000_000) - at(rope, 0)
     metrics["score_change_at_a_million/rope"] = float(far.abs().max())
     metrics["embedding_change/rope"] = float((rope.embed(embedded, torch.arange(len(words))) - embedded).abs().max())
     return Evaluation(metrics, {"scores": rows})
@@ -107,37 +113,33 @@ def cached_decoding() -> Evaluation:
     return Evaluation(metrics | {"deviation": max(metrics.values())}, {"caches": rows})
 
 
+def similarity(vectors: Tensor, name: str) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Cosines of position vectors (T, width): of 1 and 2, of two far ones, and the mean over all places by distance."""
+    unit = nn.functional.normalize(vectors, dim=1)
+    cosines = unit @ unit.T
+    near, far = float(cosines[1, 2]), float(cosines[FAR[0], int(FAR[1] * len(vectors))])
+    rows = [{"positions": name, "x": k, "value": float(cosines.diagonal(k).mean())} for k in range(1, len(vectors))]
+    return {"similarity/near": near, "similarity/far": far, "similarity/near_minus_far": near - far}, rows
+
+
 def position_similarity() -> Evaluation:
     """R12: the cosine of two sinusoidal position vectors, of the width of BERT, by their distance."""
-    vectors = waves(torch.arange(512), 768)
-    similar = torch.nn.functional.cosine_similarity
-    rows = [
-        {"positions": "sinusoidal", "x": k, "value": float(similar(vectors[1], vectors[1 + k], dim=0))}
-        for k in range(1, 511)
-    ]
-    near, far = float(similar(vectors[1], vectors[2], dim=0)), float(similar(vectors[2], vectors[500], dim=0))
-    metrics = {"of_1_and_2": near, "of_2_and_500": far, "near_minus_far": near - far}
+    metrics, rows = similarity(waves(torch.arange(512), 768), "sinusoidal")
     return Evaluation(metrics, {"similarities": rows})
 
 
 def three_apart() -> Evaluation:
     """R13: by how much the score of the same two tokens, three apart, differs over the places of a sequence."""
     generator = torch.Generator().manual_seed(0)
-    pair = torch.randn(2, WIDTH, generator=generator, dtype=torch.float64)
+    tokens = torch.randn(1, 4, WIDTH, generator=generator, dtype=torch.float64)
     to_query, to_key = torch.randn(2, WIDTH, WIDTH, generator=generator, dtype=torch.float64) / WIDTH**0.5
     metrics = {}
     for name in groups()["position"]:
-        scheme, found = decoder(name).position, []
-        for start in range(LENGTH - 3):
-            positions = torch.arange(start, start + 4)
-            x = scheme.embed(torch.stack([pair[1], *torch.zeros(2, WIDTH).double(), pair[0]])[None], positions)
-            query, key = (
-                scheme.rotate((x @ matrix).view(1, 4, HEADS, -1).transpose(1, 2), positions)
-                for matrix in (to_query, to_key)
-            )
-            score = query @ key.transpose(-1, -2) / (WIDTH // HEADS) ** 0.5
-            bias = scheme.bias(query, key, positions, positions)
-            found.append((score if bias is None else score + bias)[0, :, 3, 0])
+        scheme = decoder(name).position
+        found = [
+            scores(scheme, tokens, to_query, to_key, torch.arange(start, start + 4))[0, :, 3, 0]
+            for start in range(LENGTH - 3)
+        ]
         metrics[f"spread/{name}"] = spread = float((torch.stack(found).amax(0) - torch.stack(found).amin(0)).max())
         metrics[f"place_matters/{name}"] = float(spread > 0.1)
     rows = [{"scheme": name, "spread": metrics[f"spread/{name}"]} for name in groups()["position"]]

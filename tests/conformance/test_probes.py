@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from experiments.measurements.activation_properties import monotonicity, swish_by_beta
 from experiments.measurements.attention_by_rows import attention_by_rows
 from experiments.measurements.gradient_flow import WORST, GradientFlow, imbalance
-from experiments.measurements.position_probe import bands, losses_of, moved, replaced, similarity
-from experiments.measurements.position_properties import position_similarity, three_apart
+from experiments.measurements.position_probe import added, bands, losses_of, moved, replaced
+from experiments.measurements.position_properties import position_similarity, similarity, three_apart
 from models.activations import ReLU, Sigmoid
 from models.positions.absolute import Learned, Sinusoidal
 from models.vision.plain import PlainNetwork
@@ -54,18 +54,16 @@ def test_absolute_schemes_see_places_and_relative_ones_do_not() -> None:
 @torch.no_grad()
 def test_the_similarity_is_that_of_the_vectors() -> None:
     """Sinusoids fall with the distance, equal vectors are alike at every distance, drawn ones at none."""
-    width, model = 64, nn.Module()
-    model.position = Sinusoidal(width, 2)
-    waves, _ = similarity(model, LENGTH)
+    waves, _ = similarity(added(Sinusoidal(64, 2), LENGTH), "sinusoidal")
     assert waves["similarity/near"] > 0.8 and waves["similarity/near_minus_far"] > 0.3
-    assert position_similarity().metrics["near_minus_far"] > 0.3
-    model.position = Learned(width, 2, LENGTH)
-    nn.init.normal_(model.position.table.weight, generator=torch.Generator().manual_seed(0))
-    drawn, rows = similarity(model, LENGTH)
+    assert position_similarity().metrics["similarity/near_minus_far"] > 0.3
+    learned = Learned(64, 2, LENGTH)
+    nn.init.normal_(learned.table.weight, generator=torch.Generator().manual_seed(0))
+    drawn, rows = similarity(added(learned, LENGTH), "learned")
     assert abs(drawn["similarity/near_minus_far"]) < 0.5 and len(rows) == LENGTH - 1
-    nn.init.ones_(model.position.table.weight)
-    assert similarity(model, LENGTH)[0]["similarity/near_minus_far"] == pytest.approx(0, abs=1e-6)
-    assert similarity(decoder("full", "rope").float(), 8) == ({}, [])
+    nn.init.ones_(learned.table.weight)
+    assert similarity(added(learned, LENGTH), "learned")[0]["similarity/near_minus_far"] == pytest.approx(0, abs=1e-6)
+    assert not added(decoder("full", "rope").position.float(), 8).any()
 
 
 class Placed(nn.Module):

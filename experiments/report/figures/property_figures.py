@@ -84,8 +84,7 @@ ROPE = (
     ),
     Figure(
         "Similarity of sinusoidal positions by distance",
-        "Look at how it falls: nearby positions are alike. Cosine of the vectors of position 1 and a later one, of "
-        "width 768.",
+        "Look at how it falls: nearby positions are alike. Cosine of two vectors of width 768, mean over all places.",
         recorded_lines("similarities", "positions", "distance, positions", "cosine", "positions", logarithmic=True),
         "RoPE",
     ),
