@@ -4,7 +4,7 @@ WORKERS ?= 0
 PYTHON ?= python3
 BIN := .venv/bin
 RUN_ARGUMENTS = --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --workers $(WORKERS) --launcher "$(LAUNCHER)"
-.PHONY: help setup reproduce seeds ledger plan verify dashboard figures readme sync dashboards check test faults lint format bench clean
+.PHONY: help setup reproduce seeds rates ledger plan verify dashboard figures readme sync dashboards check quick test faults lint format bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,6 +15,8 @@ reproduce: setup ## run what the ledger lacks, then show it (SCALE=smoke|laptop|
 	$(BIN)/python -m experiments.reproduce $(RUN_ARGUMENTS)
 seeds: setup ## add seeds up to the next planned look at what is undecided (ONLY=…)
 	$(BIN)/python -m experiments.reproduce $(RUN_ARGUMENTS) --next-look
+rates: setup ## judge also at half a decade below and above the chosen learning rates (ONLY=…)
+	$(BIN)/python -m experiments.reproduce $(RUN_ARGUMENTS) --shifted-rates
 ledger: setup ## show the ledger and rewrite the page from the records, without running anything
 	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs
 plan: setup ## estimate time and memory of every experiment before it runs (ACCELERATOR=h100|a100|…; default: this machine)
@@ -31,8 +33,10 @@ sync: setup ## upload offline runs to W&B; safe to repeat
 	$(BIN)/python -m experiments.sync $(OUTPUTS)
 dashboards: setup ## write the W&B workspace and report; publish them if WANDB_API_KEY is set
 	$(BIN)/python -m experiments.dashboards --scale $(SCALE) --outputs $(OUTPUTS)
-check: lint ## lint, and run the tests that need no training: about two minutes
-	$(BIN)/python -m pytest -m "not slow"
+check: setup ## lint, and run the tests that need no training: about a minute
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick
+quick: setup ## run the tests that need no training
+	@$(BIN)/python -m pytest -m "not slow"
 test: setup ## run all tests
 	$(BIN)/python -m pytest
 faults: setup ## kill, starve and damage runs on purpose; takes about 15 minutes

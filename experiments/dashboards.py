@@ -10,7 +10,7 @@ import wandb
 from rich.console import Console
 from wandb.sdk.lib.wbauth import read_netrc_auth
 
-from experiments.config.errors import USER_ERRORS, print_error
+from experiments.config.errors import command, print_error
 from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge_all
 from experiments.records.record import to_json
@@ -21,6 +21,7 @@ from experiments.tracking.offline import check_reachable, use_folder
 from tasks.data.source import write_atomically
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Write the specifications, and save them to W&B's server if there is a key; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m experiments.dashboards", description=__doc__)
@@ -28,17 +29,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--outputs", default="outputs")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
-    try:
-        evidence = gather(options.scale, options.outputs)
-        verdicts = judge_all(evidence)
-        runs = finished_runs(evidence)
-        if not any(runs.values()):
-            where = f"{options.scale} scale under {options.outputs}"
-            raise ValueError(f"no finished runs of {where}; `make reproduce SCALE={options.scale}` makes them")
-        tracking = next(run for found in runs.values() for run in found).record.config["tracking"]
-    except USER_ERRORS as error:
-        print_error(console, error)
-        return 1
+    evidence = gather(options.scale, options.outputs)
+    verdicts = judge_all(evidence)
+    runs = finished_runs(evidence)
+    if not any(runs.values()):
+        where = f"{options.scale} scale under {options.outputs}"
+        raise ValueError(f"no finished runs of {where}; `make reproduce SCALE={options.scale}` makes them")
+    tracking = next(run for found in runs.values() for run in found).record.config["tracking"]
     project = tracking["project"]
     folder = Path(options.outputs) / "report" / "wandb"
     content = (verdicts, runs, options.scale)

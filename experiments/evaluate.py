@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import transformers
 from rich.console import Console
 
-from experiments.config.errors import USER_ERRORS, print_error
+from experiments.config.errors import command
 from experiments.evaluation.pretrained import composed, execute
 from experiments.ledger.runs import gather
 from experiments.report.publish import publish
@@ -18,23 +18,17 @@ from experiments.sweeps.call import print_result
 from experiments.training.distributed import check_alone
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Evaluate a model; returns the exit code."""
     console = Console(stderr=True)
     transformers.logging.disable_progress_bar()
-    try:
-        check_alone("an evaluation")
-        config = composed(arguments)
-        record = execute(config, arguments, console)
-        print_result(console, record)
-        page = publish(gather(config["scale"], config["outputs"]), config["scale"], config["outputs"], None)
-        console.print(f"report: {page}", soft_wrap=True)
-    except USER_ERRORS as error:
-        print_error(console, error)
-        return 1
-    except KeyboardInterrupt:
-        console.print("stopped", style="yellow")
-        return 130
+    check_alone("an evaluation")
+    config = composed(arguments)
+    record = execute(config, arguments, console)
+    print_result(console, record)
+    page = publish(gather(config["scale"], config["outputs"]), config["scale"], config["outputs"], None)
+    console.print(f"report: {page}", soft_wrap=True)
     return 0
 
 

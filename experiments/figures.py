@@ -4,24 +4,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from experiments.config.errors import USER_ERRORS, print_error
+from experiments.config.errors import command
 from experiments.ledger.runs import gather
 from experiments.report.export.chart_files import write_charts
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Write the charts; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m experiments.figures", description=__doc__)
     parser.add_argument("--scale", default="laptop", help="smoke, laptop, gpu or paper")
     parser.add_argument("--outputs", default="outputs")
     options = parser.parse_args(arguments)
-    try:
-        folder, count = write_charts(gather(options.scale, options.outputs), options.scale, options.outputs)
-    except USER_ERRORS as error:
-        print_error(Console(stderr=True), error)
-        return 1
+    folder, count = write_charts(gather(options.scale, options.outputs), options.scale, options.outputs)
     print(f"{count} charts in {folder}" if count else f"no finished runs in {options.outputs}: run make reproduce")
     return 0
 

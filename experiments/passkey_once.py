@@ -9,24 +9,21 @@ from pathlib import Path
 
 import torch
 
-from experiments.config.errors import USER_ERRORS
+from experiments.config.errors import command
 from experiments.evaluation.single_prompt import answer, load, prompt_of
 from experiments.records import environment
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Evaluate the prompt; returns the exit code."""
     if not arguments or "=" in arguments[0]:
         print(__doc__, file=sys.stderr)
         return 2
-    try:
-        prompt = prompt_of(arguments[1:])
-        environment.use_threads(None)
-        task, model, precision = load(Path(arguments[0]))
-        found = answer(task, model, precision, prompt)
-    except USER_ERRORS as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+    prompt = prompt_of(arguments[1:])
+    environment.use_threads(None)
+    task, model, precision = load(Path(arguments[0]))
+    found = answer(task, model, precision, prompt)
     right = found.digits.replace(" ", "") == str(prompt.key)
     print(f"{prompt.length:,} tokens, key {prompt.key} at the {prompt.depth}")
     print(f"answer: {found.digits} ({'right' if right else 'wrong'})")

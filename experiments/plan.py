@@ -11,7 +11,7 @@ from rich.table import Table
 
 from experiments.config.cache import composition
 from experiments.config.choices import groups, named
-from experiments.config.errors import USER_ERRORS, print_error
+from experiments.config.errors import command
 from experiments.cost.estimate import Estimate, estimates
 from experiments.cost.machine import Machine, accelerator, this_machine
 from experiments.cost.synthetic_data import source_of
@@ -32,6 +32,7 @@ class Row(NamedTuple):
     needed: Estimate
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Print the plan; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m experiments.plan", description=__doc__)
@@ -42,21 +43,14 @@ def main(arguments: Sequence[str]) -> int:
         "--accelerator", default="", help="a100, b200, h100, h200, l4 or rtx4090; this machine if empty"
     )
     options = parser.parse_args(arguments)
-    console, errors = Console(width=None if sys.stdout.isatty() else WIDTH), Console(stderr=True)
-    try:
-        experiments = named(options.only, groups()["experiment"], "only") or groups()["experiment"]
-        scales = named(options.scale, groups()["scale"], "scale")
-        other = accelerator(options.accelerator) if options.accelerator else None
-        wanted = {scale: expected(experiments, scale, options.outputs) for scale in scales}
-        machine = other or this_machine()  # measured while nothing else is done
-        for scale, jobs in wanted.items():
-            console.print(table(rows_of(jobs, options.outputs), machine, scale))
-    except USER_ERRORS as error:
-        print_error(errors, error)
-        return 1
-    except KeyboardInterrupt:
-        errors.print("stopped", style="yellow")
-        return 130
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    experiments = named(options.only, groups()["experiment"], "only") or groups()["experiment"]
+    scales = named(options.scale, groups()["scale"], "scale")
+    other = accelerator(options.accelerator) if options.accelerator else None
+    wanted = {scale: expected(experiments, scale, options.outputs) for scale in scales}
+    machine = other or this_machine()  # measured while nothing else is done
+    for scale, jobs in wanted.items():
+        console.print(table(rows_of(jobs, options.outputs), machine, scale))
     console.print(machine.source, soft_wrap=True, highlight=False)
     return 0
 

@@ -4,26 +4,21 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from experiments.config.errors import USER_ERRORS, print_error
+from experiments.config.errors import command
 from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge_all
 from experiments.report.export.readme_table import write_readme
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Write the tables and the picture; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m experiments.readme", description=__doc__)
     parser.add_argument("--scale", default="laptop", help="smoke, laptop, gpu or paper")
     parser.add_argument("--outputs", default="outputs")
     options = parser.parse_args(arguments)
-    try:
-        evidence = gather(options.scale, options.outputs)
-        write_readme(judge_all(evidence), evidence)
-    except USER_ERRORS as error:
-        print_error(Console(stderr=True), error)
-        return 1
+    evidence = gather(options.scale, options.outputs)
+    write_readme(judge_all(evidence), evidence)
     return 0
 
 

@@ -7,8 +7,18 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from experiments.config.errors import USER_ERRORS, print_error
-from experiments.ledger.runs import TIMED, chosen, gather, last_look, missing_trials, next_look, unfinished
+from experiments.config.errors import command
+from experiments.ledger.runs import (
+    EXACT,
+    TIMED,
+    at_shifted_rates,
+    chosen,
+    gather,
+    last_look,
+    missing_trials,
+    next_look,
+    unfinished,
+)
 from experiments.ledger.verdicts import judge_all
 from experiments.report.publish import publish
 from experiments.sweeps.grid import Job
@@ -16,6 +26,7 @@ from experiments.sweeps.run_jobs import run_jobs
 from experiments.training.distributed import check_alone
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Reproduce; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m experiments.reproduce", description=__doc__)
@@ -26,41 +37,36 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--next-look", action="store_true", help="add seeds up to the next look of what is undecided")
     parser.add_argument("--workers", type=int, default=0, help="runs at a time (0: one per core, or one on a GPU)")
     parser.add_argument("--launcher", default="", help="slurm for a cluster; this machine if empty")
+    parser.add_argument("--shifted-rates", action="store_true", help="judge half a decade below and above too")
     options = parser.parse_args(arguments)
     console = Console()
     started = time.monotonic()
-    try:
-        check_alone("a ledger")
-        seeds = last_look() if options.next_look else 0
-        requested = chosen(options.only)
-        with console.status("reading records"):
-            evidence = gather(options.scale, options.outputs, seeds)
-        done, failures = 0, list[tuple[Job, str]]()
+    check_alone("a ledger")
+    seeds = last_look() if options.next_look else 0
+    requested = chosen(options.only)
+    with console.status("reading records"):
+        evidence = gather(options.scale, options.outputs, seeds)
+    done, failures = 0, list[tuple[Job, str]]()
 
-        def rewrite() -> None:
-            publish(evidence, options.scale, options.outputs, None)
+    def rewrite() -> None:
+        publish(evidence, options.scale, options.outputs, None)
 
-        trials = [] if options.no_runs else missing_trials(evidence, requested)
-        while trials and not failures:  # each may show that a grid must grow
-            failures = run_jobs(trials, options.workers, options.launcher, rewrite, console)
-            done += len(trials) - len(failures)
-            evidence = gather(options.scale, options.outputs, seeds)
-            trials = missing_trials(evidence, requested)
-        todo = [] if options.no_runs or failures else unfinished(evidence, requested)
-        if options.next_look and not todo:
-            todo = next_look(judge_all(evidence), evidence, requested)
-        untimed = [job for job in todo if job.experiment not in TIMED]
-        for some, workers in ((untimed, options.workers), ([job for job in todo if job not in untimed], 1)):
-            if some:
-                failed = run_jobs(some, workers, options.launcher, rewrite, console)
-                failures, done = failures + failed, done + len(some) - len(failed)
-        page = publish(evidence, options.scale, options.outputs, console)
-    except USER_ERRORS as error:
-        print_error(console, error)
-        return 1
-    except KeyboardInterrupt:
-        console.print("stopped; run the same command again to resume", style="yellow")
-        return 130
+    trials = [] if options.no_runs else missing_trials(evidence, requested)
+    while trials and not failures:  # each may show that a grid must grow
+        failures = run_jobs(trials, options.workers, options.launcher, rewrite, console)
+        done += len(trials) - len(failures)
+        evidence = gather(options.scale, options.outputs, seeds)
+        trials = missing_trials(evidence, requested)
+    todo = [] if options.no_runs or failures else unfinished(evidence, requested)
+    if not failures and all(job.experiment == EXACT for job in todo):  # the first look is complete
+        todo += next_look(judge_all(evidence), evidence, requested) if options.next_look else []
+        todo += at_shifted_rates(evidence, requested) if options.shifted_rates else []
+    untimed = [job for job in todo if job.experiment not in TIMED]
+    for some, workers in ((untimed, options.workers), ([job for job in todo if job not in untimed], 1)):
+        if some:
+            failed = run_jobs(some, workers, options.launcher, rewrite, console)
+            failures, done = failures + failed, done + len(some) - len(failed)
+    page = publish(evidence, options.scale, options.outputs, console)
     for job, message in failures:
         console.print(f"failed: {' '.join(job.overrides)}: {message}", style="red", markup=False, soft_wrap=True)
     console.print(f"{done} runs in {time.monotonic() - started:.0f} s; {page}", soft_wrap=True)

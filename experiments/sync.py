@@ -11,11 +11,13 @@ from itertools import zip_longest
 
 from rich.console import Console
 
+from experiments.config.errors import command
 from experiments.records.record import records
 from experiments.tracking.offline import unreachable, use_folder
 from experiments.tracking.upload import TO_SET, complete, identifier_of, is_locked, is_offline, logs_by_run, upload
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Upload the runs in <outputs>/wandb; returns the exit code."""
     outputs = arguments[0] if arguments else "outputs"

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from experiments.config.errors import USER_ERRORS, print_error
+from experiments.config.errors import command
 from experiments.evaluation.repeat import MACHINE, TOLERANCE, deviations, differences, finished, repeat
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Repeat a run and print the differences; returns the exit code, 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m experiments.verify", description=__doc__)
@@ -22,15 +23,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--outputs", default="outputs")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
-    try:
-        record = finished(options.run, options.outputs)
-        with tempfile.TemporaryDirectory() as folder:
-            again = repeat(record, folder, console)
-            same = all(record.environment[name] == again.environment[name] for name in MACHINE)
-            found = list(differences(record, again) if same else deviations(record, again))
-    except USER_ERRORS as error:
-        print_error(console, error)
-        return 1
+    record = finished(options.run, options.outputs)
+    with tempfile.TemporaryDirectory() as folder:
+        again = repeat(record, folder, console)
+        same = all(record.environment[name] == again.environment[name] for name in MACHINE)
+        found = list(differences(record, again) if same else deviations(record, again))
     for difference in found:
         console.print(difference, soft_wrap=True, highlight=False, markup=False)
     way = "byte for byte" if same else f"within {TOLERANCE:.0%}, on another machine or with other libraries"

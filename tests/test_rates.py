@@ -10,7 +10,7 @@ from experiments.ledger.claims import claims, compared_factors
 from experiments.ledger.excluded_records import excluded_records
 from experiments.ledger.runs import deciding_of, gather, missing_trials
 from experiments.ledger.tuning import FIRST_SEED, GRID, WIDEST, Tuning, tunings_of
-from experiments.ledger.verdicts import judge
+from experiments.ledger.verdicts import NOT_REPRODUCED, REPRODUCED, judge
 from experiments.records.record import Record
 from experiments.sweeps.grid import Job, jobs
 from tests.test_ledger import write_record
@@ -104,12 +104,22 @@ def test_judged_runs_have_the_chosen_rate_and_the_ledger_shows_it(tmp_path: Path
     evidence = gather("laptop", str(tmp_path))
     finding = judge(next(claim for claim in claims() if claim.id == "R1"), evidence).findings[0]
     assert finding.rates == {"learned": "0.003", "sinusoidal": "0.00949"} and finding.effect.n == 4
-    assert finding.by_rate["chosen"] == pytest.approx(-0.5)
-    assert finding.by_rate["shipped"] == pytest.approx(-1.0, abs=1e-3)
-    assert finding.by_rate["half a decade up"] == pytest.approx(-0.5, abs=1e-3)
+    assert finding.by_rate["chosen"].mean == pytest.approx(-0.5)
+    assert finding.by_rate["shipped"].mean == pytest.approx(-1.0, abs=1e-3)
+    assert finding.by_rate["half a decade up"].mean == pytest.approx(-0.5, abs=1e-3)
+    for job, record in evidence.shifted["half a decade up"].items():
+        loss = 3 + 0.001 * (job.seed * 7 % 5) * (dict(job.factors)["position"] == "learned")
+        write_record(record.folder, {METRIC: loss, "train/loss": loss}, record.identity)
     assert not [group for group in excluded_records(evidence, "laptop", tmp_path) if group.experiment == "positions"]
+    assert {float(job.rate) for job in evidence.shifted["half a decade up"]} == {0.00949, 0.03}
+    verdict = judge(next(claim for claim in claims() if claim.id == "R1"), gather("laptop", str(tmp_path)))
+    assert verdict.verdict == NOT_REPRODUCED and verdict.by_rate == {"half a decade up": REPRODUCED}
+    assert "half a decade up in learning rate: reproduced, so it turns over" in verdict.notes
+    shifted = verdict.findings[0].by_rate["half a decade up"]
+    assert shifted.n == 4 and shifted.low < shifted.mean == pytest.approx(0.00175) < shifted.high
 
 
+@pytest.mark.slow
 def test_nothing_is_tuned_at_smoke_scale(tmp_path: Path) -> None:
     evidence = gather("smoke", str(tmp_path))
     assert evidence.tunings == [] and all(not job.rate for job in evidence)

@@ -273,6 +273,7 @@ def test_the_page_can_be_written_while_runs_are_missing(tmp_path: Path, finished
     assert f"<dd>{done} of {len(evidence)}</dd>" in text
 
 
+@pytest.mark.slow
 def test_an_experiment_without_an_entry_is_shown_by_default(tmp_path: Path) -> None:
     claim = CLAIMS[0]
     comparison = replace(claim.comparisons[0], experiment="brand_new", metric="some/metric")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.ledger.evidence import Evidence
-from experiments.ledger.tuning import tunings_in
+from experiments.ledger.tuning import shifted_in, tunings_in
 from experiments.records.record import Record, records
 
 OWN = "evaluate_"  # evaluations of the user's own models, which have their own section in the report
@@ -23,6 +23,7 @@ def excluded_records(evidence: Evidence, scale: str, outputs: str | Path) -> lis
     """The records of this scale that are not finished records of the evidence, by experiment and reason."""
     planned = {record.folder for record in evidence.values()}
     planned |= {record.folder for tuning in tunings_in(evidence) for record in tuning.records.values()}
+    planned |= {record.folder for shifted in shifted_in(evidence).values() for record in shifted.values()}
     starts = {record.environment.get("start") for record in evidence.values() if record.finished}
     known: dict[str, dict[str, dict[str, str]]] = {}  # experiment → settings → identity
     for job, record in evidence.items():

@@ -8,7 +8,7 @@ from experiments.config.errors import ConfigError
 from experiments.ledger.claims import check_levels, claims, compared_factors
 from experiments.ledger.effects import NOT_RUN
 from experiments.ledger.evidence import Evidence, Key, fits
-from experiments.ledger.tuning import FIRST_SEED, GRID, Gathered, Tuning, tunings_of
+from experiments.ledger.tuning import FIRST_SEED, GRID, SHIFTS, Gathered, Tuning, tunings_of
 from experiments.ledger.verdicts import INCONCLUSIVE, Verdict
 from experiments.sweeps.grid import Compared, Job, in_order, jobs, jobs_of_all
 from experiments.training.run_spec import RunSpec
@@ -33,6 +33,7 @@ def gather(scale: str, outputs: str, seeds: int = 0) -> Gathered:
     check_levels(claims(), {experiment: levels_of(experiment, known) for experiment in experiments})
     specs: dict[Job, RunSpec] = {}
     tunings: list[Tuning] = []
+    shifted: dict[str, Evidence] = {name: {} for name in SHIFTS}
     for experiment in experiments:
         own = [job for job in known if job.experiment == experiment]
         chosen_by = tunings_of_level(own, compared[experiment])
@@ -42,7 +43,10 @@ def gather(scale: str, outputs: str, seeds: int = 0) -> Gathered:
             specs |= added
             count += 1
         tunings += chosen_by.values()
-    return Gathered({job: specs[job].record for job in in_order(specs)}, tunings)
+        for name, shift in SHIFTS.items():
+            judged = tuned(deciding_of(own) if chosen_by else [], chosen_by, shift)
+            shifted[name] |= {job: spec.record for job, spec in judged.items()}
+    return Gathered({job: specs[job].record for job in in_order(specs)}, tunings, shifted)
 
 
 def expected(experiments: Sequence[str], scale: str, outputs: str) -> list[Job]:
@@ -71,15 +75,16 @@ def levels_without_seed(job: Job) -> Key:
     return tuple(each for each in job.factors if each[0] != "seed")
 
 
-def tuned(known: Iterable[Job], tunings: dict[Key, Tuning]) -> dict[Job, RunSpec]:
-    """The runs of these jobs at the rates that were chosen, without those whose rate is not chosen yet."""
+def tuned(known: Iterable[Job], tunings: dict[Key, Tuning], shift: int = 0) -> dict[Job, RunSpec]:
+    """The runs of these jobs at the rates that were chosen, or so many half decades above them, without those whose
+    rate is not chosen yet."""
     found: dict[Job, RunSpec] = {}
     for job in known:
         tuning = tunings.get(levels_without_seed(job))
         if tuning is None:
             found[job] = job.spec()
         elif tuning.chosen is not None:
-            own = replace(job, rate=tuning.rate(tuning.chosen))
+            own = replace(job, rate=tuning.rate(tuning.chosen + shift))
             found[own] = own.spec()
     return found
 
@@ -131,6 +136,16 @@ def missing_trials(evidence: Gathered, experiments: Sequence[str]) -> list[Job]:
     """The trials that choose the learning rates of these experiments, as far as they are known to be needed."""
     own = [tuning for tuning in evidence.tunings if tuning.job.experiment in experiments]
     return [job for tuning in own for job in tuning.missing]
+
+
+def at_shifted_rates(evidence: Gathered, experiments: Sequence[str]) -> list[Job]:
+    """The unfinished runs of these experiments at half a decade below and above the chosen rates."""
+    return [
+        job
+        for own in evidence.shifted.values()
+        for job, record in own.items()
+        if job.experiment in experiments and not job.added and not record.finished
+    ]
 
 
 def last_look() -> int:

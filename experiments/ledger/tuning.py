@@ -10,12 +10,13 @@ from experiments.config.cache import composition
 from experiments.ledger.claims import Comparison
 from experiments.ledger.effects import effect_of
 from experiments.ledger.evidence import Evidence, measured
-from experiments.ledger.intervals import ALPHA
+from experiments.ledger.intervals import ALPHA, Estimate
 from experiments.records.record import Record
 from experiments.sweeps.grid import Job
 
 FIRST_SEED = 1000  # of trials; no run that is judged has it
 GRID = (-1, 0, 1)  # half decades from the experiment's rate, at first
+SHIFTS = {"half a decade down": -1, "half a decade up": 1}  # from the chosen rates
 WIDEST = 4  # half decades that the grid may grow to on either side
 
 
@@ -88,16 +89,24 @@ class Tuning:
 
 
 class Gathered(Evidence):
-    """The evidence at one scale, and the tunings of the levels that verdicts rest on."""
+    """The evidence at one scale, and the tunings of the levels that verdicts rest on.
 
-    def __init__(self, records: Evidence, tunings: Iterable[Tuning]):
+    shifted: the evidence with all rates half a decade below and above the chosen ones, by the name of the shift.
+    """
+
+    def __init__(self, records: Evidence, tunings: Iterable[Tuning], shifted: dict[str, Evidence]):
         super().__init__(records)
-        self.tunings = list(dict.fromkeys(tunings))
+        self.tunings, self.shifted = list(dict.fromkeys(tunings)), shifted
 
 
 def tunings_in(evidence: Evidence) -> list[Tuning]:
     """The tunings of gathered evidence; none of any other."""
     return evidence.tunings if isinstance(evidence, Gathered) else []
+
+
+def shifted_in(evidence: Evidence) -> dict[str, Evidence]:
+    """Gathered evidence at shifted rates; none of any other."""
+    return evidence.shifted if isinstance(evidence, Gathered) else {}
 
 
 def tunings_of(known: Sequence[Job], compared: set[str]) -> dict[Job, Tuning]:
@@ -119,11 +128,11 @@ def tunings_of(known: Sequence[Job], compared: set[str]) -> dict[Job, Tuning]:
     return found
 
 
-def by_rate(comparison: Comparison, tunings: Iterable[Tuning]) -> dict[str, float]:
+def by_rate(comparison: Comparison, tunings: Iterable[Tuning]) -> dict[str, Estimate]:
     """The effect on validation data at the rates that were shipped, at those that were chosen, and at half a decade
     below and above them on both sides; only those that all of its levels were tried at."""
     own = [each for each in tunings if each.job.experiment == comparison.experiment and each.chosen is not None]
-    shifts = {"shipped": None, "half a decade down": -1, "chosen": 0, "half a decade up": 1}
+    shifts: dict[str, int | None] = {"shipped": None, "chosen": 0, **SHIFTS}
     found = {}
     for name, shift in shifts.items():
         evidence: Evidence = {}
@@ -136,5 +145,5 @@ def by_rate(comparison: Comparison, tunings: Iterable[Tuning]) -> dict[str, floa
                     evidence[replace(tuning.job, factors=factors)] = tuning.record(step, FIRST_SEED + index)
         sample = measured(comparison, evidence).sample
         if sample:
-            found[name] = effect_of(comparison, sample, ALPHA).mean
+            found[name] = effect_of(comparison, sample, ALPHA)
     return found

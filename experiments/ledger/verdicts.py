@@ -20,7 +20,7 @@ from experiments.ledger.effects import (
 )
 from experiments.ledger.evidence import Evidence, Measured, measured, pythons
 from experiments.ledger.intervals import ALPHA, Estimate
-from experiments.ledger.tuning import by_rate, tunings_in
+from experiments.ledger.tuning import by_rate, shifted_in, tunings_in
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"  # or NOT_RUN
 MOVING = 1 / 3  # of an effect: by more than this it has changed over the last half of the training
@@ -33,7 +33,7 @@ class Finding:
     look: the number of seeds at which it was decided or last looked at, 0 before the first look. next_look: that of the
     next look at what is undecided, 0 if there is none. trend: the mean effect after each share of the training. rates:
     the learning rates that were chosen, by level. by_rate: the effect on validation data at the rates as shipped, as
-    chosen, and at half a decade below and above.
+    chosen, and at half a decade below and above; the latter two on test data, with intervals, where runs judge them.
     """
 
     comparison: Comparison
@@ -45,7 +45,7 @@ class Finding:
     control_mean: float | None = None
     trend: dict[float, float] = field(default_factory=dict)
     rates: dict[str, str] = field(default_factory=dict)
-    by_rate: dict[str, float] = field(default_factory=dict)
+    by_rate: dict[str, Estimate] = field(default_factory=dict)
     parameters: list[int] = field(default_factory=list)
     tokens: int | None = None
     seconds: float = 0.0
@@ -62,13 +62,14 @@ class Finding:
 @dataclass
 class Verdict:
     """The verdict on a claim, and the notes on its records. survives: whether the verdict stands when it is corrected
-    for all claims of the ledger."""
+    for all claims of the ledger. by_rate: what it is at half a decade below and above the chosen learning rates."""
 
     claim: Claim
     verdict: str
     findings: list[Finding]
     notes: list[str]
     survives: bool = False
+    by_rate: dict[str, str] = field(default_factory=dict)
 
 
 def judge_all(evidence: Evidence) -> list[Verdict]:
@@ -98,7 +99,23 @@ def judge(claim: Claim, evidence: Evidence, found: Sequence[Measured] | None = N
     for finding, own in zip(findings, found):
         describe(finding, own, evidence)
         finding.by_rate = by_rate(finding.comparison, tunings_in(evidence))
-    return Verdict(claim, conclude(findings), findings, notes_on(findings, evidence))
+    verdict = Verdict(claim, conclude(findings), findings, notes_on(findings, evidence))
+    for name, shifted in shifted_in(evidence).items():
+        judge_shifted(verdict, name, shifted)
+    return verdict
+
+
+def judge_shifted(verdict: Verdict, name: str, evidence: Evidence) -> None:
+    """Add to a verdict what it is at shifted learning rates, by the rules that decide it, where they were run."""
+    others = decide(verdict.claim, measured_of(verdict.claim, evidence))
+    if conclude(others) == NOT_RUN:
+        return
+    verdict.by_rate[name] = conclude(others)
+    turns = {verdict.verdict, verdict.by_rate[name]} == {REPRODUCED, NOT_REPRODUCED}
+    verdict.notes.append(f"{name} in learning rate: {verdict.by_rate[name]}{', so it turns over' * turns}")
+    for finding, other in zip(verdict.findings, others):
+        if other.outcome != NOT_RUN:
+            finding.by_rate[name] = other.effect
 
 
 def measured_of(claim: Claim, evidence: Evidence) -> list[Measured]:
@@ -211,4 +228,5 @@ def as_json(verdicts: Sequence[Verdict], scale: str) -> dict[str, Any]:
     for verdict in found:
         for finding in verdict["findings"]:
             finding["effect"] = finding["effect"]._asdict()
+            finding["by_rate"] = {name: effect._asdict() for name, effect in finding["by_rate"].items()}
     return {"scale": scale, "claims": [clean(verdict) for verdict in found]}

@@ -97,9 +97,14 @@ def reached(waiting: list[Name]) -> dict[Name, str]:
     return found
 
 
-def names_used(node: ast.AST, module: str) -> Iterator[Name]:
+@cache
+def names_used(node: ast.stmt, module: str) -> frozenset[Name]:
     """The definitions in this repository that a statement of `module` refers to."""
-    here = parsed(module)
+    return frozenset(references(node, parsed(module), module))
+
+
+def references(node: ast.stmt, here: Module, module: str) -> Iterator[Name]:
+    """These, one for each time that the statement names them."""
     for part in ast.walk(node):
         if not isinstance(part, ast.Name):
             continue
@@ -120,6 +125,7 @@ def is_of(node: ast.Attribute, name: str) -> bool:
     return isinstance(node.value, ast.Name) and node.value.id == name
 
 
+@cache
 def source_of(node: ast.stmt) -> str:
     """A statement without comments and docstrings, as text that is the same on every version of Python."""
     for part in ast.walk(node):

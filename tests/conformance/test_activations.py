@@ -168,6 +168,7 @@ def test_a_gated_feed_forward_is_its_formula() -> None:
     assert_close(mlp(x), F.silu(x @ mlp.up.weight.T) @ mlp.down.weight.T)
 
 
+@pytest.mark.slow
 @every_model
 @pytest.mark.parametrize("activation", trainable())
 def test_beta_trains_and_is_per_channel(activation: str, model: str) -> None:

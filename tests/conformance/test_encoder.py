@@ -37,6 +37,7 @@ def test_every_token_sees_every_other(position: str) -> None:
         assert (model(other)[0] != model(tokens)[0]).any(dim=-1).all()
 
 
+@pytest.mark.slow
 @every_position
 def test_without_positions_and_only_then_permuted_tokens_give_permuted_outputs(position: str) -> None:
     model, tokens = encoder(position), random_tokens(2, 9)

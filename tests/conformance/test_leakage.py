@@ -116,6 +116,7 @@ def small_decoder(vocabulary: int) -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "stride"), [("nonoverlapping", 16), ("sliding", 4)])
 def test_the_loss_is_that_of_the_tokens_that_are_not_leaked(name: str, stride: int, tmp_path: Path) -> None:

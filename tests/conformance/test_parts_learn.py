@@ -164,6 +164,7 @@ def test_they_are_not_found_with_the_settings_from_before(name: str, tmp_path: P
     assert found is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "choice"),
     [(group, choice) for group in ("position", "attention", "activation") for choice in choices(group)],

@@ -238,6 +238,7 @@ def test_memory_is_switched_off_for_the_control_alone() -> None:
     assert {"memory_off/192/start", "memory_off/197/end", "memory_off/digits"} <= found.metrics.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", choices("attention"))
 def test_where_the_state_grows_no_long_prompt_is_read(attention: str) -> None:
     task = passkey(control_length=200)

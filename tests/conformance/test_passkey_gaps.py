@@ -35,6 +35,7 @@ def beginning_and_period(task: Passkey) -> tuple[Tensor, Tensor]:
     return prompt[:, : 2 * SEGMENT], prompt[:, 2 * SEGMENT : 2 * SEGMENT + task.period]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize(("attention", "tolerance"), [("infini_linear", 1e-9), ("infini_delta", 0.05)])
 def test_what_is_skipped_is_what_reading_writes(attention: str, tolerance: float, layers: int) -> None:
@@ -91,6 +92,7 @@ def test_gaps_lie_in_filler_at_the_ends_of_segments(wording: str) -> None:
     assert 0.25 < np.mean(without) < 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", [name for name in choices("attention") if name not in INFINI])
 def test_other_mechanisms_read_the_short_prompt(attention: str) -> None:
     task, model = passkey(), decoder(attention)

@@ -63,6 +63,7 @@ def test_a_model_holds_the_parameters_of_its_own_scheme_only(position: str) -> N
     assert sum(isinstance(module, Position) for module in model.modules()) == 1
 
 
+@pytest.mark.slow
 @every_position
 def test_earlier_tokens_without_positions_are_a_set(position: str) -> None:
     """Behind the causal mask of one layer, the last token sees the order of those before it by their positions only."""
@@ -94,6 +95,7 @@ def test_rotation_preserves_norms(position: str) -> None:
     assert_close(turned.norm(dim=-1), scheme.temperature * x.norm(dim=-1))  # YaRN's changes all norms alike
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attention", "position"), PAIRS)
 def test_values_are_never_rotated(attention: str, position: str) -> None:
     """A token that sees only itself gives its value, wherever it stands."""
@@ -206,6 +208,7 @@ def test_learned_positions_past_their_table_are_refused() -> None:
     assert model.answer(tokens[:, :4], 5).shape == (1, 5)  # the last token written is not read
 
 
+@pytest.mark.slow
 @every_position
 def test_schemes_without_a_table_have_no_limit(position: str) -> None:
     if position != "learned":

@@ -45,6 +45,7 @@ def test_by_rows_is_the_same_attention_with_less_memory() -> None:
     assert found["growth/bytes/whole"] == pytest.approx(4, abs=0.05)
 
 
+@pytest.mark.slow
 def test_absolute_schemes_see_places_and_relative_ones_do_not() -> None:
     found = three_apart().metrics
     assert all(found[f"spread/{name}"] < 1e-9 for name in ("none", "rope", "alibi", "relative_bias", "relative_xl"))

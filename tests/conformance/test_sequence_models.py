@@ -114,6 +114,7 @@ def test_cached_generation_equals_generation_from_scratch(attention: str, positi
     assert_cached_generation_equals_the_whole(decoder(attention, position), length)
 
 
+@pytest.mark.slow
 @every_attention
 def test_what_prompts_have_in_common_is_read_once(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.generation.PREFILL", SEGMENT)
@@ -174,6 +175,7 @@ def test_the_state_has_the_size_of_the_papers_table(attention: str) -> None:
     assert state_floats(state) == formulas[attention]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pieces", [19, 1, 5])
 @pytest.mark.parametrize(("segment", "memory"), [(4, 4), (4, 2), (2, 4), (3, 5), (5, 3), (1, 3), (6, 1), (2, 7)])
 def test_transformer_xl_reaches_its_segment_and_its_memory(segment: int, memory: int, pieces: int) -> None:

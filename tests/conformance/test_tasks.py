@@ -277,6 +277,7 @@ def test_the_loss_of_a_summary_is_the_mean_over_its_tokens_and_its_end(tmp_path:
     assert float(task.loss(Guesser(), batch, None)[0]) == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TRAINED)
 def test_a_task_scores_test_or_validation_and_names_both(task: str) -> None:
     from experiments.config.compose import compose

@@ -62,7 +62,7 @@ def ledger_rows(verdict: Verdict) -> list[LedgerRow]:
                 smallest=stated(finding.comparison.smallest) if finding.comparison.smallest else MISSING,
                 trend=", ".join(effect(value) for value in finding.trend.values()) or MISSING,
                 rates=", ".join(f"{level} {rate}" for level, rate in finding.rates.items()) or MISSING,
-                by_rate=", ".join(f"{name} {effect(value)}" for name, value in finding.by_rate.items()) or MISSING,
+                by_rate=", ".join(f"{key} {estimated(own, effect)}" for key, own in finding.by_rate.items()) or MISSING,
                 treatment=treatment,
                 control=control,
                 parameters=span(finding.parameters),
@@ -154,6 +154,11 @@ def half_width(finding: Finding) -> float:
 def interval(estimate: Estimate, written: NumberFormat) -> str:
     """The interval of an estimate, empty if it has none."""
     return f"[{written(estimate.low)}, {written(estimate.high)}]" if has_interval(estimate) else ""
+
+
+def estimated(estimate: Estimate, written: NumberFormat) -> str:
+    """An estimate with its interval, if it has one."""
+    return f"{written(estimate.mean)} {interval(estimate, written)}".strip()
 
 
 def deviation(finding: Finding) -> str:
