@@ -69,6 +69,7 @@ SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
     "passkey_gaps": {"attention": ("infini_linear", "infini_delta"), "seed": ("0",)},
     "passkey_controls": {"attention": ("window", HOSTILE), "seed": ("0",)},
     "summarization": {"model": ("decoder", "bart", "primera_unlimiformer", HOSTILE), "seed": ("0", "1")},
+    "code_summarization": {"model": ("decoder", "bart"), "seed": ("0", "1")},
 }
 TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
     "swish_shape": {
@@ -148,6 +149,7 @@ TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
 
 
 CLAIMS = claims()
+SUMMARIES = ("summarization", "code_summarization")
 
 
 def made_up(outputs: Path, finished: float = 1.0) -> Evidence:
@@ -192,7 +194,7 @@ def write(record: Record, job: Job) -> None:
     if job.experiment == "gates":
         heads = [f"gates/layer_{layer}/head_{head}" for layer in range(2) for head in range(2)]
         first, metrics = ({**old, **{head: chance.random() for head in heads}} for old in (first, metrics))
-    if job.experiment == "summarization":
+    if job.experiment in SUMMARIES:
         scores = ("rouge1", "rouge2", "rougeL", "rougeLsum_by_stops", "overall")
         metrics |= {f"{prefix}{s}": chance.uniform(5, 20) for prefix in ("", "baseline/lead/") for s in scores}
     summary = {
@@ -218,7 +220,7 @@ def write(record: Record, job: Job) -> None:
         },
         {"code": "c", "data": "d", "processor": "p", "python": "3.11.7", "libraries": {"torch": "t"}},
     )
-    if job.experiment not in ("properties", "summarization"):
+    if job.experiment not in ("properties", *SUMMARIES):
         losses = [
             (step, 3 + quality + 4 * math.exp(-step / 150) + chance.gauss(0, 0.1)) for step in range(10, 1101, 10)
         ]

@@ -28,6 +28,7 @@ LANGUAGE = [*DECODER, *TEXT, "segment_length=32", "task.length=64", "task.stride
 SCORED = [*LANGUAGE, "task.evaluation_tokens=256"]
 IMAGES = ["model.depth=11", "model.width=4"]
 PASSKEY = [*DECODER, "segment_length=64", "task.tokens_per_batch=512"]
+CODE = ["data.packages.train=[rich]", "data.packages.test=[omegaconf]", "task.summary_length=16"]
 REDUCED = {
     **dict.fromkeys(("positions", "extrapolation", "feedforward_lm", "linear_attention", "memory_lm"), SCORED),
     **dict.fromkeys(("passkey", "passkey_gaps", "passkey_controls", "gates"), PASSKEY),
@@ -38,6 +39,7 @@ REDUCED = {
     "perplexity": [*LANGUAGE, "task.evaluation_documents=1", "task.longest=64"],
     "masked_lm": [*DECODER, *TEXT, "task.length=64", "task.batch_size=4", "task.evaluation_tokens=256"],
     "context_extension": [*DECODER, *TEXT, "trained_length=128", "extension=2", "task.tokens_per_batch=512"],
+    "code_summarization": [*DECODER, *TEXT, "segment_length=32", "task.source_length=96", *CODE],
     "summarization": [*DECODER, *TEXT, "segment_length=32", "task.source_length=96", "task.summary_length=16"],
 }
 

@@ -48,7 +48,7 @@ class SyntheticData:
         self.settings = settings
 
     def pairs(self, split: str) -> list[Pair]:
-        text = "0 " * LENGTHS.get(self.settings["configuration"], BOOK)
+        text = "0 " * (self.settings.get("longest") or LENGTHS.get(self.settings["configuration"], BOOK))
         return [Pair(f"{split}/{index}", text, "0 " * SUMMARY) for index in range(PAIRS[split])]
 
     def images(self, split: str) -> Images:

@@ -41,7 +41,8 @@ TITLES = {
     "passkey": "Passkey retrieval",
     "passkey_gaps": "Passkey retrieval, tuned over gaps",
     "passkey_controls": "Passkey retrieval without the memory",
-    "summarization": "Summaries of long texts",
+    "code_summarization": "Docstrings of long sources",
+    "summarization": "Summaries of generated chronicles",
 }
 
 
