@@ -41,6 +41,7 @@ SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
         "seed": ("0",),
     },
     "activation_images": {"activation": ("relu", "silu", "swish"), "model.depth": ("8", "14"), "seed": ("0", "1")},
+    "activation_networks": {"activation": ("relu", "swish"), "model": ("resnet", "efficientnet"), "seed": ("0",)},
     "gradient_flow": {
         "activation": ("relu", "silu"),
         "model.depth": ("4", "36"),

@@ -28,11 +28,12 @@ LANGUAGE = [*DECODER, *TEXT, "segment_length=32", "task.length=64", "task.stride
 SCORED = [*LANGUAGE, "task.evaluation_tokens=256"]
 IMAGES = ["model.depth=11", "model.width=4"]
 PASSKEY = [*DECODER, "segment_length=64", "task.tokens_per_batch=512"]
+REAL = ("", "HubText", "HubImages", "HubPairs", "DocumentedCode")
 CODE = ["data.packages.train=[rich]", "data.packages.test=[omegaconf]", "task.summary_length=16"]
 REDUCED = {
     **dict.fromkeys(("positions", "extrapolation", "feedforward_lm", "linear_attention", "memory_lm"), SCORED),
     **dict.fromkeys(("passkey", "passkey_gaps", "passkey_controls", "gates"), PASSKEY),
-    **dict.fromkeys(("activation_images", "activation_search"), IMAGES),
+    **dict.fromkeys(("activation_images", "activation_networks", "activation_search"), IMAGES),
     "gradient_flow": ["model.width=8"],
     "activation_robustness": ["model.depth=8", "model.width=4"],
     "training_length": [*SCORED, "task.window=64"],
@@ -49,18 +50,18 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Small files in the columns of the data sets that the scales name, by the name of each."""
     random = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("hub")
-    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})
-    found = {name: folder / name for name in ("pg19", "booksum-complete-cleaned", "cifar10")}
+    kinds = {"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=10)}
+    features = datasets.Features(kinds | {"fine_label": kinds["label"]})
+    found = {name: folder / name for name in ("pg19", "booksum-complete-cleaned", "cifar10", "cifar100")}
     for split in ("train", "test"):
         texts = [" ".join(random.choice(["a", "book", "of", "few", "words"], 4_000)) for _ in range(2)]
         pixels = [Image.fromarray(shade) for shade in random.integers(0, 256, (160, 32, 32, 3), np.uint8)]
-        images = {"img": pixels, "label": random.integers(0, 10, 160)}
+        labels = random.integers(0, 10, 160)
+        images = {"img": pixels, "label": labels, "fine_label": labels}
         summaries = {"text": texts, "summary": [[{"source": "a", "text": text[:80]}] for text in texts]}
-        sets = (
-            datasets.Dataset.from_dict({"text": texts}),
-            datasets.Dataset.from_dict(summaries),
-            datasets.Dataset.from_dict(images, features=features),
-        )
+        books, pairs = datasets.Dataset.from_dict({"text": texts}), datasets.Dataset.from_dict(summaries)
+        pictures = datasets.Dataset.from_dict(images, features=features)
+        sets = (books, pairs, pictures, pictures)
         for path, rows in zip(found.values(), sets):
             path.mkdir(exist_ok=True)
             rows.to_parquet(str(path / f"{split}.parquet"))
@@ -76,7 +77,7 @@ def test_an_experiment_is_planned_in_full(experiment: str, scale: str, tmp_path:
     assert len({one.record.id for one in planned}) == len(planned)
     for one in planned:
         assert one.record.identity["precision"] == "bf16" and one.config["training"]["compile"]
-        assert one.config["data"].get("_target_", "").split(".")[-1] in ("", "HubText", "HubImages", "HubPairs")
+        assert one.config["data"].get("_target_", "").split(".")[-1] in REAL
         if "identifier" in one.config["data"]:
             assert one.config["data"]["revision"]
 
@@ -106,7 +107,8 @@ def test_a_step_is_made_at_reduced_width(experiment: str, scale: str, hub: dict[
     overrides = [f"experiment={experiment}", f"scale={scale}", f"cache={tmp_path}", *REDUCED[experiment]]
     config = without_checkpoint(plain(compose_unchecked(overrides)))
     name = config["data"].get("identifier", "").split("/")[-1]
-    data = data_source(json.dumps(config["data"] | {"path": str(hub[name])})) if name else None
+    own = {"path": str(hub[name])} if name else {}
+    data = data_source(json.dumps(config["data"] | own)) if config["data"] else None
     settings = OmegaConf.create(config)
     task = build(settings.task, **({} if data is None else {"data": data}))
     model = build(settings.model, **task.model_arguments)

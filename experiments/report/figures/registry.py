@@ -23,6 +23,7 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
 TITLES = {
     "properties": "Exact properties",
     "activation_images": "Activations in image classification",
+    "activation_networks": "Activations in other networks",
     "activation_robustness": "Robustness of activations",
     "gradient_flow": "Gradients in deep networks",
     "activation_search": "The search for activations",
