@@ -142,6 +142,7 @@ TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
     },
     "memory_size": {"memory": [{"mechanism": "infini", "floats": 1585152}]},
     "delta_rewrite": {"rewrites": [{"update": "delta", "keys": "orthogonal", "second write / first": 0.0}]},
+    "gradient_flow": {"gradients": [{"layer": layer, "norm": 10.0**-layer} for layer in range(1, 5)]},
     "summarization": {
         "samples": [{"document": "A text.\n" + HOSTILE, "reference": HOSTILE, "summary": HOSTILE}],
         "by_length": [{"tokens": tokens, "overall": 40 - 2000 / tokens} for tokens in (1024, 512, 256)],

@@ -5,6 +5,7 @@ from experiments.report.figures.builders import (
     metric_map,
     recorded_histogram,
     recorded_lines,
+    recorded_medians,
     table_as_recorded,
     win_counts,
 )
@@ -72,6 +73,13 @@ ACTIVATION_FIGURES: dict[str, tuple[Figure, ...]] = {
             "Look at where gradients vanish or explode on their way through a network, after training. Means over "
             "seeds and learning rates; 30 stands for gradients that are zero or not finite.",
             metric_map("imbalance", "model.depth", "training.initial_gain", 30),
+        ),
+        Figure(
+            "Gradients by layer",
+            "Look at which lines are level: through them gradients reach the first layer as they left the last. Of the "
+            "deepest networks, after training; medians over seeds, learning rates and gains, without gradients that "
+            "are zero.",
+            recorded_medians("gradients", "activation", "layer", "norm", "model.depth", "norm, decades"),
         ),
     ),
     "feedforward_lm": language_model("activation", "activation and feed-forward"),

@@ -1,5 +1,6 @@
 """Builders: from the runs of an experiment to a chart or a table. They name a metric and a factor, no experiment."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
@@ -141,6 +142,22 @@ def recorded_lines(table: str, level: str, x: str, y: str, title: str, logarithm
         rows = recorded_table(runs, table)
         rows = [{"level": str(row[level]), "x": row["x"], "value": row["value"]} for row in rows]
         return charts.lines(rows, x, y, title, logarithmic) if rows else None
+
+    return build
+
+
+def recorded_medians(table: str, level: str, x: str, y: str, largest: str, title: str) -> Builder:
+    """The median of a recorded column's decimal logarithm by x and level, over the runs with the largest factor."""
+
+    def build(runs: Sequence[Run]) -> Built:
+        most = max((float(run.factors[largest]) for run in runs), default=0.0)
+        found: dict[tuple[str, float], list[float]] = {}
+        for run in runs:
+            for row in run.tables.get(table, []) if float(run.factors[largest]) == most else []:
+                if row[y] and math.isfinite(row[y]) and row[y] > 0:
+                    found.setdefault((run.factors[level], row[x]), []).append(math.log10(row[y]))
+        rows = [{"level": name, "x": at, "value": median(values)} for (name, at), values in sorted(found.items())]
+        return charts.lines(rows, x, title, level) if rows else None
 
     return build
 
