@@ -21,9 +21,11 @@ from experiments.report import numbers
 from experiments.report.figures import forest, own_models
 from experiments.report.figures.chart import Table
 from experiments.report.figures.palette import COLOURS, CONFIG, theme
+from experiments.report.figures.paper_tables import paper_tables
 from experiments.report.figures.sections import sections
 from experiments.report.page.ledger_rows import ledger_rows
 from experiments.report.page.run_comparison import MOST_POINTS, comparable_runs, comparison_chart
+from experiments.report.runs import finished_runs
 from experiments.report.verdict_marks import MARKS, VERDICT_OF
 
 FOLDER = Path(__file__).resolve().parent
@@ -71,6 +73,7 @@ def render(
         verdicts=verdicts,
         by_idea=by_idea,
         experiments=found,
+        paper_tables=paper_tables(finished_runs(evidence)),
         compared_runs=comparable_runs(evidence | (own or {})),
         compared_curves=comparison_chart(),
         most_points=MOST_POINTS,
