@@ -233,7 +233,8 @@ class Passkey(Prompts):
 
     @torch.no_grad()
     def retrieve(self, model: Any, length: int, depth: str) -> dict[str, Any]:
-        """The shares of correct digits and of correct keys, for prompts with keys that were never trained on."""
+        """The shares of correct digits and of correct keys, for prompts with keys that were never trained on; and the
+        key and the answer of the first prompt."""
         count, rows = self.prompts_and_rows(length)
         generator = random_generator(self.seed, length - ANSWERED, DEPTHS.index(depth))
         keys = generator.choice(KEYS_OF[self.split], count, replace=False)
@@ -243,7 +244,8 @@ class Passkey(Prompts):
             model.answer(torch.from_numpy(prompts[i : i + rows]).to(device_of(model)), DIGITS).cpu().numpy()
             for i in range(0, len(prompts), rows)
         ]
-        right = np.concatenate(named) == answers
+        given = np.concatenate(named)
+        right = given == answers
         length = prompts.shape[1]
         sentence_start = len(self.introduction) + self.filler_before(length, depth)
         key_ends = sentence_start + self.sentence_length - self.after_key - 1
@@ -252,6 +254,8 @@ class Passkey(Prompts):
             "exact": float(right.all(axis=1).mean()),
             "last_segment": key_ends // self.segment_length == (length - 1) // self.segment_length,
             "prompts": len(keys),
+            "first_key": str(keys[0]),
+            "first_answer": self.decode(given[0]),
         }
 
     def at_depth(self, length: int, keys: np.ndarray, depth: str) -> np.ndarray:

@@ -62,6 +62,11 @@ class Prompts:
         """The tokens of the words of a text."""
         return np.array([self.identifiers[word] for word in words(text)])
 
+    def decode(self, tokens: np.ndarray) -> str:
+        """The words of tokens; what is no word of a prompt is left out."""
+        known = {token: word for word, token in self.identifiers.items()}
+        return " ".join(known[token] for token in tokens.tolist() if token in known)
+
     def sentence(self, key: int) -> np.ndarray:
         """The tokens of the sentence that states the key."""
         return self.encode(self.wording.sentence.format(key=key))

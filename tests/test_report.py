@@ -143,6 +143,17 @@ TABLES: dict[str, dict[str, list[dict[str, Any]]]] = {
     },
     "memory_size": {"memory": [{"mechanism": "infini", "floats": 1585152}]},
     "delta_rewrite": {"rewrites": [{"update": "delta", "keys": "orthogonal", "second write / first": 0.0}]},
+    "passkey": {
+        "retrieval": [
+            {
+                "length": 128,
+                "depth": "start",
+                "memory": "on",
+                "first_key": "90541",
+                "first_answer": "9 0 5 4 " + HOSTILE,
+            }
+        ]
+    },
     "gradient_flow": {"gradients": [{"layer": layer, "norm": 10.0**-layer} for layer in range(1, 5)]},
     "summarization": {
         "samples": [{"document": "A text.\n" + HOSTILE, "reference": HOSTILE, "summary": HOSTILE}],

@@ -75,8 +75,7 @@ def answer(task: Passkey, model: Any, precision: str, prompt: Prompt) -> Answer:
     reset_peak()
     before, started = process_peak(), time.perf_counter()
     with torch.no_grad(), torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        generated = model.answer(tokens, DIGITS)[0].tolist()
+        generated = model.answer(tokens, DIGITS)[0].cpu().numpy()
     seconds = time.perf_counter() - started
     peak = process_peak() - before
-    words = {token: word for word, token in task.identifiers.items()}
-    return Answer(" ".join(words[token] for token in generated), seconds, peak)
+    return Answer(task.decode(generated), seconds, peak)

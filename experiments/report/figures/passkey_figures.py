@@ -110,6 +110,19 @@ def delta_against_linear(runs: Sequence[Run]) -> Built:
     return Table(columns, rows, interval=(4, 5, 6)) if rows else None
 
 
+def answers(runs: Sequence[Run]) -> Built:
+    """What every model answers to the first prompt of each length and depth; of its first finished seed."""
+    rows: list[list[object]] = []
+    for name in dict.fromkeys(run.factors["attention"] for run in runs):
+        run = next(run for run in runs if run.factors["attention"] == name)
+        rows += [
+            [spaced(name), row["length"], row["depth"], row["first_key"], str(row["first_answer"]).replace(" ", "")]
+            for row in run.tables.get("retrieval", [])
+            if "first_answer" in row and row.get("memory", "on") == "on"
+        ]
+    return Table(["attention", "tokens", "key at the", "key", "answer"], rows) if rows else None
+
+
 RETRIEVED = Figure(
     "Digits of the passkey found",
     "Columns are prompt lengths and rows positions of the key. Look at where the share falls from 1, every digit, to "
@@ -126,6 +139,11 @@ DELTA = Figure(
     "Look at where the interval of the difference leaves zero. After tuning, keys outside the last segment.",
     delta_against_linear,
 )
+ANSWERS = Figure(
+    "Answers to single prompts",
+    "Look at whether a wrong answer has some digits of the key, or none. One prompt a length and depth.",
+    answers,
+)
 PASSKEY_FIGURES: dict[str, tuple[Figure, ...]] = {
     "passkey": (
         RETRIEVED,
@@ -137,8 +155,9 @@ PASSKEY_FIGURES: dict[str, tuple[Figure, ...]] = {
             beside_the_paper,
         ),
         DELTA,
+        ANSWERS,
     ),
-    "passkey_gaps": (RETRIEVED, BY_LENGTH, DELTA),
+    "passkey_gaps": (RETRIEVED, BY_LENGTH, DELTA, ANSWERS),
     "passkey_controls": (
         RETRIEVED,
         Figure(
@@ -146,5 +165,6 @@ PASSKEY_FIGURES: dict[str, tuple[Figure, ...]] = {
             "Look at which lines are above chance, 0.1, and how far. Keys in the last segment do not count.",
             by_length,
         ),
+        ANSWERS,
     ),
 }
