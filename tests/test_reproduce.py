@@ -88,8 +88,10 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, progr
     while not any(record.finished for record in records(tmp_path, "positions")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
+    begun = sum(record.status != "new" for record in records(tmp_path, "positions"))
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=30)
+    assert sum(record.status != "new" for record in records(tmp_path, "positions")) <= begun + 2  # begun meanwhile
     assert process.returncode == 130
     assert "run the same command again to resume" in output
     assert sum(record.finished for record in records(tmp_path, "positions")) < expected

@@ -22,6 +22,7 @@ from experiments.training.loop import Interrupted
 LAUNCHERS = ("slurm", "local")  # local: submitit's processes on this machine, for tests
 LONGEST = 24 * 60  # time limit of a cluster job in minutes; a run that exceeds it resumes from its checkpoint
 POLL = 1.0  # seconds between two checks of the cluster's jobs
+stopped = False  # whether this worker was told to stop: jobs that it has been sent already are not begun
 Ended = Generator[tuple[Job, str]]  # each job when it ends, with its error message ("" if it succeeded)
 
 
@@ -93,11 +94,15 @@ def run_job(job: Job, wait: bool = True) -> str:
 
     wait: if another process holds the run, wait for it; otherwise return HELD.
     """
+    global stopped
+    if stopped:
+        return "interrupted"
     try:
         spec = job.spec()
         spec.config["threads"] = 1
         execute(spec, Console(file=StringIO()), wait)
     except Interrupted:
+        stopped = True
         return "interrupted"
     except HeldError:
         return HELD
