@@ -89,7 +89,11 @@ class MaskedLanguageModeling:
         if not count:
             raise DataError("all tokens that would be scored stand in the training text too")
         loss = nats / count
-        metrics = {"masked/loss": loss, "masked/perplexity": math.exp(loss), "masked/accuracy": right / count}
+        metrics = {
+            "masked/loss": loss,
+            "masked/perplexity": math.exp(min(loss, 700.0)),
+            "masked/accuracy": right / count,
+        }
         kept = np.zeros(len(leaked), bool)
         kept[self.places] = ~leaked[self.places]
         metrics |= {

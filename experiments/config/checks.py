@@ -92,7 +92,7 @@ def check_call(node: dict[str, Any], path: str) -> None:
         return
     names, hints = arguments_of(hydra.utils.get_object(target))
     for key, value in node.items():
-        if key.startswith("_"):
+        if key.startswith("_") or value == MISSING:
             continue
         if key not in names:
             raise ConfigError(f"{path}.{key} is not a setting of {target}; {nearest(key, names)}")
