@@ -52,16 +52,21 @@ def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error
     result = {key: node for key, node in result.items() if is_setting(str(key))}
-    check_recorded(result)
-    check_numbers(result)
-    check_value({key: value for key, value in result.items() if value != MISSING}, Config)
-    check_value(result.get("optimizer") or {}, Optimizer, "optimizer")
-    for key, node in result.items():
-        if isinstance(node, dict):
-            check_call(node, str(key))
+    check(result)
     if "training" in result:
         result["training"] = {name: value for name, value in result["training"].items() if value is not None}
     return result
+
+
+def check(config: dict[str, Any]) -> None:
+    """Raise ConfigError for plain settings that must not be built, do not fit their targets or are out of range."""
+    check_recorded(config)
+    check_numbers(config)
+    check_value({key: value for key, value in config.items() if value != MISSING}, Config)
+    check_value(config.get("optimizer") or {}, Optimizer, "optimizer")
+    for key, node in config.items():
+        if isinstance(node, dict):
+            check_call(node, str(key))
 
 
 def check_recorded(config: dict[str, Any]) -> None:
