@@ -155,4 +155,4 @@ def test_only_claims_that_ask_for_it_count_it(tmp_path: Path) -> None:
         if claim.id in COUNTING:
             assert 1 in found.sample and not found.missing and found.complete > 1
         else:
-            assert found.missing == [" ".join(first.overrides)] and found.complete == 1
+            assert found.missing == ["diverged: " + " ".join(first.overrides)] and found.complete == 1

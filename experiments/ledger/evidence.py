@@ -50,7 +50,9 @@ def measured(comparison: Comparison, evidence: Evidence) -> Measured:
         seed = int(dict(key).get("seed", 0))
         if todo:
             unfinished.add(seed)
-            found.missing += [" ".join(job.overrides) for job in todo if not job.added]
+            found.missing += [
+                "diverged: " * evidence[job].diverged + " ".join(job.overrides) for job in todo if not job.added
+            ]
             continue
         found.jobs.setdefault(seed, []).extend(job for jobs in sides for job in jobs)
         found.sample.setdefault(seed, []).append(pair(comparison, sides, evidence))
