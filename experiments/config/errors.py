@@ -19,12 +19,8 @@ class HeldError(RecordError):
     """Another process holds the lock of this run."""
 
 
-USER_ERRORS = (
-    ValueError,
-    RecordError,
-    OSError,
-    MemoryError,
-)  # printed in one line; status.json has the traceback
+# Printed in one line; the traceback is in the run's status.json.
+USER_ERRORS = (ValueError, RecordError, OSError, MemoryError)
 
 
 def first_line(error: BaseException) -> str:
@@ -45,9 +41,8 @@ def first_line(error: BaseException) -> str:
 
 def print_error(console: Console, error: BaseException) -> None:
     """Print an error in one line."""
-    console.print(
-        f"error: {' '.join(str(error).split()) or type(error).__name__}", style="red", markup=False, soft_wrap=True
-    )
+    message = " ".join(str(error).split()) or type(error).__name__
+    console.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
 
 
 def command(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:

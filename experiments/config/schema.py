@@ -95,7 +95,7 @@ class Tuning:
 class Optimizer:
     """The ranges of an optimizer's settings, whichever library it is from; its constructor has their types."""
 
-    lr: Rate = 1.0
+    lr: Rate | None = None
     weight_decay: NonNegativeFloat = 0.0
     momentum: Share = 0.0
     betas: list[Share] = field(default_factory=list)

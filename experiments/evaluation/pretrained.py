@@ -126,9 +126,7 @@ def execute(config: dict[str, Any], overrides: Sequence[str], console: Console) 
                 result = task.evaluate(model)
             for name, value in result.metrics.items():
                 if not math.isfinite(value):
-                    raise ValueError(
-                        f"{name} of model={source.name} is {value}: its weights or its precision are broken"
-                    )
+                    raise ValueError(f"{name} is {value}: model={source.name} does not compute finite numbers")
             summary = {
                 "metrics": result.metrics,
                 "evaluations": {"0": result.metrics},
