@@ -60,7 +60,7 @@ def test_a_run_that_diverges_stops_and_says_so(tmp_path: Path) -> None:
     before = record.metrics_file.stat().st_mtime_ns
     assert execute(spec_of(tmp_path, "optimizer.lr=1000"), QUIET).diverged
     assert record.metrics_file.stat().st_mtime_ns == before
-    with pytest.raises(RecordError, match="starts from has diverged"):
+    with pytest.raises(RecordError, match="starts from, has diverged"):
         execute(spec_of(tmp_path, "start=['optimizer.lr=1000']"), QUIET)
     assert len(records(tmp_path)) == 1
 
