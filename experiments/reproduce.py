@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from experiments.config.checks import check_value
 from experiments.config.errors import command
+from experiments.config.schema import Processors
 from experiments.ledger.runs import (
     EXACT,
     TIMED,
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     started = time.monotonic()
     check_alone("a ledger")
+    check_value(options.workers or None, Processors | None, "--workers")
     seeds = last_look() if options.next_look else 0
     requested = chosen(options.only)
     with console.status("reading records"):

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from models.activations import Activation
+from models.ranges import Factor
 
 
 class MLP(nn.Module):
     """activation(x W_1) W_2 with hidden width `expansion` × `width`; x and the output are (B, T, width)."""
 
-    def __init__(self, width: int, activation: Callable[[int], Activation], expansion: float = 4.0):
+    def __init__(self, width: int, activation: Callable[[int], Activation], expansion: Factor = 4.0):
         super().__init__()
         hidden = round(expansion * width)
         self.up = nn.Linear(width, hidden, bias=False)
@@ -28,7 +29,7 @@ class GLU(nn.Module):
     of MLP.
     """
 
-    def __init__(self, width: int, activation: Callable[[int], Activation], expansion: float = 4.0):
+    def __init__(self, width: int, activation: Callable[[int], Activation], expansion: Factor = 4.0):
         super().__init__()
         hidden = round(expansion * width * 2 / 3)
         # Two matrices: one matrix would save a product, but its strided halves slow down the operations that follow.

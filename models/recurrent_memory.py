@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.attention import Attention
 from models.positions import Position, position_ids
+from models.ranges import Layers, Width
 from models.transformer import Decoder
 
 
@@ -33,16 +35,16 @@ class RecurrentMemory(Decoder):
     def __init__(
         self,
         vocabulary_size: int,
-        width: int,
-        heads: int,
-        layers: int,
+        width: Width,
+        heads: PositiveInt,
+        layers: Layers,
         position: Callable[..., Position],
         attention: Callable[..., Attention],
         feedforward: Callable[..., nn.Module],
         activation: Callable[..., nn.Module],
-        memory_tokens: int,
-        segment_length: int,
-        truncation: int | None = None,
+        memory_tokens: PositiveInt,
+        segment_length: PositiveInt,
+        truncation: PositiveInt | None = None,
     ):
         super().__init__(vocabulary_size, width, heads, layers, position, attention, feedforward, activation)
         self.first_memory = nn.Embedding(memory_tokens, width)

@@ -3,8 +3,10 @@
 from typing import Any
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from models.ranges import Factor, Layers, Width
 from models.retrieval import Retrieval
 
 
@@ -26,15 +28,15 @@ class EncoderDecoder(nn.Module):
     def __init__(
         self,
         vocabulary_size: int,
-        width: int,
-        heads: int,
-        encoder_layers: int,
-        decoder_layers: int,
-        window: int,
-        expansion: float = 4.0,
-        attention_window: int | None = None,
-        target_length: int = 1024,
-        retrieved: int | None = None,
+        width: Width,
+        heads: PositiveInt,
+        encoder_layers: Layers,
+        decoder_layers: Layers,
+        window: PositiveInt,
+        expansion: Factor = 4.0,
+        attention_window: PositiveInt | None = None,
+        target_length: PositiveInt = 1024,
+        retrieved: PositiveInt | None = None,
         checkpoint: str | None = None,
         revision: str = "main",
         padding: int = 0,

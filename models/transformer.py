@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.attention import Attention
 from models.generation import generate
 from models.positions import Position, position_ids
+from models.ranges import Layers, Width
 
 
 class DecoderState(NamedTuple):
@@ -46,9 +48,9 @@ class Transformer(nn.Module):
     def __init__(
         self,
         vocabulary_size: int,
-        width: int,
-        heads: int,
-        layers: int,
+        width: Width,
+        heads: PositiveInt,
+        layers: Layers,
         position: Callable[..., Position],
         attention: Callable[..., Attention],
         feedforward: Callable[..., nn.Module],

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.attention import Attention
 from models.positions import Position
+from models.ranges import Layers, Width
 from models.transformer import Decoder, DecoderState
 
 
@@ -19,14 +21,14 @@ class TruncatedDecoder(Decoder):
     def __init__(
         self,
         vocabulary_size: int,
-        width: int,
-        heads: int,
-        layers: int,
+        width: Width,
+        heads: PositiveInt,
+        layers: Layers,
         position: Callable[..., Position],
         attention: Callable[..., Attention],
         feedforward: Callable[..., nn.Module],
         activation: Callable[..., nn.Module],
-        window: int,
+        window: PositiveInt,
         padding: int = 0,
     ):
         super().__init__(vocabulary_size, width, heads, layers, position, attention, feedforward, activation)

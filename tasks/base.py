@@ -1,5 +1,6 @@
 """The interface of a task."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,19 @@ class Evaluation:
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def finite(self) -> "Evaluation":
+        """What of it is finite: these metrics, and the rows of tables without any other number."""
+        metrics = {name: value for name, value in self.metrics.items() if math.isfinite(value)}
+        tables = {
+            name: [row for row in rows if all(map(is_finite, row.values()))] for name, rows in self.tables.items()
+        }
+        return Evaluation(metrics, tables)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value is anything but a number that is NaN or infinite."""
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 class Reading(NamedTuple):

@@ -4,6 +4,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from tasks.base import Batch, Evaluation, Reading
@@ -11,6 +12,7 @@ from tasks.data.source import ScoredSplit
 from tasks.data.tokens import Corpus
 from tasks.language_modeling import LanguageModeling
 from tasks.passkey import Passkey
+from tasks.ranges import VocabularySize
 
 REACHES = (1, 2, 3, 4, 6, 8, 12, 16)  # prompt lengths in the evaluation, in trained lengths
 FOUND = 0.5  # share of correct digits from which a passkey counts as found
@@ -28,13 +30,13 @@ class ContextExtension:
     def __init__(
         self,
         data: Corpus,
-        seed: int,
-        trained_length: int,
-        extension: int,
-        tokens_per_batch: int,
-        vocabulary_size: int,
-        evaluation_tokens: int,
-        prompts: int,
+        seed: NonNegativeInt,
+        trained_length: PositiveInt,
+        extension: PositiveInt,
+        tokens_per_batch: PositiveInt,
+        vocabulary_size: VocabularySize,
+        evaluation_tokens: PositiveInt,
+        prompts: PositiveInt,
         cache: str,
         split: ScoredSplit = "test",
     ):

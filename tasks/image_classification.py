@@ -1,15 +1,17 @@
 """Image classification."""
 
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.data.images import Images
 from tasks.data.source import ScoredSplit
+from tasks.ranges import Share
 
 AT_ONCE = 512  # images per batch in the evaluation
 
@@ -36,6 +38,9 @@ def moments(pixels: np.ndarray) -> tuple[Tensor, Tensor]:
     return next(found), next(found)
 
 
+Shift = Annotated[NonNegativeInt, Field(le=1000)]  # pixels
+
+
 class ImageClassification:
     """Classify images.
 
@@ -48,12 +53,12 @@ class ImageClassification:
     def __init__(
         self,
         data: ImageSource,
-        seed: int,
-        batch_size: int,
-        shift: int,
+        seed: NonNegativeInt,
+        batch_size: PositiveInt,
+        shift: Shift,
         flip: bool,
         split: ScoredSplit = "test",
-        held_out: float = 0.2,
+        held_out: Share = 0.2,
     ):
         self.seed, self.batch_size, self.shift, self.flip = seed, batch_size, shift, flip
         self.train = data.images("train")

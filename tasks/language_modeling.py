@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.base import Batch, Evaluation, random_generator
 from tasks.data.source import DataError, ScoredSplit
 from tasks.data.tokens import Corpus, TokenizedCorpus, TokenStream
+from tasks.ranges import VocabularySize
 from tasks.scoring import AT_ONCE, Scoring, long_documents
 
 
@@ -28,16 +30,16 @@ class LanguageModeling(Scoring):
     def __init__(
         self,
         data: Corpus,
-        seed: int,
-        length: int,
-        batch_size: int,
-        vocabulary_size: int,
-        evaluation_tokens: int,
-        stride: int,
+        seed: NonNegativeInt,
+        length: PositiveInt,
+        batch_size: PositiveInt,
+        vocabulary_size: VocabularySize,
+        evaluation_tokens: PositiveInt,
+        stride: PositiveInt,
         cache: str,
         carry_state: bool = False,
-        multiples: Sequence[int] = (1,),
-        window: int | None = None,
+        multiples: Sequence[PositiveInt] = (1,),
+        window: PositiveInt | None = None,
         split: ScoredSplit = "test",
     ):
         self.window, self.stride, self.multiples = window or length, stride, multiples

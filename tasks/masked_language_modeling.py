@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.data.source import DataError, ScoredSplit
 from tasks.data.tokens import Corpus, TokenizedCorpus
+from tasks.ranges import Share, VocabularySize
 from tasks.scoring import IGNORED, documents_with, spread
 
 MASKED, REPLACED = 0.8, 0.1  # shares of the selected tokens; the rest are unchanged (Devlin et al. 2019, section 3.1)
@@ -28,13 +30,13 @@ class MaskedLanguageModeling:
     def __init__(
         self,
         data: Corpus,
-        seed: int,
-        length: int,
-        batch_size: int,
-        vocabulary_size: int,
-        evaluation_tokens: int,
+        seed: NonNegativeInt,
+        length: PositiveInt,
+        batch_size: PositiveInt,
+        vocabulary_size: VocabularySize,
+        evaluation_tokens: PositiveInt,
         cache: str,
-        share: float = 0.15,
+        share: Share = 0.15,
         split: ScoredSplit = "test",
     ):
         if not 0 < share < 1:
@@ -87,7 +89,11 @@ class MaskedLanguageModeling:
         if not count:
             raise DataError("all tokens that would be scored stand in the training text too")
         loss = nats / count
-        metrics = {"masked/loss": loss, "masked/perplexity": math.exp(loss), "masked/accuracy": right / count}
+        metrics = {
+            "masked/loss": loss,
+            "masked/perplexity": math.exp(min(loss, 700.0)),
+            "masked/accuracy": right / count,
+        }
         kept = np.zeros(len(leaked), bool)
         kept[self.places] = ~leaked[self.places]
         metrics |= {

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
@@ -15,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.data.source import ScoredSplit
 from tasks.passkey_prompt import ANSWERED, DIGITS, KEYS_OF, WORDINGS, Prompts, words
+from tasks.ranges import Doublings
 from tasks.scoring import AT_ONCE
 
 __all__ = ["ANSWERED", "DIGITS", "Passkey", "words"]
@@ -32,10 +34,10 @@ class Stage:
     gap: if not 0, prompts are cut into three parts, and up to this many tokens of filler are skipped at the two cuts.
     """
 
-    steps: int
-    shortest: int
-    doublings: int
-    gap: int = 0
+    steps: PositiveInt
+    shortest: PositiveInt
+    doublings: Doublings
+    gap: NonNegativeInt = 0
 
 
 class Passkey(Prompts):
@@ -60,15 +62,15 @@ class Passkey(Prompts):
 
     def __init__(
         self,
-        seed: int,
-        segment_length: int,
-        tokens_per_batch: int,
+        seed: NonNegativeInt,
+        segment_length: PositiveInt,
+        tokens_per_batch: PositiveInt,
         stages: list[Stage],
-        language_weight: float,
-        evaluation_lengths: list[int],
-        prompts: int,
-        evaluation_tokens: int | None = None,
-        control_length: int | None = None,
+        language_weight: NonNegativeFloat,
+        evaluation_lengths: list[PositiveInt],
+        prompts: PositiveInt,
+        evaluation_tokens: PositiveInt | None = None,
+        control_length: PositiveInt | None = None,
         wording: Literal["infini", "landmark"] = "infini",
         first_token: int = 0,
         split: ScoredSplit = "test",

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import nn
 
 from tasks.base import Evaluation, Reading, device_of
 from tasks.data.source import ScoredSplit
 from tasks.data.tokens import Corpus, TokenStream
 from tasks.language_modeling import LanguageModeling
+from tasks.ranges import VocabularySize
 from tasks.scoring import IGNORED, Scored, documents_of, joined, nats
 
 FILLED = 10  # documents that fill a bin of token positions, or all if there are fewer
@@ -31,14 +33,14 @@ class Perplexity(LanguageModeling):
     def __init__(
         self,
         data: Corpus,
-        seed: int,
-        length: int,
-        batch_size: int,
-        vocabulary_size: int,
-        stride: int,
+        seed: NonNegativeInt,
+        length: PositiveInt,
+        batch_size: PositiveInt,
+        vocabulary_size: VocabularySize,
+        stride: PositiveInt,
         cache: str,
-        evaluation_documents: int,
-        longest: int | None = None,
+        evaluation_documents: PositiveInt,
+        longest: PositiveInt | None = None,
         carry_state: bool = False,
         split: ScoredSplit = "test",
     ):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +16,7 @@ from tasks.data.source import DataError, ScoredSplit
 from tasks.data.text import Document
 from tasks.data.tokens import DOCUMENT, END, SEPARATOR, TokenizedCorpus
 from tasks.extracts import extracts
+from tasks.ranges import Doublings, VocabularySize
 from tasks.rouge import rouge
 
 IGNORED = -100
@@ -73,8 +75,8 @@ def pretrained_vocabulary(name: str, revision: str) -> Vocabulary:
 class Stage:
     """A stage of the training: `steps` steps on documents of at most `longest` tokens."""
 
-    steps: int
-    longest: int
+    steps: PositiveInt
+    longest: PositiveInt
 
 
 class Summarization:
@@ -95,14 +97,14 @@ class Summarization:
     def __init__(
         self,
         data: PairSource,
-        seed: int,
-        source_length: int,
-        summary_length: int,
-        tokens_per_batch: int,
+        seed: NonNegativeInt,
+        source_length: PositiveInt,
+        summary_length: PositiveInt,
+        tokens_per_batch: PositiveInt,
         stages: list[Stage],
-        vocabulary_size: int,
-        evaluation_documents: int,
-        halvings: int,
+        vocabulary_size: VocabularySize,
+        evaluation_documents: PositiveInt,
+        halvings: Doublings,
         cache: str,
         tokenizer: str | None = None,
         revision: str = "main",

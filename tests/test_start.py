@@ -79,9 +79,15 @@ def test_a_first_run_that_is_damaged_is_told_in_one_line(extended: Path, program
             ["experiment=summarization", "position=learned", "position.max_length=250"],
             "of 287 tokens are beyond the 250",
         ),
-        (["experiment=positions", "position=rope", "position.base=1"], "must be above 1, not 1"),
+        (
+            ["experiment=positions", "position=rope", "position.base=1"],
+            "position.base=1: Input should be greater than 1",
+        ),
         (["experiment=positions", "position=rope", "model.width=30", "model.heads=2"], "must be even, not 15"),
-        (["experiment=positions", "position=rope_yarn", "position.factor=0.5"], "must be at least 1, not 0.5"),
+        (
+            ["experiment=positions", "position=rope_yarn", "position.factor=0.5"],
+            "Input should be greater than or equal to 1",
+        ),
         (["experiment=positions", "attention=linear", "position=alibi"], "no scores, which ALiBi changes"),
         (["experiment=extrapolation", "task.multiples=[2]"], "integers of at least 1 and include 1"),
         (["experiment=extrapolation", "task.multiples=[1,9999]"], "no document of the split has the 639936 tokens"),

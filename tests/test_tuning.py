@@ -69,11 +69,11 @@ def test_a_study_goes_on_until_enough_trials_are_finished(program: Program, tmp_
 @pytest.mark.slow
 def test_a_trial_that_fails_is_told_and_the_others_go_on_two_at_a_time(program: Program, tmp_path: Path) -> None:
     several = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    ended = program(*searched(tmp_path, 4, "optimizer.lr=-1,0.003", *several))
+    ended = program(*searched(tmp_path, 4, "model.heads=3,2", *several))
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     trials = study_of(tmp_path).trials
-    states = {(trial.params["optimizer.lr"], trial.state) for trial in trials}
-    assert states == {("-1", TrialState.FAIL), ("0.003", TrialState.COMPLETE)}
+    states = {(trial.params["model.heads"], trial.state) for trial in trials}
+    assert states == {("3", TrialState.FAIL), ("2", TrialState.COMPLETE)}
     assert len(trials) == 4
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, Literal
 
+from pydantic import PositiveInt
 from rich.console import Console
 
 from experiments.activation_search.findings import findings
 from experiments.activation_search.study import BASELINES, Study, Train
+from experiments.config.schema import Processors
 from experiments.records.record import Record
 from experiments.tracking.wandb_run import Tracker
 from experiments.training.loop import Result
@@ -30,14 +32,14 @@ class Search:
     """
 
     strategy: Literal["random", "exhaustive", "evolutionary", "model_based"]
-    units: int
-    trials: int
-    max_operations: int
-    workers: int
-    keep: int
-    larger: list[dict[str, int]]
-    larger_steps: int
-    repeats: int
+    units: Literal[1, 2]
+    trials: PositiveInt
+    max_operations: PositiveInt
+    workers: Processors
+    keep: PositiveInt
+    larger: list[dict[str, PositiveInt]]
+    larger_steps: PositiveInt
+    repeats: PositiveInt
 
     def __call__(self, *run: Any) -> Result:
         """Search; see `search` for the arguments."""

@@ -1,6 +1,7 @@
 """Validate a composed configuration against the signatures of its targets."""
 
 import inspect
+import math
 import re
 import typing
 from collections.abc import Iterator
@@ -9,15 +10,16 @@ from typing import Any
 
 import hydra
 import pydantic
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config.choices import nearest
 from experiments.config.errors import ConfigError, first_line
-from experiments.config.schema import Scale
+from experiments.config.schema import Config, Optimizer, Scale
 from experiments.config.targets import check_targets
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # of an experiment, which is a folder of its runs
+LARGEST = 2**32 - 1  # of any number; a larger one would overflow somewhere
 
 
 def flatten(node: Any, prefix: str = "") -> Iterator[str]:
@@ -39,7 +41,8 @@ def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     """The configuration as plain dicts and lists, with all interpolations resolved.
 
     Raises ConfigError if the experiment has no row for the scale, if a `_target_` may not be called, if a node does not
-    match the signature of its `_target_`, if the name is no name of a folder, or, if `complete`, a value is missing.
+    match the signature of its `_target_`, if a number is out of its range, if the name is no name of a folder, or, if
+    `complete`, a value is missing.
     """
     try:
         if config.get("scales") and config.scaled is None:
@@ -49,13 +52,21 @@ def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error
     result = {key: node for key, node in result.items() if is_setting(str(key))}
-    check_recorded(result)
-    for key, node in result.items():
-        if isinstance(node, dict):
-            check_call(node, str(key))
+    check(result)
     if "training" in result:
         result["training"] = {name: value for name, value in result["training"].items() if value is not None}
     return result
+
+
+def check(config: dict[str, Any]) -> None:
+    """Raise ConfigError for plain settings that must not be built, do not fit their targets or are out of range."""
+    check_recorded(config)
+    check_numbers(config)
+    check_value({key: value for key, value in config.items() if value != MISSING}, Config)
+    check_value(config.get("optimizer") or {}, Optimizer, "optimizer")
+    for key, node in config.items():
+        if isinstance(node, dict):
+            check_call(node, str(key))
 
 
 def check_recorded(config: dict[str, Any]) -> None:
@@ -70,6 +81,15 @@ def check_name(config: dict[str, Any]) -> None:
         raise ConfigError(f"name={config['name']}: a name has letters, digits, '.', '_' and '-', and no folders")
 
 
+def check_numbers(node: Any, path: str = "") -> None:
+    """Raise ConfigError for a number, anywhere in nested settings, that is not finite or beyond LARGEST."""
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            check_numbers(value, f"{path}.{key}".lstrip("."))
+    elif isinstance(node, int | float) and not (math.isfinite(node) and abs(node) <= LARGEST):
+        raise ConfigError(f"{path}={node}: a number must be finite, and at most {LARGEST:,}")
+
+
 def check_call(node: dict[str, Any], path: str) -> None:
     """Raise ConfigError if a node does not match the signature of its `_target_`."""
     target = node.get("_target_")
@@ -77,7 +97,7 @@ def check_call(node: dict[str, Any], path: str) -> None:
         return
     names, hints = arguments_of(hydra.utils.get_object(target))
     for key, value in node.items():
-        if key.startswith("_"):
+        if key.startswith("_") or value == MISSING:
             continue
         if key not in names:
             raise ConfigError(f"{path}.{key} is not a setting of {target}; {nearest(key, names)}")
@@ -97,13 +117,13 @@ def arguments_of(target: Any) -> tuple[list[str], dict[str, Any]]:
 adapter = cache(pydantic.TypeAdapter)
 
 
-def check_value(value: Any, annotation: Any, path: str) -> None:
-    """Raise ConfigError if a value does not have the annotated type."""
+def check_value(value: Any, annotation: Any, path: str = "") -> None:
+    """Raise ConfigError if a value does not have the annotated type, or is out of the annotated range."""
     try:
         adapter(annotation).validate_python(value)
     except pydantic.errors.PydanticSchemaGenerationError:
         return  # one of our own classes: only a node with a _target_ can create it
     except pydantic.ValidationError as error:
         problem = error.errors()[0]
-        key = ".".join([path, *map(str, problem["loc"])])
-        raise ConfigError(f"{key}={problem['input']!r}: {problem['msg']}") from error
+        key = ".".join(filter(None, [path, *map(str, problem["loc"])]))
+        raise ConfigError(f"{key}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}") from error

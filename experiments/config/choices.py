@@ -29,8 +29,13 @@ def groups_of(root: str) -> dict[str, list[str]]:
 
 
 def named(names: str, known: Sequence[str], option: str) -> list[str]:
-    """The names that an option lists, separated by commas. Raises ConfigError for one that is not known."""
+    """The names that an option lists, separated by commas; none if it is empty.
+
+    Raises ConfigError for one that is not known, and for an option that has commas and no names.
+    """
     found = [name.strip() for name in names.split(",") if name.strip()]
+    if names and not found:
+        raise ConfigError(f"{option}={names}: no name in it; choose one of {', '.join(known)}")
     for name in found:
         if name not in known:
             raise ConfigError(f"{option}={name}: no such choice; {nearest(name, known)}")

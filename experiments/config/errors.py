@@ -19,7 +19,8 @@ class HeldError(RecordError):
     """Another process holds the lock of this run."""
 
 
-USER_ERRORS = (ValueError, RecordError, OSError)  # printed in one line; the traceback is in the run's status.json
+# Printed in one line; the traceback is in the run's status.json.
+USER_ERRORS = (ValueError, RecordError, OSError, MemoryError)
 
 
 def first_line(error: BaseException) -> str:
@@ -40,7 +41,8 @@ def first_line(error: BaseException) -> str:
 
 def print_error(console: Console, error: BaseException) -> None:
     """Print an error in one line."""
-    console.print(f"error: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
+    message = " ".join(str(error).split()) or type(error).__name__
+    console.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
 
 
 def command(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:

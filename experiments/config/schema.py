@@ -1,21 +1,39 @@
 """The schema of a configuration, and the resolvers of its interpolations."""
 
+import re
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from experiments.config.choices import CONF, groups
 from experiments.config.errors import ConfigError
 
-Precision = Enum("Precision", ["auto", "bf16", "fp32"])
+Precision = StrEnum("Precision", ["auto", "bf16", "fp32"])
 
 
-Mode = Enum("Mode", ["offline", "online", "disabled"])
+Mode = StrEnum("Mode", ["offline", "online", "disabled"])
+
+
+Goal = StrEnum("Goal", ["minimize", "maximize"])
+
+
+def accepted_by_wandb(name: str) -> str:
+    """The name of a project or an entity. Raises ValueError for one that W&B refuses."""
+    if not re.fullmatch(r"[^/\\#?%:]{1,128}", name):
+        raise ValueError("W&B takes 1 to 128 characters, and none of / \\ # ? % :")
+    return name
+
+
+WandbName = Annotated[str, AfterValidator(accepted_by_wandb)]
+Processors = Annotated[PositiveInt, Field(le=4096)]
+Rate = Annotated[PositiveFloat, Field(le=1000)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass
@@ -26,8 +44,8 @@ class Group:
     """
 
     ends: list[str] = MISSING
-    lr: float = MISSING
-    weight_decay: float = 0.0
+    lr: Rate = MISSING
+    weight_decay: NonNegativeFloat = 0.0
 
 
 @dataclass
@@ -42,15 +60,15 @@ class Training:
     plain configuration, so that runs from before there was one are still the same runs.
     """
 
-    steps: int = MISSING
-    initial_gain: float = MISSING
+    steps: NonNegativeInt = MISSING
+    initial_gain: PositiveFloat = MISSING
     groups: dict[str, Group] = field(default_factory=dict)
-    clip: float = MISSING
+    clip: PositiveFloat = MISSING
     precision: Precision = MISSING
-    evaluate_at: list[int] = field(default_factory=list)
-    log_every: int = MISSING
-    checkpoint_every: int = MISSING
-    accumulation: int | None = None
+    evaluate_at: list[NonNegativeInt] = field(default_factory=list)
+    log_every: PositiveInt = MISSING
+    checkpoint_every: PositiveInt = MISSING
+    accumulation: PositiveInt | None = None
     compile: bool | None = None
     shard: bool | None = None
 
@@ -60,8 +78,27 @@ class Tracking:
     """Where runs are logged. mode: offline, online or disabled."""
 
     mode: Mode = MISSING
-    project: str = MISSING
-    entity: str | None = None
+    project: WandbName = MISSING
+    entity: WandbName | None = None
+
+
+@dataclass
+class Tuning:
+    """How each level of an experiment gets its own learning rate: by the best validation metric over so many seeds."""
+
+    metric: str = MISSING
+    goal: Goal = MISSING
+    seeds: NonNegativeInt = MISSING
+
+
+@dataclass
+class Optimizer:
+    """The ranges of an optimizer's settings, whichever library it is from; its constructor has their types."""
+
+    lr: Rate | None = None
+    weight_decay: NonNegativeFloat = 0.0
+    momentum: Share = 0.0
+    betas: list[Share] = field(default_factory=list)
 
 
 @dataclass
@@ -69,15 +106,15 @@ class Config:
     """A run. The parts that hold a _target_ have its signature for a schema."""
 
     name: str = MISSING
-    seed: int = MISSING
+    seed: NonNegativeInt = MISSING
     scale: str = MISSING
     outputs: str = MISSING
     cache: str = MISSING
-    segment_length: int = MISSING
-    trained_length: int = MISSING
-    extension: int = MISSING
+    segment_length: PositiveInt = MISSING
+    trained_length: PositiveInt = MISSING
+    extension: PositiveInt = MISSING
     start: list[str] | None = None
-    threads: int | None = None
+    threads: Processors | None = None
     model: Any = MISSING
     attention: Any = MISSING
     position: Any = MISSING
@@ -89,7 +126,7 @@ class Config:
     schedule: Any = MISSING
     training: Training = field(default_factory=Training)
     search: Any = None
-    tuning: Any = None
+    tuning: Tuning | None = None
     tracking: Tracking = field(default_factory=Tracking)
 
 

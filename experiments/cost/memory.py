@@ -2,16 +2,17 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from hydra.errors import InstantiationException
 from torch import nn
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, first_line
 from experiments.cost.op_tracer import Trace, trace
 from experiments.records.processes import processes, processes_here
 from tasks.base import Batch, device_of
@@ -54,6 +55,20 @@ def check_fits(model: nn.Module, task: Any, config: dict[str, Any], precision: s
             f"gradients, activations and state, and {free_bytes() / 1e9:,.1f} GB are free: choose a smaller model, "
             "shorter sequences, a smaller batch or a smaller memory"
         )
+
+
+@contextlib.contextmanager
+def memory_errors_named() -> Iterator[None]:
+    """Raise MemoryError that says what to do, where torch or numpy could not get the memory that a run needs."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+            raise
+        raise MemoryError(
+            f"there is not enough memory ({first_line(error)}): choose a smaller model, shorter sequences or a smaller "
+            "batch"
+        ) from error
 
 
 def step_bytes(step: Trace, weights: float, precision: str) -> float:

@@ -4,6 +4,7 @@ The result is a record, with a W&B run and a row on the report page, like that o
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from experiments.config.checks import plain
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
 from experiments.config.schema import Scale, Tracking
+from experiments.cost.memory import memory_errors_named
 from experiments.records import environment
 from experiments.records.record import Record, identity, run_id
 from experiments.tracking.wandb_run import Tracker, tags_of
@@ -109,18 +111,22 @@ def execute(config: dict[str, Any], overrides: Sequence[str], console: Console) 
     precision = str(source.config.dtype).removeprefix("torch.")
     own = identity(determined, data_fingerprint, precision, f"{__name__}.execute")
     record = Record(Path(config["outputs"]) / "runs" / config["name"] / run_id(own))
-    with record.locked():
+    with record.locked(), memory_errors_named():
         if record.finished:
             console.print(f"finished before: {record.folder}")
             return record
         model = source.load().to("cuda" if environment.processor_is_gpu() else "cpu")
         console.print(f"run {record.folder}")
         record.begin(config, environment.describe(own) | {"model": source.fingerprint})
-        tracker = Tracker(config, record.id, tags_of([line for line in overrides if not line.startswith("model=")]))
-        started = time.monotonic()
+        started, tracker = time.monotonic(), None
         try:
+            tags = tags_of([line for line in overrides if not line.startswith("model=")])
+            tracker = Tracker(config, record.id, tags)
             with torch.no_grad():
                 result = task.evaluate(model)
+            for name, value in result.metrics.items():
+                if not math.isfinite(value):
+                    raise ValueError(f"{name} is {value}: model={source.name} does not compute finite numbers")
             summary = {
                 "metrics": result.metrics,
                 "evaluations": {"0": result.metrics},
@@ -133,7 +139,8 @@ def execute(config: dict[str, Any], overrides: Sequence[str], console: Console) 
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
             record.set_status("interrupted" if stopped else "failed", None if stopped else error)
-            tracker.abandon()
+            if tracker:
+                tracker.abandon()
             raise
         tracker.log(result.metrics, 0)
         tracker.finish(summary, result.tables, 0)

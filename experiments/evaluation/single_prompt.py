@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic.dataclasses
@@ -25,7 +25,7 @@ from tasks.passkey import DIGITS, Passkey
 class Prompt:
     """A passkey prompt: its length in tokens, the position of the key, and the key."""
 
-    length: int = 1_000_000
+    length: Annotated[pydantic.PositiveInt, pydantic.Field(le=10**9)] = 1_000_000
     depth: Literal["start", "middle", "end"] = "start"
     key: int = 90541
 
@@ -58,8 +58,8 @@ def load(folder: Path) -> tuple[Passkey, Any, str]:
     Raises ValueError, among them ConfigError for settings that must not be built, or RecordError.
     """
     record = Record(folder)
-    if not record.finished:
-        raise ValueError(f"{folder} is not the folder of a finished run")
+    if not record.finished or record.diverged:
+        raise ValueError(f"{folder} is not the folder of a finished run; its status is {record.status}")
     register()
     check_recorded(record.config)
     task, model = assemble(spec_of(record.config, ()))

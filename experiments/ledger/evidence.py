@@ -22,7 +22,8 @@ class Measured:
     """What the finished records say of a comparison.
 
     complete: how many seeds, from 0 on, have all of their pairs. jobs: those of each seed. earlier: the sample after
-    each share of the training that all records were evaluated at. missing: runs that are not finished, as overrides.
+    each share of the training that all records were evaluated at. missing: runs that are not finished, or
+    that diverged and do not count, as overrides.
     """
 
     sample: Sample = field(default_factory=dict)
@@ -45,11 +46,13 @@ def measured(comparison: Comparison, evidence: Evidence) -> Measured:
     found, unfinished = Measured(), set[int]()
     for key in sorted(treated.keys() & controls.keys()):
         sides = [treated[key], controls[key]] if comparison.control else [treated[key]]
-        todo = [job for jobs in sides for job in jobs if not evidence[job].finished]
+        todo = [job for jobs in sides for job in jobs if not counts(comparison, evidence[job])]
         seed = int(dict(key).get("seed", 0))
         if todo:
             unfinished.add(seed)
-            found.missing += [" ".join(job.overrides) for job in todo if not job.added]
+            found.missing += [
+                "diverged: " * evidence[job].diverged + " ".join(job.overrides) for job in todo if not job.added
+            ]
             continue
         found.jobs.setdefault(seed, []).extend(job for jobs in sides for job in jobs)
         found.sample.setdefault(seed, []).append(pair(comparison, sides, evidence))
@@ -60,6 +63,11 @@ def measured(comparison: Comparison, evidence: Evidence) -> Measured:
     while found.complete in found.sample and found.complete not in unfinished:
         found.complete += 1
     return found
+
+
+def counts(comparison: Comparison, record: Record) -> bool:
+    """Whether a record is evidence of a comparison."""
+    return record.finished and (comparison.counts_diverged or not record.diverged)
 
 
 def less(own: Measured, other: Measured) -> Measured:

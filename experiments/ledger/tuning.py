@@ -54,13 +54,15 @@ class Tuning:
     def score(self, half_decades: int) -> float | None:
         """How good a rate is on validation data, the more the better; None before all of its trials are finished.
 
-        A training that diverges is as bad as can be.
+        A rate at which a training diverges is as bad as can be.
         """
         records = [self.record(half_decades, FIRST_SEED + index) for index in range(self.seeds)]
         if not all(record.finished for record in records):
             return None
+        if any(record.diverged for record in records):
+            return -math.inf
         value = statistics.fmean(record.summary["metrics"][self.metric] for record in records)
-        return -math.inf if math.isnan(value) else -value if self.goal == "minimize" else value
+        return -value if self.goal == "minimize" else value
 
     @cached_property
     def tried(self) -> dict[int, float | None]:

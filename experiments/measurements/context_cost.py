@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
 from experiments.measurements.tensor_memory import peak_bytes
@@ -25,7 +26,14 @@ class ContextCost(Measurement):
     `longest` says where. Raises ValueError for lengths that do not increase or are no multiples of `piece`.
     """
 
-    def __init__(self, seed: int, lengths: list[int], piece: int, repeats: int, slowest: float):
+    def __init__(
+        self,
+        seed: NonNegativeInt,
+        lengths: list[PositiveInt],
+        piece: PositiveInt,
+        repeats: PositiveInt,
+        slowest: PositiveFloat,
+    ):
         if any(length % piece for length in lengths) or sorted(set(lengths)) != lengths:
             raise ValueError(f"task.lengths must increase and be multiples of task.piece={piece}, not {lengths}")
         self.seed, self.lengths, self.piece = seed, lengths, piece

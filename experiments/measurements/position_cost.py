@@ -7,6 +7,7 @@ from typing import Any
 import hydra
 import torch
 from omegaconf import OmegaConf
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,7 +33,13 @@ class PositionCost(Measurement):
     """
 
     def __init__(
-        self, seed: int, schemes: list[str], tokens: int, lengths: list[int], head_widths: list[int], repeats: int
+        self,
+        seed: NonNegativeInt,
+        schemes: list[str],
+        tokens: PositiveInt,
+        lengths: list[PositiveInt],
+        head_widths: list[PositiveInt],
+        repeats: PositiveInt,
     ):
         self.seed, self.schemes, self.tokens = seed, schemes, tokens
         self.lengths, self.head_widths, self.repeats = lengths, head_widths, repeats

@@ -22,6 +22,7 @@ from tasks.data.source import write_atomically
 # Settings that do not affect a run's numbers.
 INCIDENTAL = {"outputs", "cache", "threads", "tracking", "tuning"}
 FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json", "tables.json")
+ENDED = ("finished", "diverged")  # statuses of a run that has a result
 NEWER = "newer version of this program"
 FORMAT = 1  # version of the record format; increase it when older programs cannot read new records
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
@@ -134,7 +135,7 @@ class Record:
 
     @property
     def status(self) -> str:
-        """new, running, interrupted, failed, finished, or damaged (files are missing, truncated or changed)."""
+        """new, running, interrupted, failed, finished, diverged, or damaged (files are missing, cut or changed)."""
         if not (self.folder / "status.json").exists():
             return "new"
         return "damaged" if self.damage else self.read("status.json")["status"]
@@ -146,7 +147,13 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        return self.status == "finished"
+        """Whether the run has ended with a result, even if it is that the run diverged."""
+        return self.status in ENDED
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the run ended because its loss or a metric was no finite number."""
+        return self.status == "diverged"
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -188,15 +195,15 @@ class Record:
         self.set_status("running")
 
     def finish(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]]) -> None:
-        """Write the results and, last, the status finished."""
+        """Write the results and, last, the status: diverged if the summary says so, else finished."""
         write_atomically(self.folder / "tables.json", to_json(tables))
         write_atomically(self.folder / "summary.json", to_json(summary))
-        self.set_status("finished")
+        self.set_status("diverged" if "diverged" in summary else "finished")
 
     def set_status(self, status: str, error: BaseException | None = None) -> None:
-        """Write status.json. status: running, finished, failed or interrupted. error: its traceback is stored."""
+        """Write status.json. status: running, failed, interrupted or one of ENDED. error: its traceback is stored."""
         content: dict[str, Any] = {"status": status, "format": FORMAT, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        if status == "finished":
+        if status in ENDED:
             files = [self.folder / name for name in FILES if (self.folder / name).exists()]
             content["digests"] = {file.name: digest_of(file.read_bytes()) for file in files}
         if error is not None:

@@ -20,7 +20,7 @@ from experiments.config.composition import compose_unchecked
 from experiments.config.errors import USER_ERRORS, HeldError, print_error
 from experiments.config.schema import register
 from experiments.records.processes import is_first, processes
-from experiments.records.record import Record, to_json
+from experiments.records.record import ENDED, Record, to_json
 from experiments.tracking.offline import in_sweep
 from experiments.tracking.wandb_run import Tracker, tags_of
 from experiments.training.execute import execute
@@ -95,7 +95,7 @@ def write_status(file: Path, overrides: list[str], status: str) -> None:
 def attempt(
     composed: DictConfig, overrides: list[str], console: Console, wait: bool = False
 ) -> tuple[str, dict[str, float] | None]:
-    """Execute a composed run; returns its status and, if it finished, its metrics.
+    """Execute a composed run; returns its status and, if it finished and did not diverge, its metrics.
 
     wait: if another process holds the run, wait for it. Otherwise a single run fails, and a run of a sweep is postponed
     to the end.
@@ -104,7 +104,7 @@ def attempt(
         spec = resolve(composed, overrides)
         record = execute_for_agent(spec, console) if in_sweep() else execute(spec, console, wait)
         print_result(console, record)
-        return "finished", record.summary["metrics"]
+        return record.status, None if record.diverged else record.summary["metrics"]
     except (Interrupted, KeyboardInterrupt):
         return "interrupted", None
     except HeldError as error:
@@ -154,11 +154,24 @@ def end(folder: Path, console: Console) -> int:
     if "interrupted" in statuses:
         console.print("stopped; run the same command again to resume", style="yellow")
         return 130
-    return 0 if statuses <= {"finished"} else 1  # no statuses if Hydra only printed something, as with --cfg
+    ended = {*ENDED} if len(entries) > 1 else {"finished"}  # that a run diverges may be what a sweep is to find out
+    return 0 if statuses <= ended else 1  # no statuses if Hydra only printed something, as with --cfg
 
 
 def print_result(console: Console, record: Record) -> None:
-    """Print a record's folder and ten of its metrics: those with the shortest paths, without the gates of each head."""
+    """Print a record's folder and ten of its metrics: those with the shortest paths, without the gates of each head.
+    Of a run that diverged, where it did.
+    """
+    if record.diverged:
+        step, steps = record.summary["diverged"], record.summary["steps"]
+        console.print(
+            f"diverged: {record.folder}: by step {step} of {steps} the loss was no finite number: choose a smaller "
+            "optimizer.lr or training.initial_gain",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
     by_depth = sorted(record.summary["metrics"].items(), key=lambda metric: metric[0].count("/"))
     values = [f"{name} {value:.4g}" for name, value in by_depth if not name.startswith("gates/")]
     metrics = ", ".join(values[:10])

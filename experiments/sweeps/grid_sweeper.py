@@ -19,7 +19,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+from pydantic import PositiveInt
 
+from experiments.config.checks import check_value
 from experiments.config.overrides import apply, parse, values_of
 
 PLUGIN = "hydra_plugins.grid_sweeper"  # Hydra loads plugins only from the package hydra_plugins
@@ -105,6 +107,7 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all jobs. Raises ConfigError before the first one starts if any of them cannot be composed."""
+        check_value(self.max_batch_size, PositiveInt | None, "hydra.sweeper.max_batch_size")
         swept = [f"{key}={values}" for key, values in self.params.items()]
         jobs = list(combinations([parse(override) for override in [*swept, *arguments]]))
         Path(str(self.jobs_config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)

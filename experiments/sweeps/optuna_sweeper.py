@@ -87,7 +87,7 @@ class OptunaSweeper(Sweeper):
     def tune(self, arguments: Sequence[str], console: Console) -> None:
         """As `sweep`, but raises ConfigError for invalid settings or overrides."""
         check_value(self.n_trials, pydantic.PositiveInt, "hydra.sweeper.n_trials")
-        check_value(self.seed, int, "hydra.sweeper.seed")
+        check_value(self.seed, pydantic.NonNegativeInt, "hydra.sweeper.seed")
         direction = direction_of(self.metric)
         overrides = [parse(argument) for argument in arguments]
         fixed = [argument for argument, override in zip(arguments, overrides) if not override.is_sweep_override()]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import wandb
 
-from experiments.config.errors import first_line
+from experiments.config.errors import RecordError, first_line
 from experiments.records.record import Record
 from experiments.tracking.offline import (
     in_sweep,
@@ -31,7 +31,10 @@ from experiments.tracking.offline import (
 
 def tags_of(overrides: Sequence[str]) -> list[str]:
     """A run's overrides as short tags, without those that W&B shows elsewhere or that do not affect its numbers."""
-    pairs = [override.lstrip("+").split("=", 1) for override in overrides]
+    pairs = [
+        (override[1:].partition("=")[0], "deleted") if override.startswith("~") else override.lstrip("+").split("=", 1)
+        for override in overrides
+    ]
     skipped = {"experiment", "seed", "scale", "tracking", "outputs", "cache", "threads", "data.path", "start"}
     return [f"{key.split('.')[-1]}={value}"[:64] for key, value in pairs if key not in skipped]
 
@@ -98,7 +101,8 @@ def without_single_gates(metrics: dict[str, Any]) -> dict[str, Any]:
 class Tracker:
     """One W&B run. Its id is the record's, so a resumed run continues the same W&B run.
 
-    In a W&B sweep, the agent sets project and id, and a run that finished before is logged completely.
+    In a W&B sweep, the agent sets project and id, and a run that finished before is logged completely. Raises
+    RecordError if W&B refuses the run.
     """
 
     def __init__(self, config: dict[str, Any], record_id: str, tags: Sequence[str]):
@@ -114,19 +118,22 @@ class Tracker:
         self.last = last_step(self.outputs, self.id) if resumable else -1  # the last step that W&B already has
         if starting.is_set():
             started.wait()
-        self.run = wandb.init(
-            dir=folder,
-            mode=self.mode,  # type: ignore[arg-type]
-            **({} if in_sweep() else destination),
-            resume="allow",
-            name="-".join([config["name"], *tags, f"seed{config['seed']}"]),
-            group=config["name"],
-            job_type=task,
-            tags=[*tags, config["scale"]],
-            config=config | {FACTORS: factors},
-            reinit="finish_previous",
-            settings=wandb.Settings(x_save_requirements=False),  # takes 50 ms; the record has the versions
-        )
+        try:
+            self.run = wandb.init(
+                dir=folder,
+                mode=self.mode,  # type: ignore[arg-type]
+                **({} if in_sweep() else destination),
+                resume="allow",
+                name="-".join([config["name"], *tags, f"seed{config['seed']}"]),
+                group=config["name"],
+                job_type=task,
+                tags=[*tags, config["scale"]],
+                config=config | {FACTORS: factors},
+                reinit="finish_previous",
+                settings=wandb.Settings(x_save_requirements=False),  # takes 50 ms; the record has the versions
+            )
+        except wandb.errors.Error as error:
+            raise RecordError(f"W&B refuses the run: {first_line(error)}; tracking=none runs without it") from error
         if self.mode == "online":
             self.last = self.run.starting_step - 1
         self.defined: set[str] = set()
@@ -171,7 +178,7 @@ class Tracker:
         try:
             if not reason:  # W&B needs its server for tables
                 self.send_results(summary, tables, step)
-            self.run.finish(exit_code=1 if reason else 0)
+            self.run.finish(exit_code=1 if reason or "diverged" in summary else 0)
         except (OSError, wandb.errors.Error) as error:
             reason = reason or first_line(error)
         if reason:

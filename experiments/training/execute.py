@@ -10,8 +10,8 @@ from rich.console import Console
 from torch import nn
 
 from experiments.config.build import build, data_source
-from experiments.config.errors import ConfigError
-from experiments.cost.memory import check_fits, outline
+from experiments.config.errors import ConfigError, RecordError
+from experiments.cost.memory import check_fits, memory_errors_named, outline
 from experiments.records import environment
 from experiments.records.memory import process_peak, reset_peak
 from experiments.records.processes import is_first, processes
@@ -23,6 +23,7 @@ from experiments.training.loop import Interrupted, Result, checkpoint, parameter
 from experiments.training.run_spec import RunSpec, spec_of_start
 from models.initialization import initialize
 from models.state import leaves
+from tasks.base import Evaluation
 from tasks.data.source import write_atomically
 
 
@@ -30,17 +31,22 @@ def execute(spec: RunSpec, console: Console, wait: bool = False) -> Record:
     """Execute a run and record it. A finished run is not run again; an interrupted one resumes.
 
     If the run starts from another run, that one is executed first. wait: if another process executes this run, wait for
-    it. Raises Interrupted after Ctrl-C or SIGTERM. Any other error is raised and recorded in the record's status.
+    it. Raises Interrupted after Ctrl-C or SIGTERM, and RecordError if the run that it starts from diverged. Any other
+    error is raised and recorded in the record's status.
     """
     record, config = spec.record, spec.config
     if agreed(record.finished):
-        console.print(f"finished before: {record.folder}", soft_wrap=True)
+        console.print(f"{record.status} before: {record.folder}", soft_wrap=True)
         return record
     if config["search"]:
         check_alone("a search")
     check_same_data(config["outputs"], config, spec.record.identity["data"])
     start = execute(spec_of_start(spec), console, wait=True) if config["start"] else None
-    with record.locked(wait):
+    if start and start.diverged:
+        raise RecordError(
+            f"{start.folder}, which this run starts from, has diverged: choose a smaller learning rate for it"
+        )
+    with record.locked(wait), memory_errors_named():
         if agreed(record.finished):  # by the process that held the lock
             return record
         environment.use_threads(config["threads"])
@@ -53,11 +59,12 @@ def execute(spec: RunSpec, console: Console, wait: bool = False) -> Record:
         console.print(f"run {record.folder}", soft_wrap=True)
         more = {"overrides": list(spec.overrides), "start": start and start.id, "resident_bytes": resident}
         record.begin(config, environment.describe(record.identity) | more)
-        if hasattr(task, "tokenizer") and is_first():  # for the export of the model
-            write_atomically(record.folder / "tokenizer.json", task.tokenizer.to_str().encode())
-        tracker = Tracker(config, record.id, tags_of(spec.overrides))
-        agreed(True)  # wait until the record has begun
+        tracker = None
         try:
+            if hasattr(task, "tokenizer") and is_first():  # for the export of the model
+                write_atomically(record.folder / "tokenizer.json", task.tokenizer.to_str().encode())
+            tracker = Tracker(config, record.id, tags_of(spec.overrides))
+            agreed(True)  # wait until the record has begun
             result = work(spec, task, model, tracker, console)
             summary = summarize(task, model, result, config)
             record.finish(summary, result.tables)
@@ -65,7 +72,8 @@ def execute(spec: RunSpec, console: Console, wait: bool = False) -> Record:
             stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
             try:
                 record.set_status("interrupted" if stopped else "failed", None if stopped else error)
-                tracker.abandon()
+                if tracker:
+                    tracker.abandon()
             except OSError:
                 pass  # a full disk is reported by the error that is raised next
             raise
@@ -91,6 +99,7 @@ def assemble(spec: RunSpec) -> tuple[Any, nn.Module]:
     if sketch is not None:
         check_fits(sketch, task, config, spec.record.identity["precision"])
     check_shares(task)
+    build(settings.optimizer)([nn.Parameter(torch.zeros(1))])  # raises ValueError for settings that it refuses
     model = build(settings.model, **task.model_arguments)
     initialize(model, config["seed"], config["training"]["initial_gain"])
     return task, model
@@ -133,14 +142,14 @@ def train_model(spec: RunSpec, task: Any, model: nn.Module, tracker: Tracker | N
     result = train(
         model, task, optimizer, schedule, training, spec.record.identity["precision"], record, tracker, console
     )
-    beta = trained_beta(model)
+    beta = Evaluation() if result.diverged is not None else trained_beta(model)
     result.evaluations[training["steps"]] |= beta.metrics
     result.tables |= beta.tables
     return result
 
 
 def summarize(task: Any, model: nn.Module, result: Result, config: dict[str, Any]) -> dict[str, Any]:
-    """The summary of a finished run."""
+    """The summary of a run that ended. `diverged` is in it only if the run did."""
     summary = {
         "metrics": result.evaluations[max(result.evaluations)],
         "evaluations": {str(step): metrics for step, metrics in sorted(result.evaluations.items())},
@@ -149,6 +158,8 @@ def summarize(task: Any, model: nn.Module, result: Result, config: dict[str, Any
         "seconds": round(result.seconds, 3),
         "peak_bytes": process_peak(),
     }
+    if result.diverged is not None:
+        summary["diverged"] = result.diverged
     if hasattr(model, "initial_state"):
         length = config["task"].get("length", 1024)
         device = next(model.parameters()).device

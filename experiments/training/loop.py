@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import signal
 import time
@@ -35,12 +36,17 @@ class Interrupted(Exception):
 
 @dataclass
 class Result:
-    """The result of training: the metrics of the evaluations by step, the tables of the last one, seconds, and data."""
+    """The result of training: the metrics of the evaluations by step, the tables of the last one, seconds, and data.
+
+    diverged: the step by which the loss or a metric was no finite number; None if none was. Training ends there, and
+    the evaluation of that step, without what is not finite, stands for those that were still to come.
+    """
 
     evaluations: dict[int, dict[str, float]]
     tables: dict[str, list[dict[str, Any]]]
     seconds: float = 0.0
     seen: int = 0  # tokens of a text task, images of an image task
+    diverged: int | None = None
 
 
 class StopRequest:
@@ -156,6 +162,11 @@ def train(
             found: Evaluation = task.evaluate(bare)
         found.metrics |= gates(bare)
         bare.train()
+        if result.diverged is None and not all(map(math.isfinite, found.metrics.values())):
+            result.diverged = step
+        if result.diverged is not None:
+            found = found.finite()
+            result.evaluations |= {later: found.metrics for later in evaluate_at if later > step}
         result.evaluations[step], result.tables = found.metrics, found.tables
         log(found.metrics, step)
 
@@ -169,9 +180,9 @@ def train(
                 save(step)
             if stopping:
                 raise Interrupted
-            if step in evaluate_at:
+            if step in evaluate_at or result.diverged is not None:
                 evaluate(step)
-            if step == steps:
+            if step == steps or result.diverged is not None:
                 break
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * schedule(step, steps)
@@ -193,12 +204,16 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             result.seen += size(batch)
-            if (step + 1) % settings["log_every"] == 0:
-                found = accelerator.reduce(loss, "mean"), whole(norm)
-                row = dict(zip(("train/loss", "train/gradient_norm"), map(float, found)))
+            logged = (step + 1) % settings["log_every"] == 0
+            reduced = float(accelerator.reduce(loss, "mean")) if logged or step + 1 in evaluate_at else 0.0
+            if not math.isfinite(reduced):
+                result.diverged = step + 1
+            elif logged:
+                found = Evaluation({"train/loss": reduced, "train/gradient_norm": float(whole(norm))})
+                row = found.finite().metrics  # the norm may overflow where the loss does not
                 log(row | {"train/learning_rate": optimizer.param_groups[0]["lr"]}, step + 1)
                 speed = (result.seen - progress.seen) / (time.monotonic() - started - progress.seconds)
-                bar.update(line, loss=f"loss {row['train/loss']:.3f}", speed=f"{speed:,.0f} {unit(batch)}/s")
+                bar.update(line, loss=f"loss {reduced:.3f}", speed=f"{speed:,.0f} {unit(batch)}/s")
             bar.update(line, completed=step + 1)
     result.seconds = time.monotonic() - started
     return result

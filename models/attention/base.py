@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +28,7 @@ class Attention(nn.Module):
     Raises ValueError if `width` is not divisible by `heads`, or `heads` by `key_value_heads`.
     """
 
-    def __init__(self, width: int, heads: int, key_value_heads: int | None = None):
+    def __init__(self, width: int, heads: int, key_value_heads: PositiveInt | None = None):
         super().__init__()
         if width % heads:
             raise ValueError(f"the width, {width}, is not divisible by the number of heads, {heads}")

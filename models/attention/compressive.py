@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,7 +34,13 @@ class Compressive(Attention):
     """
 
     def __init__(
-        self, width: int, heads: int, segment_length: int, memory_length: int, compressed_length: int, rate: int
+        self,
+        width: int,
+        heads: int,
+        segment_length: PositiveInt,
+        memory_length: PositiveInt,
+        compressed_length: PositiveInt,
+        rate: PositiveInt,
     ):
         super().__init__(width, heads)
         for name, length in (("segment_length", segment_length), ("memory_length", memory_length)):

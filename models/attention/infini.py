@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,12 +47,12 @@ class Infini(Attention):
         self,
         width: int,
         heads: int,
-        segment_length: int,
+        segment_length: PositiveInt,
         update: Literal["linear", "delta"] = "linear",
         initial_gate: float = 0.0,
-        key_value_heads: int | None = None,
+        key_value_heads: PositiveInt | None = None,
         sigma: Literal["elu", "softplus"] = "elu",
-        truncation: int | None = None,
+        truncation: PositiveInt | None = None,
     ):
         super().__init__(width, heads, key_value_heads)
         if truncation is not None and truncation < 1:

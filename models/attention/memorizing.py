@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.attention.base import Attention
@@ -37,10 +38,10 @@ class Memorizing(Attention):
         self,
         width: int,
         heads: int,
-        segment_length: int,
-        cache_length: int,
-        memory_length: int,
-        neighbours: int,
+        segment_length: PositiveInt,
+        cache_length: PositiveInt,
+        memory_length: PositiveInt,
+        neighbours: PositiveInt,
     ):
         super().__init__(width, heads)
         self.segment_length = segment_length

@@ -1,9 +1,10 @@
 """Reformer's attention: a token attends to the earlier tokens that a random hash puts into its own bucket."""
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,6 +22,9 @@ class ReformerState(NamedTuple):
     buckets: Tensor  # (B, H, rounds, t) int16
 
 
+Buckets = Annotated[int, Field(ge=2, lt=2**15)]  # the state holds their numbers as int16
+
+
 class Reformer(Attention):
     """Locality-sensitive hashing attention with shared queries and keys (Kitaev et al. 2020, section 2).
 
@@ -32,7 +36,7 @@ class Reformer(Attention):
     keys, as in full attention. Raises ValueError for an odd number of buckets.
     """
 
-    def __init__(self, width: int, heads: int, buckets: int, rounds: int):
+    def __init__(self, width: int, heads: int, buckets: Buckets, rounds: PositiveInt):
         super().__init__(width, heads)
         if buckets % 2:
             raise ValueError(f"attention.buckets={buckets} is odd; it must be even, two buckets for each direction")

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from models.attention.base import Attention
@@ -26,7 +27,7 @@ class TransformerXL(Attention):
     positions are left to the position scheme.
     """
 
-    def __init__(self, width: int, heads: int, segment_length: int, memory_length: int):
+    def __init__(self, width: int, heads: int, segment_length: PositiveInt, memory_length: NonNegativeInt):
         super().__init__(width, heads)
         self.segment_length = segment_length
         self.memory_length = memory_length

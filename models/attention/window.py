@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from models.attention.base import Attention
@@ -20,7 +21,7 @@ class WindowState(NamedTuple):
 class SlidingWindow(Attention):
     """Every token attends to itself and the `window` - 1 tokens before it (Beltagy et al. 2020, causal)."""
 
-    def __init__(self, width: int, heads: int, window: int):
+    def __init__(self, width: int, heads: int, window: PositiveInt):
         super().__init__(width, heads)
         self.window = window
 

@@ -1,6 +1,7 @@
 """Schemes that add a vector for the absolute position to the token embedding."""
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.positions.base import Position
@@ -12,7 +13,7 @@ class Learned(Position):
     Raises ValueError for a position beyond the table.
     """
 
-    def __init__(self, width: int, heads: int, max_length: int, causal: bool = True):
+    def __init__(self, width: int, heads: int, max_length: PositiveInt, causal: bool = True):
         super().__init__(width, heads, causal)
         self.table = nn.Embedding(max_length, width)
         self.limit = max_length

@@ -1,8 +1,10 @@
 """Schemes that add a bias for the distance between query and key to their score."""
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from models.positions.absolute import waves
@@ -50,16 +52,25 @@ class Relative(Position):
         return distance
 
 
+Buckets = Annotated[int, Field(ge=4)]  # two for either direction
+
+
 class RelativeBias(Relative):
     """T5's relative bias: one trained scalar per head and bucket of distances (Raffel et al. 2020, section 2.1).
 
     Half of the buckets hold one distance each; the sizes of the others grow logarithmically up to `max_distance`, and
     all longer distances share the last bucket. If causal, a key after its query falls into bucket 0; otherwise half of
-    the buckets are for the keys after their query.
+    the buckets are for the keys after their query. Raises ValueError for a `max_distance` within half of the buckets.
     """
 
-    def __init__(self, width: int, heads: int, buckets: int = 32, max_distance: int = 128, causal: bool = True):
+    def __init__(
+        self, width: int, heads: int, buckets: Buckets = 32, max_distance: PositiveInt = 128, causal: bool = True
+    ):
         super().__init__(width, heads, causal)
+        if max_distance <= buckets // 2:
+            raise ValueError(
+                f"position.max_distance={max_distance} must be above {buckets // 2}, half of position.buckets"
+            )
         self.max_distance = max_distance
         self.table = nn.Parameter(torch.zeros(buckets, heads))
 
@@ -111,7 +122,7 @@ class Shaw(Relative):
     finds no effect (BLEU 25.8 with and without).
     """
 
-    def __init__(self, width: int, heads: int, max_distance: int = 16, causal: bool = True):
+    def __init__(self, width: int, heads: int, max_distance: PositiveInt = 16, causal: bool = True):
         super().__init__(width, heads, causal)
         self.max_distance = max_distance
         self.table = nn.Parameter(torch.zeros((1 if causal else 2) * max_distance + 1, self.head_width))

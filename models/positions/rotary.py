@@ -1,11 +1,14 @@
 """Rotary position embedding: queries and keys are rotated by an angle proportional to their position."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from models.positions.base import Position
+
+Base = Annotated[float, Field(gt=1)]
 
 
 class Rotary(Position):
@@ -16,7 +19,7 @@ class Rotary(Position):
     Raises ValueError for an odd head width or a base of 1 or less.
     """
 
-    def __init__(self, width: int, heads: int, base: float = 10_000.0, causal: bool = True):
+    def __init__(self, width: int, heads: int, base: Base = 10_000.0, causal: bool = True):
         super().__init__(width, heads, causal)
         if self.head_width % 2:
             raise ValueError(f"rotary positions rotate pairs: the head width must be even, not {self.head_width}")

@@ -1,17 +1,21 @@
 """Rotary positions for sequences `factor` times as long as the training sequences."""
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from models.positions.rotary import Rotary
+from models.positions.rotary import Base, Rotary
+
+Scaling = Annotated[float, Field(ge=1)]
 
 
 class ScaledRotary(Rotary):
     """The base of all scalings. Raises ValueError for a factor below 1."""
 
-    def __init__(self, width: int, heads: int, factor: float, base: float = 10_000.0, causal: bool = True):
+    def __init__(self, width: int, heads: int, factor: Scaling, base: Base = 10_000.0, causal: bool = True):
         super().__init__(width, heads, base, causal)
         if factor < 1:
             raise ValueError(f"the scaling factor of rotary positions must be at least 1, not {factor:g}")
@@ -42,9 +46,9 @@ class MeasuredRotary(ScaledRotary):
         self,
         width: int,
         heads: int,
-        factor: float,
-        trained_length: int,
-        base: float = 10_000.0,
+        factor: Scaling,
+        trained_length: PositiveInt,
+        base: Base = 10_000.0,
         causal: bool = True,
     ):
         super().__init__(width, heads, factor, base, causal)

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from models.ranges import Layers, Width
 
 
 class DenseLayer(nn.Module):
@@ -59,11 +62,11 @@ class DenseNet(nn.Module):
         self,
         channels: int,
         classes: int,
-        depth: int,
-        growth: int,
+        depth: Layers,
+        growth: Width,
         bottleneck_compression: bool,
         activation: Callable[..., nn.Module],
-        stem_stride: int = 1,
+        stem_stride: PositiveInt = 1,
     ):
         super().__init__()
         period, name = (6, "DenseNet-BC") if bottleneck_compression else (3, "plain DenseNet")

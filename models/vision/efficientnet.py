@@ -5,7 +5,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
+
+from models.ranges import Factor
 
 
 class Stage(NamedTuple):
@@ -108,9 +111,9 @@ class EfficientNet(nn.Module):
         self,
         channels: int,
         classes: int,
-        width: float,
-        depth: float,
-        reduction: int,
+        width: Factor,
+        depth: Factor,
+        reduction: PositiveInt,
         activation: Callable[..., nn.Module],
     ):
         super().__init__()

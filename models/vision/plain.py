@@ -5,6 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.ranges import Layers, Width
+
 SIDE = 8  # pixels of the image that is seen
 
 
@@ -14,7 +16,7 @@ class PlainNetwork(nn.Module):
     Images (B, channels, H, W), reduced to 8 × 8 pixels, to logits (B, classes). width: units of every layer.
     """
 
-    def __init__(self, channels: int, classes: int, depth: int, width: int, activation: Callable[..., nn.Module]):
+    def __init__(self, channels: int, classes: int, depth: Layers, width: Width, activation: Callable[..., nn.Module]):
         super().__init__()
         if depth < 1 or width < 1:
             raise ValueError(f"model.depth={depth} and model.width={width} must be 1 or more")

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from models.ranges import Layers, Width
 
 
 class PreActivationBlock(nn.Module):
@@ -106,11 +109,11 @@ class ResNet(ThreeStages):
         self,
         channels: int,
         classes: int,
-        depth: int,
-        width: int,
+        depth: Layers,
+        width: Width,
         bottleneck: bool,
         activation: Callable[..., nn.Module],
-        stem_stride: int = 1,
+        stem_stride: PositiveInt = 1,
     ):
         period, name = (9, "bottlenecks") if bottleneck else (6, "basic blocks")
         if depth < period + 2 or (depth - 2) % period:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from models.ranges import Layers, Width
 from models.vision.resnet import ThreeStages
 
 
@@ -42,10 +44,10 @@ class WideResNet(ThreeStages):
         self,
         channels: int,
         classes: int,
-        depth: int,
-        width: int,
+        depth: Layers,
+        width: Width,
         activation: Callable[..., nn.Module],
-        stem_stride: int = 1,
+        stem_stride: PositiveInt = 1,
     ):
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"model.depth={depth}: a wide ResNet has 6n + 4 layers (10, 16, 22, …)")

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
+from pydantic import PositiveInt
 
 from tasks.base import random_generator
 from tasks.data.pairs import Pair
 from tasks.data.source import DataError, fingerprint, split_of
+from tasks.ranges import Generated
 
 # The topic of each chapter: a verb and its possible subjects. No word occurs in two chapters or in the prose.
 FACTS = {
@@ -58,7 +60,7 @@ class Chronicles:
 
     name = "chronicles"
 
-    def __init__(self, documents: int, chapters: int, length: int, shortest: int):
+    def __init__(self, documents: Generated, chapters: PositiveInt, length: PositiveInt, shortest: PositiveInt):
         self.documents, self.chapters, self.length, self.shortest = documents, chapters, length, shortest
         if not 1 <= chapters <= len(FACTS):
             raise DataError(f"data.chapters must be 1 to {len(FACTS)} chapters, not {chapters}")

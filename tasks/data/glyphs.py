@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import PIL
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from pydantic import NonNegativeInt
 
 from tasks.data.images import Images
 from tasks.data.source import DataError, fingerprint, write_atomically
+from tasks.ranges import Generated
 
 CLASSES = string.digits + string.ascii_uppercase + string.ascii_lowercase
 FONTS = (  # matplotlib's fonts that have all classes, in alphabetical order
@@ -46,7 +48,9 @@ class Glyphs:
 
     name = "glyphs"
 
-    def __init__(self, cache: str, seed: int = 0, train_size: int = 12_000, test_size: int = 2_000):
+    def __init__(
+        self, cache: str, seed: NonNegativeInt = 0, train_size: Generated = 12_000, test_size: Generated = 2_000
+    ):
         self.cache = Path(cache) / "glyphs"
         self.seed, self.sizes = seed, dict(zip(SPLITS, (train_size, test_size)))
 

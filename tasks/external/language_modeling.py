@@ -3,6 +3,7 @@
 from typing import Literal
 
 import numpy as np
+from pydantic import PositiveInt
 
 from tasks.base import Measurement
 from tasks.data.source import SPLITS, DataError
@@ -29,10 +30,10 @@ class ExternalLanguageModeling(Measurement, Scoring):
         tokenizer: TextTokenizer,
         limit: int | None,
         split: Literal["train", "validation", "test", "all"],
-        length: int | None,
-        stride: int | None,
-        evaluation_tokens: int,
-        batch_size: int,
+        length: PositiveInt | None,
+        stride: PositiveInt | None,
+        evaluation_tokens: PositiveInt,
+        batch_size: PositiveInt,
     ):
         self.length = self.window = context_length(length, limit, LONGEST_WINDOW)
         self.stride = stride or max(1, self.window // 2)

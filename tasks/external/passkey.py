@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 
 from tasks.base import Evaluation, Measurement, device_of, random_generator
 from tasks.external import TextTokenizer, context_length
@@ -30,10 +31,10 @@ class ExternalPasskey(Measurement):
         self,
         tokenizer: TextTokenizer,
         limit: int | None,
-        seed: int,
-        evaluation_lengths: list[int] | None,
-        prompts: int,
-        tokens_per_batch: int,
+        seed: NonNegativeInt,
+        evaluation_lengths: list[PositiveInt] | None,
+        prompts: PositiveInt,
+        tokens_per_batch: PositiveInt,
     ):
         self.tokenizer, self.seed = tokenizer, seed
         self.prompts, self.tokens_per_batch = prompts, tokens_per_batch

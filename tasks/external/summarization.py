@@ -4,6 +4,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 
 from tasks.base import Evaluation, Measurement, device_of
 from tasks.data.source import DataError
@@ -33,11 +34,11 @@ class ExternalSummarization(Measurement):
         tokenizer: TextTokenizer,
         limit: int | None,
         encoder: bool,
-        seed: int,
-        source_length: int | None,
-        summary_length: int,
-        evaluation_documents: int,
-        batch_size: int,
+        seed: NonNegativeInt,
+        source_length: PositiveInt | None,
+        summary_length: PositiveInt,
+        evaluation_documents: PositiveInt,
+        batch_size: PositiveInt,
         before: str,
         after: str | None,
     ):

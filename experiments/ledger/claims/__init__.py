@@ -33,6 +33,8 @@ class Comparison:
     smallest: the smallest effect of interest, in units of the metric or, of a ratio, the smallest one above 1; because:
     why it is that. trials: over how many trials a run counted a share, or the metric that says so. given: why a
     comparison cannot come out negative, if so. decides: whether the verdict may rest on it; if not, it is only shown.
+    counts_diverged: whether a run that diverged counts with the metrics that it has; if not, its pair is left out and
+    its seed is not complete.
 
     pool: how runs that differ only in the factors `over` are pooled to one number: area, the share of them within
     `tolerance` of the best run of both sides; rank, Spearman's correlation with the paper's `figures` by level; steps,
@@ -60,6 +62,7 @@ class Comparison:
     unit: str = ""
     given: str = ""
     decides: bool = True
+    counts_diverged: bool = False
 
     @property
     def deciding(self) -> bool:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.excluded_records import ExcludedRecords
 from experiments.ledger.verdicts import Verdict
+from experiments.records.record import ENDED
 from experiments.report import numbers
 from experiments.report.figures import forest, own_models
 from experiments.report.figures.chart import Table
@@ -80,6 +81,7 @@ def render(
         questions=QUESTIONS,
         planned=sum(not job.added or record.finished for job, record in evidence.items()),
         statuses=statuses,
+        ended=sum(statuses[status] for status in ENDED),
         begun=begun,
         start=start_command(scale, evidence),
         failures=list(failures(evidence)),

@@ -59,7 +59,7 @@ def comparable_runs(evidence: Evidence) -> dict[str, Any]:
             numbers = [(texts(key), -1 if value is None else texts(value)) for key, value in changed.items()]
             row = {
                 "id": run.record.id,
-                "name": " ".join(f"{factor}={level}" for factor, level in run.job.factors),
+                "name": " ".join([*map("=".join, run.job.factors), *["diverged"] * run.record.diverged]),
                 "set": [number for pair in numbers for number in pair],
                 "values": [values.get(metric) for metric in metrics],
                 "steps": series(steps) if steps else -1,
