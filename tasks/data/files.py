@@ -52,7 +52,9 @@ def files_in(root: Path) -> tuple[list[DataFile], list[str]]:
     folder = root if root.is_dir() else root.parent
     for path in walk(root) if root.is_dir() else [root]:
         name = path.relative_to(folder).as_posix()
-        if path.is_dir():
+        if not is_utf8(name):
+            left_out.append(f"{name!a} has a name that is not UTF-8")
+        elif path.is_dir():
             left_out.append(f"{name} is a link to a folder, which is not followed")
         elif not path.is_file():
             left_out.append(f"{name} is no file, or a link to nothing")
@@ -96,6 +98,11 @@ def walk(root: Path) -> Iterator[Path]:
     return iter(sorted(path for path, is_hidden in zip(paths, hidden) if not is_hidden))
 
 
+def is_utf8(name: str) -> bool:
+    """Whether the bytes of a file's name are UTF-8; Python keeps others as halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def split_named(name: str) -> str | None:
     """The split that a relative path names: train, validation or test; None if it names none.
 
@@ -128,7 +135,7 @@ def content_of(file: Path) -> bytes:
         with pyarrow.input_stream(str(file), compression="detect") as stream:
             return stream.read()
     except OSError as error:
-        raise DataError(f"damaged ({str(error).splitlines()[0]})") from error
+        raise DataError(f"unreadable ({str(error).splitlines()[0]})") from error
 
 
 def text_of(content: bytes) -> str:

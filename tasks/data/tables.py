@@ -94,7 +94,7 @@ def read_lines(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise DataError(f"damaged: line {number} is not JSON ({error})") from error
+                raise DataError(f"damaged: line {number} is not JSON ({getattr(error, 'msg', error)})") from error
             if not isinstance(row, dict):
                 raise DataError(f'no table: line {number} is not a row, such as {{"column": "value"}}')
             yield f"line {number}", row

@@ -61,8 +61,9 @@ DAMAGES: dict[str, Callable[[bytes, bytes], bytes]] = {  # the file, and one tha
 
 
 @pytest.fixture(autouse=True)
-def few_docstrings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One small package, because reading those that are installed takes ten seconds."""
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One small package with docstrings and one font, because those that are installed take ten seconds."""
+    monkeypatch.setattr("tasks.data.glyphs.FONTS", ("DejaVuSans",))
     (tmp_path / "documented").mkdir()
     text = "This sentence of ten words stands here for a document. " * 5
     (tmp_path / "documented" / "__init__.py").write_text(f'def f():\n    """Do.\n\n    {text}\n    """\n')

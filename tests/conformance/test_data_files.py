@@ -163,8 +163,8 @@ BAD_TABLES: dict[str, tuple[dict[str, bytes], str]] = {  # files beside train.js
     "utf-16": ({"test.csv": csv([ROW]).decode().encode("utf-16-le")}, r"test\.csv is not text \(character 1 is NUL\)"),
     "cut jsonl": ({"test.jsonl": lines([ROW] * 3)[:-5]}, r"test\.jsonl is damaged: line 3 is not JSON"),
     "cut json": ({"test.json": b'[{"text": "A"}, {"te'}, r"test\.json is damaged: line 1 is not JSON"),
-    "cut gz": ({"test.jsonl.gz": gzip.compress(lines([ROW]))[:-9]}, r"test\.jsonl\.gz is damaged"),
-    "no gz": ({"test.jsonl.gz": lines([ROW])}, r"test\.jsonl\.gz is damaged"),
+    "cut gz": ({"test.jsonl.gz": gzip.compress(lines([ROW]))[:-9]}, r"test\.jsonl\.gz is unreadable"),
+    "no gz": ({"test.jsonl.gz": lines([ROW])}, r"test\.jsonl\.gz is unreadable"),
     "cut parquet": ({"test.parquet": parquet([ROW])[:-20]}, r"test\.parquet is damaged"),
     "cut csv": ({"test.csv": b'text\n"A text'}, r"test\.csv is damaged: the row at line 2 is not CSV"),
     "ragged csv": ({"test.csv": b"text,n\na,1\nb,2,3"}, r"test\.csv is damaged: line 3 has 3 values for 2 columns"),
@@ -222,9 +222,10 @@ LEFT_OUT: dict[str, tuple[str, bytes, str]] = {  # reader, a file, and what is s
     "test/blank.txt": ("text", b" \n", "empty"),
     "test/latin.txt": ("text", "café".encode("latin-1"), r"not UTF-8 text \(byte 3\)"),
     "test/utf16.txt": ("text", "abc".encode("utf-16-le"), r"not text \(character 1 is NUL\)"),
-    "test/cut.txt.gz": ("text", gzip.compress(b"abc")[:-9], "damaged"),
+    "test/cut.txt.gz": ("text", gzip.compress(b"abc")[:-9], "unreadable"),
     "train/zcopy.txt.gz": ("text", gzip.compress(b"train"), "a copy of another file"),
     "test/rows.jsonl": ("text", lines([{"text": "A row."}]), "a table"),
+    "test/caf\udce9.txt": ("text", b"Under a name in Latin-1.", "a name that is not UTF-8"),
     "a-train-test.txt": ("text", b"Of two splits.", "says both test and train"),
 }
 
