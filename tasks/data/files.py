@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,15 +87,14 @@ def good_files(root: Path, examine: Callable[[DataFile], str]) -> tuple[dict[Dat
     return found, left_out
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """The files under a folder and the links to folders, without what is hidden."""
-    paths = [
-        Path(folder, name)
-        for folder, folders, names in os.walk(root)
-        for name in [*names, *(name for name in folders if Path(folder, name).is_symlink())]
-    ]
-    hidden = (any(part.startswith(".") for part in path.relative_to(root).parts) for path in paths)
-    return iter(sorted(path for path, is_hidden in zip(paths, hidden) if not is_hidden))
+def walk(root: Path) -> list[Path]:
+    """The files under a folder and the links to folders, in order, without what is hidden."""
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        found += [Path(folder, name) for name in [*names, *links] if not name.startswith(".")]
+    return sorted(found)
 
 
 def is_utf8(name: str) -> bool:

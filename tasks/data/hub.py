@@ -49,7 +49,6 @@ class HubDataset:
         if not path.is_dir():
             raise DataError(f"data.path={path} is not a folder; pass a folder with files of {self.identifier}")
         found, left_out = good_files(path, self.examine)
-        leave_out(f"data.path={path}", left_out)
         splits = {file.split for file in found}
         if "train" not in splits or not {"test", "validation"} & splits:
             raise DataError(
@@ -57,6 +56,7 @@ class HubDataset:
                 f"validation; found {', '.join(sorted(filter(None, splits))) or 'none'}"
                 + (f", and {listed(left_out)}" if left_out else "")
             )
+        leave_out(f"data.path={path}", left_out)
         for split in SPLITS:
             check_formats(f"the {split} split of data.path={path}", [file for file in found if file.split == split])
         return found
