@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 from models.infini_llama import InfiniLlamaConfig
@@ -16,17 +23,27 @@ from models.pretrained import DecoderConfig
 from models.pretrained import build as build_decoder
 
 WEIGHTS = (".safetensors", ".bin")
+POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")  # number of positions, by configuration
+PADDED = {  # models that count positions from the padding token's number + 1, so that they have fewer than they say
+    *("camembert", "data2vec-text", "prophetnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl"),
+    "xmod",
+}
+SAMPLING = ("dropout", "alpha", "nbest_size")  # of BPE and Unigram: random splits, to train with
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
 
 
 class Tokenizer:
-    """A fast tokenizer of transformers. Special tokens spelled out in a text are encoded as text.
+    """A fast tokenizer of transformers, without padding, truncation and sampling, which its files may switch on.
 
+    Special tokens spelled out in a text are encoded as text.
     opening: the token at the start of a text or, as in GPT-2, between two texts; None if there is none. end: likewise.
     """
 
     def __init__(self, tokenizer: Any):
         self.tokenizer = tokenizer
+        backend = tokenizer.backend_tokenizer.model
+        for setting in {*SAMPLING} & {*dir(backend)}:
+            setattr(backend, setting, None)
         self.end: int | None = tokenizer.eos_token_id
         self.opening: int | None = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else self.end
 
@@ -84,8 +101,9 @@ class ExternalModel(nn.Module):
 class Source:
     """An external model in a folder or on the hub that is not loaded yet.
 
-    encoder: whether it is a sequence-to-sequence model. limit: the longest sequence it is defined for, None for no
-    limit. fingerprint: of its weights, configuration and tokenizer.
+    encoder: whether it is a sequence-to-sequence model. limit: the longest sequence that it reads, answer_limit: the
+    longest that it writes, for a decoder both in one; None for no limit. fingerprint: of its weights, configuration and
+    tokenizer.
     """
 
     name: str
@@ -93,6 +111,7 @@ class Source:
     tokenizer: Tokenizer
     encoder: bool
     limit: int | None
+    answer_limit: int | None
     fingerprint: str
 
     def load(self) -> ExternalModel:
@@ -171,7 +190,7 @@ def find(name: str) -> Source:
         raise ValueError(
             f"model={name} has {vocabulary} tokens and its tokenizer {len(tokenizer)}: they do not belong together"
         )
-    return Source(name, config, Tokenizer(tokenizer), encoder, limit_of(config), fingerprint_of(folder, name, config))
+    return Source(name, config, Tokenizer(tokenizer), encoder, *limits_of(config), fingerprint_of(folder, name, config))
 
 
 def read(name: str, what: str, call: Any, **settings: Any) -> Any:
@@ -187,15 +206,25 @@ def read(name: str, what: str, call: Any, **settings: Any) -> Any:
         raise ValueError(f"model={name}: cannot read its {what}: {reason[:300]}") from error
 
 
-def limit_of(config: Any) -> int | None:
-    """The longest sequence that a model is defined for; None for no limit."""
+def limits_of(config: Any) -> tuple[int | None, int | None]:
+    """The longest sequences that a model reads and writes, in tokens; None for no limit."""
     if isinstance(config, DecoderConfig):
         with torch.device("meta"):
             decoder: Any = build_decoder(config.model, config.vocab_size)
-        return getattr(decoder, "limit", None)
+        return (getattr(decoder, "limit", None),) * 2
     if isinstance(config, InfiniLlamaConfig):
-        return None  # local attention is limited to a segment, and the memory has no positions
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+        return None, None  # local attention is limited to a segment, and the memory has no positions
+    encoder = getattr(config, "encoder", None)
+    reads = encoder if isinstance(encoder, PreTrainedConfig) else config.get_text_config()
+    writes = config.get_text_config(decoder=True)
+    return positions(reads, "max_encoder_position_embeddings"), positions(writes, "max_decoder_position_embeddings")
+
+
+def positions(config: Any, *own: str) -> int | None:
+    """The number of positions that a configuration gives under one of its `own` names or under a usual one, if any."""
+    known = (getattr(config, name, None) for name in (*own, *POSITIONS))
+    count = next((value for value in known if value is not None and value > 0), None)  # XLNet says -1 for none
+    return count - config.pad_token_id - 1 if count and config.model_type in PADDED else count
 
 
 def fingerprint_of(folder: Path, name: str, config: Any) -> str:

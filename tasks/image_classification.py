@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tasks.base import Batch, Evaluation, Reading, device_of, random_generator
 from tasks.data.images import Images
-from tasks.data.source import ScoredSplit
+from tasks.data.source import DataError, ScoredSplit
 from tasks.ranges import Share
 
 AT_ONCE = 512  # images per batch in the evaluation
@@ -47,7 +47,8 @@ class ImageClassification:
     shift: training images are padded by this many pixels and cropped back at a random position. flip: half of them are
     also mirrored. split: the images to score. For validation they are a share `held_out` of the training images, which
     is then not trained on. Pixels are normalised by the mean and standard deviation of each channel of the images that
-    are trained on. Raises ValueError for a share that leaves no images.
+    are trained on. Raises ValueError for a share that leaves no images, DataError for images of a single class and for
+    test images of another size.
     """
 
     def __init__(
@@ -63,6 +64,13 @@ class ImageClassification:
         self.seed, self.batch_size, self.shift, self.flip = seed, batch_size, shift, flip
         self.train = data.images("train")
         self.test = data.images("test") if split == "test" else self.hold_out(held_out)
+        if len({*self.train.labels.tolist()}) < 2:
+            raise DataError(
+                f"{data.name} has training images of one class, {self.train.labels[0]}: it needs two or more"
+            )
+        sizes = ["{} × {}".format(*images.pixels.shape[2:]) for images in (self.train, self.test)]
+        if sizes[0] != sizes[1]:
+            raise DataError(f"{data.name} has training images of {sizes[0]} pixels and {split} images of {sizes[1]}")
         self.mean, self.deviation = moments(self.train.pixels)
         self.model_arguments = {
             "channels": self.train.pixels.shape[1],

@@ -58,7 +58,10 @@ class Vocabulary(NamedTuple):
 
 
 def pretrained_vocabulary(name: str, revision: str) -> Vocabulary:
-    """The vocabulary of a pretrained model in a folder or on the hub. Raises ValueError."""
+    """The vocabulary of a pretrained model in a folder or on the hub. Raises ValueError.
+
+    Padding, truncation and sampling, which its files may switch on, are off; special tokens in a text are text.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -68,7 +71,13 @@ def pretrained_vocabulary(name: str, revision: str) -> Vocabulary:
     special = (loaded.bos_token_id, loaded.eos_token_id, loaded.eos_token_id, loaded.pad_token_id)
     if not loaded.is_fast or None in special:
         raise ValueError(f"task.tokenizer={name} must be a fast tokenizer with tokens for start, end and padding")
-    return Vocabulary(loaded.backend_tokenizer, *special)
+    tokenizer = loaded.backend_tokenizer
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    for setting in {"dropout", "alpha", "nbest_size"} & {*dir(tokenizer.model)}:  # of BPE and Unigram
+        setattr(tokenizer.model, setting, None)
+    return Vocabulary(tokenizer, *special)
 
 
 @dataclass

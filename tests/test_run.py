@@ -141,7 +141,7 @@ def test_a_network_or_function_that_does_not_exist_is_refused_before_any_work(
 
 def test_data_that_lacks_its_column_is_named(program: Program, tmp_path: Path) -> None:
     for split in ("train", "test"):
-        (tmp_path / f"{split}.jsonl").write_text('{"title": "a"}\n')
+        (tmp_path / f"{split}.jsonl").write_text(f'{{"title": "{split}"}}\n')
     line = one_line(program(*tiny(tmp_path, "data=pg19", f"data.path={tmp_path}")))
     assert "lacks the column text; it has title" in line
 

@@ -1,6 +1,5 @@
 """Synthetic data in the shapes of the data sets, so that an estimate downloads, tokenizes and draws nothing."""
 
-import io
 import json
 from functools import cache, lru_cache
 from pathlib import Path
@@ -15,8 +14,8 @@ from experiments.config.build import build, data_source
 from tasks.data import glyphs, hub
 from tasks.data.images import Images
 from tasks.data.pairs import Pair
-from tasks.data.source import SPLITS, fingerprint, write_atomically
-from tasks.data.tokens import SPECIAL, TokenizedCorpus
+from tasks.data.source import SPLITS, cached, fingerprint
+from tasks.data.tokens import SPECIAL, TokenizedCorpus, TokenStream, to_bytes
 
 BOOK = 95_000  # tokens of a book of PG-19, whose 100 test books hold 6.97 million words
 LENGTHS = {"chapters": 6_600, "books": 148_000}  # tokens of a BookSum document: 5,000 and 112,000 words on average
@@ -63,11 +62,10 @@ class SyntheticData:
         words = [*SPECIAL, *map(str, range(vocabulary_size - len(SPECIAL)))]
         tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, words[-1]))
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        write_atomically(folder / "tokenizer.json", tokenizer.to_str().encode())
-        stream = io.BytesIO()
-        np.savez(stream, tokens=np.zeros(books * BOOK, np.uint16), starts=np.arange(books) * BOOK)
+        cached(folder / "tokenizer", lambda: tokenizer.to_str().encode())
+        stream = to_bytes(TokenStream(np.zeros(books * BOOK, np.uint16), np.arange(books) * BOOK))
         for split in SPLITS:
-            write_atomically(folder / f"{split}.npz", stream.getvalue())
+            cached(folder / split, lambda: stream)
 
 
 @lru_cache(maxsize=2)  # the models of a task are looked at one after the other

@@ -96,6 +96,12 @@ def assemble(config: dict[str, Any], source: Source) -> tuple[Any, str]:
             f"the task's {task.length} tokens exceed the {source.limit} positions of model={source.name}: choose a "
             "shorter length"
         )
+    written, longest = config["task"].get("summary_length", 0), source.answer_limit
+    if longest is not None and written > longest:
+        raise ConfigError(
+            f"task.summary_length={written} exceeds the {longest} positions of the decoder of model={source.name}: "
+            "choose a shorter one"
+        )
     return task, fingerprint
 
 

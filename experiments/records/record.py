@@ -169,8 +169,13 @@ class Record:
 
     @contextlib.contextmanager
     def rows(self, size: int) -> Iterator[BinaryIO]:
-        """Open metrics.jsonl for appending, cut to its first `size` bytes."""
+        """Open metrics.jsonl for appending, cut to its first `size` bytes. Raises RecordError if it is shorter."""
         with open(self.metrics_file, "ab") as file:
+            if file.tell() < size:
+                raise RecordError(
+                    f"{self.metrics_file} has {file.tell()} bytes, fewer than the {size} at the checkpoint: "
+                    f"remove {self.folder}"
+                )
             file.truncate(size)
             yield file
 

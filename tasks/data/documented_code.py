@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tasks.data.pairs import Pair
-from tasks.data.source import SPLITS, DataError, fingerprint, write_atomically
+from tasks.data.source import SPLITS, DataError, cached, fingerprint
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -70,9 +70,7 @@ class DocumentedCode:
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split, kept on disk, since parsing the packages takes a minute."""
         file = self.cache / f"{self.fingerprint}-{split}.json"
-        if not file.exists():
-            write_atomically(file, json.dumps(self.read(split)).encode())
-        rows, left_out = json.loads(file.read_text(encoding="utf-8"))
+        rows, left_out = json.loads(cached(file, lambda: json.dumps(self.read(split)).encode()))
         if left_out:
             counts = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
             total = sum(left_out.values()) + len(rows)

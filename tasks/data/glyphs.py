@@ -3,7 +3,6 @@
 import io
 import math
 import string
-import zipfile
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from pydantic import NonNegativeInt
 
 from tasks.data.images import Images
-from tasks.data.source import DataError, fingerprint, write_atomically
+from tasks.data.source import DataError, cached, fingerprint
 from tasks.ranges import Generated
 
 CLASSES = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -78,16 +77,16 @@ class Glyphs:
     @cached_property
     def everything(self) -> dict[str, Images]:
         """Both splits, from the cache; drawn if the cache is missing or damaged."""
-        file = self.cache / f"{self.fingerprint}.npz"
-        try:
-            with np.load(file) as arrays:
-                pixels = {split: arrays[split] for split in SPLITS}
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-            pixels = {split: self.draw(split) for split in SPLITS}
-            buffer = io.BytesIO()
-            np.savez(buffer, **pixels)
-            write_atomically(file, buffer.getvalue())
+        with np.load(io.BytesIO(cached(self.cache / self.fingerprint, self.drawn))) as arrays:
+            pixels = {split: arrays[split] for split in SPLITS}
         return {split: Images(pixels[split], np.arange(self.sizes[split]) % len(CLASSES)) for split in SPLITS}
+
+    def drawn(self) -> bytes:
+        """Both splits as the content of a file that np.load reads."""
+        buffer = io.BytesIO()
+        train, test = map(self.draw, SPLITS)
+        np.savez(buffer, train=train, test=test)
+        return buffer.getvalue()
 
     def draw(self, split: str) -> np.ndarray:
         """The pixels (N, 3, 32, 32) of a split."""

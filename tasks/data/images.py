@@ -1,13 +1,19 @@
 """Labelled images as arrays."""
 
+import io
 from functools import cached_property
 from importlib.metadata import distribution
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from PIL import Image, ImageOps
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tasks.data.hub import HubDataset
 from tasks.data.source import DataError, fingerprint
+
+MODES = {"1", "L", "P", "RGB"}  # of Pillow; RGBA, LA and PA are read if they are opaque, 16-bit grey is scaled
+LABELS = TypeAdapter(list[Annotated[int, Field(ge=0, lt=2**31)]])  # takes 3.0 and "3", not 3.5
 
 
 class Images(NamedTuple):
@@ -67,11 +73,53 @@ class HubImages:
         return self.dataset.fingerprint
 
     def images(self, split: str) -> Images:
-        """The decoded images of the train or test split. Raises DataError if their sizes differ."""
-        import datasets
+        """The decoded images of the train or test split.
 
-        rows = self.dataset.rows(split).cast_column(self.image_column, datasets.Image())
-        pixels = np.stack([np.asarray(image.convert("RGB")) for image in rows[self.image_column]])
-        if pixels.ndim != 4:
-            raise DataError(f"{self.name} has images of different sizes; they must have one size")
-        return Images(np.moveaxis(pixels, -1, 1), np.asarray(rows[self.label_column], dtype=np.int64))
+        Raises DataError if a row holds no image that can be shown in 8-bit colours as it is, or no label that is a
+        whole number from 0, and if the sizes differ.
+        """
+        rows = self.dataset.rows(split)
+        try:
+            labels = LABELS.validate_python(rows.columns[self.label_column])
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            raise DataError(
+                f"{rows.places[int(wrong['loc'][0])]}: the column {self.label_column} has {str(wrong['input'])[:40]}, "
+                "but a label is the number of a class: 0, 1, 2 and so on"
+            ) from error
+        images = []
+        for value, place in zip(rows.columns[self.image_column], rows.places, strict=True):
+            try:
+                images.append(decoded(value))
+            except DataError as error:
+                raise DataError(f"{place}: the column {self.image_column} has {error}") from error
+            if images[-1].shape != images[0].shape:
+                sizes = " and ".join("{1} × {0}".format(*image.shape) for image in (images[0], images[-1]))
+                raise DataError(f"{place}: the first image and this one have {sizes} pixels; they must have one size")
+        return Images(np.moveaxis(np.stack(images), -1, 1), np.asarray(labels, dtype=np.int64))
+
+
+def decoded(value: Any) -> np.ndarray:
+    """The pixels (H, W, 3) uint8 of an image file's bytes, or of {bytes, path}. Raises DataError, a phrase."""
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(content, bytes):
+        raise DataError("no image: it must hold the bytes of a PNG or JPEG file")
+    try:
+        opened = Image.open(io.BytesIO(content))
+        opened.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"an image that cannot be read ({str(error).splitlines()[0]})") from error
+    frames = getattr(opened, "n_frames", 1)
+    if frames > 1:
+        raise DataError(f"an image of {frames} frames, not one")
+    image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image) / 257).round().astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise DataError("a transparent image: put it on a background, and save it as RGB")
+    elif image.mode not in MODES:
+        raise DataError(f"an image in the mode {image.mode}: save it as 8-bit RGB or grey")
+    return np.asarray(image.convert("RGB"))

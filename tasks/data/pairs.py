@@ -3,17 +3,14 @@
 import ast
 import importlib.util
 import json
-import warnings
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from tasks.data.hub import HubDataset
-from tasks.data.source import DataError, fingerprint, split_of, write_atomically
-
-NAMED = 3  # number of bad rows that a warning lists
-ADVICE = "set data.on_bad=skip to exclude such rows, if any good rows remain"
+from tasks.data.source import DataError, OnBad, cached, fingerprint, split_of
+from tasks.data.tables import checked_text, text_at
 
 
 class Pair(NamedTuple):
@@ -38,10 +35,8 @@ class Docstrings:
     def all_pairs(self) -> list[Pair]:
         """All pairs, cached because parsing the packages' sources takes ten seconds and a gigabyte."""
         key = fingerprint([Path(__file__).read_text(), *(version(name) for name in ("numpy", "scipy", "scikit-learn"))])
-        file = self.cache / f"{key}.json"
-        if not file.exists():
-            write_atomically(file, json.dumps(self.parse()).encode())
-        return [Pair(*row) for row in json.loads(file.read_text())]
+        content = cached(self.cache / key, lambda: json.dumps(self.parse()).encode())
+        return [Pair(*row) for row in json.loads(content)]
 
     def parse(self) -> list[Pair]:
         """The pairs in the packages' sources."""
@@ -81,8 +76,8 @@ class Docstrings:
 class HubPairs:
     """Documents and summaries of the hub. A summary is a text or, as in BookSum, a list of {source, text}.
 
-    on_bad: a row with an empty document or summary is excluded with a warning (skip) or stops the run (stop).
-    Raises DataError for such a row (stop), and if no good rows remain.
+    on_bad: a row with an empty document or summary is left out with a warning (skip) or stops the run (stop).
+    Raises DataError for such a row (stop), if no good rows remain, and if a column holds something else.
     """
 
     def __init__(
@@ -94,7 +89,7 @@ class HubPairs:
         configuration: str | None = None,
         revision: str | None = None,
         path: str | None = None,
-        on_bad: Literal["skip", "stop"] = "skip",
+        on_bad: OnBad = "skip",
     ):
         self.name = identifier
         self.document_column, self.summary_column, self.on_bad = document_column, summary_column, on_bad
@@ -108,30 +103,23 @@ class HubPairs:
 
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split that have both a document and a summary."""
+        rows = self.dataset.disjoint_rows(split)
         pairs, bad = [], []
-        for index, row in enumerate(self.dataset.disjoint_rows(split)):
-            document, summary = first_text(row[self.document_column]), first_text(row[self.summary_column])
+        for index, place in enumerate(rows.places):
+            document = text_at(rows, self.document_column, index)
+            summary = first_text(rows.columns[self.summary_column][index], self.summary_column, place)
             texts = {self.document_column: document, self.summary_column: summary}
             empty = [column for column, text in texts.items() if not text.strip()]
             if empty:
-                bad.append(f"row {index} has an empty {' and '.join(empty)}")
+                bad.append(f"{place} has an empty {' and '.join(empty)}")
             else:
                 pairs.append(Pair(f"{split}/{index}", document, summary))
-        where = f"the {split} split of {self.dataset.path or self.name}"
-        if bad and (self.on_bad == "stop" or not pairs):
-            raise DataError(f"{where}: {bad[0]}, as have {len(bad)} of {len(bad) + len(pairs)} rows; {ADVICE}")
-        if bad:
-            listed = "; ".join(bad[:NAMED]) + (f" and {len(bad) - NAMED} more" if len(bad) > NAMED else "")
-            warnings.warn(f"{where}: excluded {len(bad)} of {len(bad) + len(pairs)} rows: {listed}", stacklevel=2)
-        if not pairs:
-            raise DataError(f"{where} is empty")
+        self.dataset.leave_out(split, bad, len(rows.places), self.on_bad)
         return pairs
 
 
-def first_text(summary: Any) -> str:
-    """The text of a summary, or of the first summary of a list."""
-    if isinstance(summary, list):
-        summary = summary[0] if summary else ""
-    if isinstance(summary, dict):
-        summary = summary.get("text") or ""
-    return summary or ""
+def first_text(summary: Any, column: str, place: str) -> str:
+    """A summary, or the text of the first of a list of {source, text}; "" if there is none. Raises DataError."""
+    if isinstance(summary, list) and all(isinstance(one, dict) for one in summary):
+        summary = summary[0].get("text") if summary else None
+    return checked_text(summary, column, place)

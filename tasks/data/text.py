@@ -7,12 +7,12 @@ import sysconfig
 import warnings
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import psutil
-
+from tasks.data.files import DataFile, content_of, good_files, text_of
 from tasks.data.hub import HubDataset
-from tasks.data.source import SPLITS, DataError, fingerprint, split_of
+from tasks.data.source import DataError, OnBad, fingerprint, leave_out, listed, split_of
+from tasks.data.tables import text_at
 
 
 class Document(NamedTuple):
@@ -59,15 +59,16 @@ class StandardLibrary:
 class TextFiles:
     """A user's own text files, one document per file.
 
-    path: a file, or a folder, whose hidden files and folders are ignored. A file in a subfolder called train,
-    validation or test belongs to that split; for other files the hash of the name decides, so that splits do not change
-    when files are added. on_bad: a file that is empty, not UTF-8, a copy of another or larger than the free memory is
-    excluded with a warning (skip) or stops the run (stop). Raises DataError.
+    path: a file, or a folder, whose hidden files and folders are ignored. A file whose name or folder says train,
+    validation or test belongs to that split, see files.split_named; for other files the hash of the name decides, so
+    that splits do not change when files are added. Files may be compressed. on_bad: a file that is empty, not UTF-8, a
+    copy of another, a table, or larger than the free memory is left out with a warning (skip) or stops the run (stop).
+    Raises DataError.
     """
 
     name = "text"
 
-    def __init__(self, path: str | None = None, on_bad: Literal["skip", "stop"] = "skip"):
+    def __init__(self, path: str | None = None, on_bad: OnBad = "skip"):
         if not path:
             raise DataError("data=text reads your own files: set data.path=<folder or file>")
         self.path, self.on_bad = Path(path).expanduser(), on_bad
@@ -76,65 +77,59 @@ class TextFiles:
         self.root = self.path if self.path.is_dir() else self.path.parent
 
     @cached_property
-    def contents(self) -> dict[str, str]:
-        """The name and the SHA-256 of every good file. Only one file at a time is in memory."""
-        found: dict[str, str] = {}
-        seen: set[str] = set()
-        bad: list[str] = []
-        for file in sorted(self.root.rglob("*")) if self.path.is_dir() else [self.path]:
-            name = file.relative_to(self.root)
-            if file.is_file() and not any(part.startswith(".") for part in name.parts):
-                problem, digest = self.examine(file)
-                problem = problem or ("a copy of another file" if digest in seen else "")
-                if problem:
-                    bad.append(f"{name} is {problem}")
-                else:
-                    found[name.as_posix()] = digest
-                    seen.add(digest)
-        if bad and self.on_bad == "stop":
-            raise DataError(f"data.path={self.path}: {bad[0]}; fix or remove it, or set data.on_bad=skip to exclude it")
+    def contents(self) -> dict[DataFile, str]:
+        """The good files and the SHA-256 of the content of each. Only one file at a time is in memory."""
+        found, bad = good_files(self.path, self.examine)
         if not found:
-            raise DataError(f"data.path={self.path} has no good text file{': ' + '; '.join(bad[:3]) if bad else ''}")
-        if bad:
-            more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-            warnings.warn(f"excluded from data.path={self.path}: {'; '.join(bad[:5])}{more}", stacklevel=2)
+            raise DataError(f"data.path={self.path} has no good text file{': ' + listed(bad) if bad else ''}")
+        leave_out(f"data.path={self.path}", bad, self.on_bad)
+        unnamed = [file.name for file in found if not file.split]
+        if 0 < len(unnamed) < len(found):
+            warnings.warn(
+                f"data.path={self.path}: a hash decides the split of {len(unnamed)} files, whose names say none, other "
+                f"than those of the rest: {listed(unnamed)}",
+                stacklevel=2,
+            )
         return found
 
     @staticmethod
-    def examine(file: Path) -> tuple[str, str]:
-        """The problem with a file ("" if there is none), and the SHA-256 of its bytes."""
-        if file.stat().st_size > psutil.virtual_memory().available:
-            return f"larger than the free memory ({file.stat().st_size / 2**30:.1f} GiB)", ""
-        content = file.read_bytes()
-        try:
-            text = content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            return f"not UTF-8 text (byte {error.start})", ""
-        return "" if text.strip() else "empty", hashlib.sha256(content).hexdigest()
+    def examine(file: DataFile) -> str:
+        """The SHA-256 of a file's content. Raises DataError, a phrase, if it is no document."""
+        if file.is_table:
+            raise DataError("a table, which data=pg19 reads if it has a column called text")
+        content = content_of(file.path)
+        if not text_of(content).strip():
+            raise DataError("empty")
+        return hashlib.sha256(content).hexdigest()
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint(part for file in self.contents.items() for part in file)
-
-    def split(self, name: str) -> str:
-        """The split of the file with this relative path."""
-        folder = Path(name).parts[0]
-        return folder if folder in SPLITS else split_of(name)
+        files = self.contents.items()
+        return fingerprint(part for file, digest in files for part in (file.name, split_of_file(file), digest))
 
     def documents(self, split: str) -> list[Document]:
         """The documents of a split, ordered by name. Raises DataError if the split has no file."""
-        names = [name for name in self.contents if self.split(name) == split]
-        if not names:
+        files = [file for file in self.contents if split_of_file(file) == split]
+        if not files:
             raise DataError(
                 f"data.path={self.path} has {len(self.contents)} good files, none of them in the {split} split (by the "
                 "hash of its name, one in ten is in test, one in twenty in validation): add files, or put some into "
                 f"the folder {self.root / split}"
             )
-        return [Document(name, (self.root / name).read_bytes().decode("utf-8")) for name in names]
+        return [Document(file.name, text_of(content_of(file.path))) for file in files]
+
+
+def split_of_file(file: DataFile) -> str:
+    """The split that a text file's path says, or that the hash of its name decides."""
+    return file.split or split_of(file.name)
 
 
 class HubText:
-    """A text corpus of the Hugging Face hub, one document per row."""
+    """A text corpus of the Hugging Face hub, one document per row.
+
+    on_bad: a row with an empty text is left out with a warning (skip) or stops the run (stop). Raises DataError for
+    such a row (stop), if no row remains, and if the column holds something else than texts.
+    """
 
     def __init__(
         self,
@@ -144,9 +139,10 @@ class HubText:
         configuration: str | None = None,
         revision: str | None = None,
         path: str | None = None,
+        on_bad: OnBad = "skip",
     ):
         self.name = identifier
-        self.column = column
+        self.column, self.on_bad = column, on_bad
         self.dataset = HubDataset(identifier, [column], cache, configuration, revision, path)
         self.dataset.check()
 
@@ -156,5 +152,8 @@ class HubText:
 
     def documents(self, split: str) -> list[Document]:
         """The non-empty documents of a split, in the order of the data set."""
-        rows = self.dataset.disjoint_rows(split)[self.column]
-        return [Document(f"{split}/{index}", text) for index, text in enumerate(rows) if text and text.strip()]
+        rows = self.dataset.disjoint_rows(split)
+        texts = [text_at(rows, self.column, index) for index in range(len(rows.places))]
+        bad = [f"{place} has an empty {self.column}" for place, text in zip(rows.places, texts) if not text.strip()]
+        self.dataset.leave_out(split, bad, len(texts), self.on_bad)
+        return [Document(f"{split}/{index}", text) for index, text in enumerate(texts) if text.strip()]

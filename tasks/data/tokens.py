@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import tokenizers
 from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tasks.data.leakage import SPAN, leaked_tokens
-from tasks.data.source import DataError, fingerprint, write_atomically
+from tasks.data.source import DataError, cached, fingerprint
 from tasks.data.text import Document
 
 SPECIAL = ["<document>", "<separator>", "<end>"]
@@ -31,6 +32,13 @@ class TokenStream(NamedTuple):
 
     tokens: np.ndarray  # (N,) uint16 or int32
     starts: np.ndarray  # (documents,) int64: index of each document's first token
+
+
+def to_bytes(stream: TokenStream) -> bytes:
+    """A stream as the content of a file that np.load reads."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **stream._asdict())
+    return buffer.getvalue()
 
 
 def train_tokenizer(texts: Any, vocabulary_size: int) -> Tokenizer:
@@ -54,54 +62,51 @@ class TokenizedCorpus:
     def __init__(self, corpus: Corpus, vocabulary_size: int, cache: str):
         self.corpus = corpus
         self.vocabulary_size = vocabulary_size
-        key = fingerprint([corpus.fingerprint, str(vocabulary_size)])
+        key = fingerprint([corpus.fingerprint, str(vocabulary_size), tokenizers.__version__])
         self.folder = Path(cache) / "tokens" / key
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        file = self.folder / "tokenizer.json"
         with self.lock():
-            if not file.exists():
-                texts = (document.text for document in self.corpus.documents("train"))
-                write_atomically(file, train_tokenizer(texts, self.vocabulary_size).to_str().encode())
-        tokenizer = Tokenizer.from_file(str(file))
+            content = cached(self.folder / "tokenizer", self.make_tokenizer)
+        tokenizer = Tokenizer.from_buffer(content)
         tokenizer.encode_special_tokens = True  # special tokens spelled out in a text are text
         return tokenizer
 
+    def make_tokenizer(self) -> bytes:
+        texts = (document.text for document in self.corpus.documents("train"))
+        return train_tokenizer(texts, self.vocabulary_size).to_str().encode()
+
     def stream(self, split: str) -> TokenStream:
         """The tokens of a split. Raises DataError if it has no document."""
-        file = self.folder / f"{split}.npz"
         tokenizer = self.tokenizer
         with self.lock():
-            if not file.exists():
-                documents = self.corpus.documents(split)
-                if not documents:
-                    raise DataError(f"{self.corpus.name} has no document in its {split} split")
-                kind = np.uint16 if self.vocabulary_size <= 2**16 else np.int32
-                encoded = [
-                    np.array([DOCUMENT, *encoding.ids], dtype=kind)
-                    for start in range(0, len(documents), 64)  # a few texts at a time, because encodings are large
-                    for encoding in tokenizer.encode_batch_fast([d.text for d in documents[start : start + 64]])
-                ]
-                starts = np.cumsum([0] + [len(tokens) for tokens in encoded[:-1]])
-                buffer = io.BytesIO()
-                np.savez(buffer, tokens=np.concatenate(encoded), starts=starts)
-                write_atomically(file, buffer.getvalue())
-        with np.load(file) as stored:
+            content = cached(self.folder / split, lambda: to_bytes(self.encode(tokenizer, split)))
+        with np.load(io.BytesIO(content)) as stored:
             return TokenStream(stored["tokens"], stored["starts"])
+
+    def encode(self, tokenizer: Tokenizer, split: str) -> TokenStream:
+        documents = self.corpus.documents(split)
+        if not documents:
+            raise DataError(f"{self.corpus.name} has no document in its {split} split")
+        kind = np.uint16 if self.vocabulary_size <= 2**16 else np.int32
+        encoded = [
+            np.array([DOCUMENT, *encoding.ids], dtype=kind)
+            for start in range(0, len(documents), 64)  # a few texts at a time, because encodings are large
+            for encoding in tokenizer.encode_batch_fast([d.text for d in documents[start : start + 64]])
+        ]
+        starts = np.cumsum([0] + [len(tokens) for tokens in encoded[:-1]])
+        return TokenStream(np.concatenate(encoded), starts)
 
     def leaked(self, stream: TokenStream, training: np.ndarray) -> np.ndarray:
         """Which tokens of a stream, (N,) bool, are in a span that also stands in the training tokens; see leakage.py.
 
         The training tokens are those of this corpus. The result is cached beside them.
         """
-        file = self.folder / f"leaked-{SPAN}-{fingerprint([stream.tokens.tobytes(), stream.starts.tobytes()])}.npy"
+        file = self.folder / f"leaked-{SPAN}-{fingerprint([stream.tokens.tobytes(), stream.starts.tobytes()])}"
         with self.lock():
-            if not file.exists():
-                buffer = io.BytesIO()
-                np.save(buffer, leaked_tokens(stream.tokens, stream.starts, training))
-                write_atomically(file, buffer.getvalue())
-        return np.load(file)
+            found = cached(file, lambda: leaked_tokens(stream.tokens, stream.starts, training).tobytes())
+        return np.frombuffer(found, bool)
 
     @cached_property
     def token_bytes(self) -> np.ndarray:

@@ -137,18 +137,18 @@ def test_images_are_drawn_once(drawn: Glyphs, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "foreign"])
 def test_a_damaged_cache_is_made_anew(damage: str, drawn: Glyphs, tmp_path: Path) -> None:
     expected = drawn.images("train").pixels
-    whole = (drawn.cache / f"{drawn.fingerprint}.npz").read_bytes()
+    whole = (drawn.cache / drawn.fingerprint).read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
     data = {"cut": whole[: len(whole) // 2], "empty": b"", "flipped": bytes(flipped), "foreign": b"no archive"}[damage]
     mended = small(tmp_path)
-    file = mended.cache / f"{mended.fingerprint}.npz"
+    file = mended.cache / mended.fingerprint
     file.parent.mkdir(parents=True)
     file.write_bytes(data)
-    assert np.array_equal(mended.images("train").pixels, expected)
+    with pytest.warns(UserWarning, match="is made again"):
+        assert np.array_equal(mended.images("train").pixels, expected)
     assert [path.name for path in mended.cache.iterdir()] == [file.name]
-    with np.load(file) as arrays:
-        assert np.array_equal(arrays["train"], expected)
+    assert file.read_bytes() == whole
 
 
 def test_missing_fonts_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

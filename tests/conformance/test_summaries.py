@@ -5,13 +5,14 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tasks.data.chronicles import FACTS, WORDS, Chronicles
 from tasks.data.pairs import HubPairs, Pair
 from tasks.data.source import SPLITS, DataError
 from tasks.extracts import extracts
-from tasks.rouge import LSUM, rouge, sentences
+from tasks.rouge import LSUM, Words, rouge, sentences
 
 
 def chronicles(documents: int = 400, chapters: int = 4, length: int = 200, shortest: int = 40) -> Chronicles:
@@ -101,10 +102,45 @@ def test_intervals_hold_the_mean_and_narrow_with_more_documents() -> None:
     assert rouge(summaries, references) == few
 
 
+OTHER_SCRIPTS = {  # texts, and how many words they have
+    "Η γάτα κάθισε στο χαλί.": 5,
+    "Кошка села на 2 ковра.": 5,
+    "القطة جلست على الحصيرة؟": 4,
+    "बिल्ली चटाई पर बैठी।": 4,
+    "한국어 문장": 2,
+    "猫が座った。": 5,
+    "แมวนั่ง": 5,
+    "The word λόγος is Greek": 5,
+}
+LATIN = "É un café naïve, ﬁne; 5 µm² ½ İstanbul’s running cats… straße, Łódź, cafe\u0301 №3 ª º ʼ"
+
+
+@pytest.mark.parametrize("text", OTHER_SCRIPTS)
+def test_rouge_knows_the_words_of_every_script_and_says_so(text: str) -> None:
+    assert len(Words().tokenize(text)) == OTHER_SCRIPTS[text]
+    found = rouge([text, "a cat"], [text, "a cat"])
+    for name in ("rouge1", "rouge2", "rougeL", LSUM):
+        assert found[name] == pytest.approx(100)
+    assert found["rouge_by_unicode_words"] == 0.5
+    assert rouge([text], ["nothing in common"])["rouge1"] == 0
+
+
+def test_words_in_latin_script_are_rouge_scores_own() -> None:
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    generator = np.random.default_rng(0)
+    alphabet = [chr(code) for code in [*range(0x20, 0x250), *range(0x1E00, 0x1F00), *range(0x2000, 0x2070)]]
+    texts = [LATIN, *("".join(generator.choice(alphabet, 80)) for _ in range(300))]
+    own = DefaultTokenizer(use_stemmer=True)
+    assert all(Words().tokenize(text) == own.tokenize(text) for text in texts)
+    assert "rouge_by_unicode_words" not in rouge([LATIN], [LATIN])
+
+
 def hub(folder: Path, rows: list[dict[str, str | None]], **settings: str) -> HubPairs:
     folder.mkdir(exist_ok=True)
     for split in ("train", "test"):
-        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        lines = map(json.dumps, [*rows, {"report": f"Another for {split}.", "summary": "One."}])
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
     columns = {"document_column": "report", "summary_column": "summary"} | settings
     return HubPairs("some/reports", cache=str(folder / "cache"), path=str(folder), **columns)  # type: ignore[arg-type]
 
@@ -117,17 +153,19 @@ ROWS: list[dict[str, str | None]] = [
 
 
 def test_rows_with_an_empty_text_are_named_and_left_out_or_stop_the_run(tmp_path: Path) -> None:
-    with pytest.warns(
-        UserWarning, match=r"excluded 2 of 3 rows: row 1 has an empty report; row 2 has an empty summary"
-    ):
-        assert hub(tmp_path, ROWS).pairs("train") == [Pair("train/0", "A report.", "Short.")]
-    with pytest.raises(DataError, match=r"train split of .*: row 1 has an empty report, as have 2 of 3 rows"):
+    message = r"left out 2: .*train.jsonl, line 2 has an empty report; .*train.jsonl, line 3 has an empty summary"
+    with pytest.warns(UserWarning, match=message):
+        pairs = [Pair("train/0", "A report.", "Short."), Pair("train/3", "Another for train.", "One.")]
+        assert hub(tmp_path, ROWS).pairs("train") == pairs
+    with pytest.raises(DataError, match=r"train split of .*line 2 has an empty report; .*data\.on_bad=skip"):
         hub(tmp_path, ROWS, on_bad="stop").pairs("train")
 
 
 def test_a_summary_column_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="lacks the column highlights; it has report, summary"):
         hub(tmp_path / "missing", ROWS, summary_column="highlights")
-    rows = [row | {"summary": ""} for row in ROWS]
-    with pytest.raises(DataError, match="row 0 has an empty summary, as have 3 of 3 rows"):
-        hub(tmp_path / "empty", rows).pairs("test")
+    rows: list[dict[str, str | None]] = [row | {"summary": ""} for row in ROWS]
+    read = hub(tmp_path / "empty", rows)
+    (tmp_path / "empty" / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"has 3 rows, all of them bad: .*test\.jsonl, line 1 has an empty summary"):
+        read.pairs("test")
