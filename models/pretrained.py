@@ -6,6 +6,7 @@
 
 import inspect
 import json
+import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,7 +136,7 @@ def check_targets(node: Any) -> None:
         raise ValueError(f"a saved model can contain only plain values, not {node!r}")
     if isinstance(node, dict) and "_target_" in node:
         target = node["_target_"]
-        found = hydra.utils.get_object(target) if str(target).startswith(PACKAGES) else None
+        found = pkgutil.resolve_name(target) if str(target).startswith(PACKAGES) else None
         ours = inspect.isclass(found) and issubclass(found, nn.Module) and f"{found.__module__}.".startswith(PACKAGES)
         if not ours:
             raise ValueError(f"a saved model can contain only modules of `models` and torch.nn, not {target}")
