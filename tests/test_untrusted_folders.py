@@ -4,7 +4,6 @@ import io
 import json
 import pickle
 import shutil
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 import yaml
 from rich.console import Console
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
 
 from experiments.evaluation.repeat import repeat
 from experiments.evaluation.single_prompt import load
@@ -161,7 +159,6 @@ REFUSED = {
     "list": (of_decoder(_target_=["os.system"]), "can contain only modules"),
     "interpolation": (of_decoder(_target_="models.transformer.Decoder", width="${oc.env:HOME}"), "only plain values"),
 }
-CONFIGS = [name for name in REFUSED if name not in ("tokenizer's map",)]
 
 
 @pytest.mark.parametrize("name", [*IGNORED, *REFUSED])
