@@ -1,7 +1,5 @@
 """External models: pretrained models of transformers and their tokenizers, with the interface that tasks need."""
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,22 +17,22 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 from models.infini_llama import InfiniLlamaConfig
+from models.model_folder import find_folder, fingerprint_of, load_weights, reading
 from models.pretrained import DecoderConfig
 from models.pretrained import build as build_decoder
 
-WEIGHTS = (".safetensors", ".bin")
 POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")  # number of positions, by configuration
 PADDED = {  # models that count positions from the padding token's number + 1, so that they have fewer than they say
     *("camembert", "data2vec-text", "prophetnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl"),
     "xmod",
 }
-SAMPLING = ("dropout", "alpha", "nbest_size")  # of BPE and Unigram: random splits, to train with
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
+SAMPLING = ("dropout", "alpha", "nbest_size")  # of BPE and Unigram: another encoding at every call
 
 
 class Tokenizer:
-    """A fast tokenizer of transformers, without padding, truncation and sampling, which its files may switch on.
+    """A fast tokenizer of transformers.
 
+    What its files ask for beside the tokens of a text is off: padding, truncation, sampling, cleaning of decoded text.
     Special tokens spelled out in a text are encoded as text.
     opening: the token at the start of a text or, as in GPT-2, between two texts; None if there is none. end: likewise.
     """
@@ -48,7 +46,9 @@ class Tokenizer:
         self.opening: int | None = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else self.end
 
     def call(self, text: str, **settings: Any) -> Any:
-        return self.tokenizer(text, split_special_tokens=True, verbose=False, **settings)
+        return self.tokenizer(
+            text, split_special_tokens=True, padding=False, truncation=False, verbose=False, **settings
+        )
 
     def encode(self, text: str) -> list[int]:
         return self.call(text, add_special_tokens=False).input_ids
@@ -69,7 +69,7 @@ class Tokenizer:
         return [*full[:start], *tokens, *full[start + len(bare) :]]
 
     def decode(self, tokens: list[int]) -> str:
-        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 class ExternalModel(nn.Module):
@@ -107,6 +107,7 @@ class Source:
     """
 
     name: str
+    folder: Path
     config: Any
     tokenizer: Tokenizer
     encoder: bool
@@ -117,13 +118,27 @@ class Source:
     def load(self) -> ExternalModel:
         """The model with its weights in their stored dtype, and without the generation settings that it came with.
 
-        Raises ValueError if it is damaged or not causal, or if its weights are not all there: what is missing would be
-        random.
+        Raises ValueError if it is damaged or not causal, or if its weights are not those of the model that its
+        configuration describes.
         """
+        load_weights(self.name, self.folder)
         kind = AutoModelForSeq2SeqLM if self.encoder else AutoModelForCausalLM
-        model, info = read(self.name, "weights", kind.from_pretrained, dtype="auto", output_loading_info=True)
-        check_complete(self.name, info)
+        own = {"attn_implementation": None, "experts_implementation": None}  # those of transformers, chosen for torch
+        with reading(self.name, "weights"):
+            model, info = kind.from_pretrained(
+                self.folder,
+                config=self.config,
+                dtype="auto",
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # check_complete names them
+                trust_remote_code=False,
+                output_loading_info=True,
+                **own,
+            )
+        check_complete(self.name, model, info)
         start = model.eval().generation_config.decoder_start_token_id
+        if self.encoder and start is None:
+            raise ValueError(f"model={self.name} has no decoder_start_token_id: add it to its generation_config.json")
         model.generation_config = GenerationConfig(decoder_start_token_id=start)
         if not self.encoder and not is_causal(model):
             raise ValueError(f"model={self.name} is not causal: its logits depend on later tokens")
@@ -131,18 +146,38 @@ class Source:
         return ExternalModel(model, self.tokenizer.end or 0 if padding is None else padding)
 
 
-def check_complete(name: str, info: dict[str, Any]) -> None:
-    """Raise ValueError if tensors of a model are missing in its files, or have another shape there."""
+def check_complete(name: str, model: Any, info: dict[str, Any]) -> None:
+    """Raise ValueError unless the tensors in a model's files are those of the model, each in its place and shape.
+
+    A missing tensor would be random, and one without a place belongs to another model, or to a part that is not read.
+    """
     missing = sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
-    if not missing:
-        return
     found = sorted(info["unexpected_keys"])
-    prefix = next((key.removesuffix(missing[0]) for key in found if key.endswith(missing[0])), "")
-    hint = f"; its tensors begin with '{prefix}': save them without" if prefix else ""
-    hint = hint or (f"; there are others, such as {found[0]}" if found else "")
-    raise ValueError(
-        f"model={name}: {len(missing)} tensors are missing or of another shape, such as {missing[0]}{hint}"
-    )
+    prefix = next((other.removesuffix(key) for key in missing for other in found if other.endswith(f".{key}")), "")
+    if missing:
+        hint = f"; there are others, such as {found[0]}" if found else ""
+        hint = f"; its tensors begin with '{prefix}': save them without" if prefix else hint
+        raise ValueError(
+            f"model={name}: {len(missing)} tensors are missing or of another shape, such as {missing[0]}{hint}"
+        )
+    if found:
+        raise ValueError(
+            f"model={name}: {len(found)} tensors have no place in the model of its config.json, such as {found[0]}"
+        )
+    untied = model.get_expanded_tied_weights_keys(all_submodels=True).keys() - model.all_tied_weights_keys.keys()
+    if untied and can_untie(model.config):
+        raise ValueError(
+            f"model={name}: its config.json ties {min(untied)} to another tensor, but its files hold two that differ: "
+            "set tie_word_embeddings to false, or save it without one of them"
+        )
+    broken = [key for key, tensor in model.named_parameters() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise ValueError(f"model={name}: {len(broken)} tensors hold NaN or infinite numbers, such as {broken[0]}")
+
+
+def can_untie(config: Any) -> bool:
+    """Whether a configuration can say that its tables are not tied; T5's cannot, so its files decide."""
+    return not type(config).from_dict({**config.to_dict(), "tie_word_embeddings": False}).tie_word_embeddings
 
 
 @torch.no_grad()
@@ -159,28 +194,17 @@ def find(name: str) -> Source:
 
     Raises ValueError, with a message of one line, if either is missing or damaged, or is not a language model.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        name = str(folder)
-        for wanted, patterns in (("config.json", ["config.json"]), ("weights", [f"*{end}" for end in WEIGHTS])):
-            if not any(any(folder.glob(pattern)) for pattern in patterns):
-                raise ValueError(
-                    f"model={name} contains no {wanted}: pass a folder saved by save_pretrained, or a hub id"
-                )
-        if not any((folder / file).exists() for file in TOKENIZERS):
-            raise ValueError(
-                f"model={name} contains no tokenizer: add the model's own by AutoTokenizer.from_pretrained(…)"
-                f".save_pretrained('{name}'); for a run of this program, python -m models.pretrained saves it too"
-            )
-    elif folder.exists() or name.count("/") != 1 or name.startswith((".", "~", "/")):
-        raise ValueError(f"model={name} does not exist; pass a folder saved by save_pretrained, or a hub id")
-    config = read(name, "config.json", AutoConfig.from_pretrained)
+    folder = find_folder(name)
+    with reading(name, "config.json"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        limits = limits_of(config)
     encoder = type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and bool(config.is_encoder_decoder)
     if not encoder and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(
             f"model={name} has type {config.model_type}; it must be a causal or a sequence-to-sequence model"
         )
-    tokenizer = read(name, "tokenizer", AutoTokenizer.from_pretrained)
+    with reading(name, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ValueError(
             f"model={name} has a slow tokenizer; a fast one (with a tokenizer.json) is needed to count bytes"
@@ -190,20 +214,7 @@ def find(name: str) -> Source:
         raise ValueError(
             f"model={name} has {vocabulary} tokens and its tokenizer {len(tokenizer)}: they do not belong together"
         )
-    return Source(name, config, Tokenizer(tokenizer), encoder, *limits_of(config), fingerprint_of(folder, name, config))
-
-
-def read(name: str, what: str, call: Any, **settings: Any) -> Any:
-    """The result of from_pretrained. Raises ValueError, with a message of one line, for any error it raises."""
-    try:
-        return call(name, trust_remote_code=False, **settings)
-    except Exception as error:  # the libraries that it calls raise many types of errors for damaged files
-        reason = " ".join(str(error).split())
-        if "trust_remote_code" in reason:
-            reason = "it needs its own code, which is never run here"
-        elif not Path(name).is_dir() and os.environ.get("HF_HUB_OFFLINE") == "1":
-            reason = "there is no such folder, and this run is offline: set HF_HUB_OFFLINE=0 to load it from the hub"
-        raise ValueError(f"model={name}: cannot read its {what}: {reason[:300]}") from error
+    return Source(name, folder, config, Tokenizer(tokenizer), encoder, *limits, fingerprint_of(name, folder))
 
 
 def limits_of(config: Any) -> tuple[int | None, int | None]:
@@ -225,15 +236,3 @@ def positions(config: Any, *own: str) -> int | None:
     known = (getattr(config, name, None) for name in (*own, *POSITIONS))
     count = next((value for value in known if value is not None and value > 0), None)  # XLNet says -1 for none
     return count - config.pad_token_id - 1 if count and config.model_type in PADDED else count
-
-
-def fingerprint_of(folder: Path, name: str, config: Any) -> str:
-    """The SHA-256 of a folder's weights, configuration and tokenizer; for a model of the hub, its commit."""
-    if not folder.is_dir():
-        return f"{name}@{config._commit_hash}"
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in WEIGHTS or file.suffix == ".json" or file.name in TOKENIZERS:
-            with open(file, "rb") as opened:
-                digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()[:16]

@@ -10,7 +10,7 @@ from transformers.cache_utils import Cache
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaRotaryEmbedding
 
 from models.attention.infini import Infini, InfiniState
-from models.generation import generate
+from models.generation import check_rows, generate
 from models.positions import Position
 from models.positions.rotary import Turn
 from models.state_cache import StateLayer, check_unpadded, state_layer
@@ -77,10 +77,14 @@ class InfiniLlamaAttention(Infini):
         past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
-        """The output (B, T, width) for hidden_states (B, T, width); the state is in the cache."""
+        """The output (B, T, width) for hidden_states (B, T, width); the state is in the cache.
+
+        Raises ValueError for padding, and for a cache of another number of sequences.
+        """
         check_unpadded(attention_mask)
         layer = StateLayer() if past_key_values is None else state_layer(past_key_values, self.layer_idx)
         state: InfiniState | None = layer.state
+        check_rows(state, hidden_states)
         y, state = super().forward(hidden_states, self.position, state)
         layer.advance(state, hidden_states.shape[1])
         return y, None

@@ -6,6 +6,7 @@
 
 import inspect
 import json
+import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    GenerationConfig,
     GenerationMixin,
     PreTrainedConfig,
     PreTrainedModel,
@@ -28,14 +30,16 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
-from models.generation import read_prompt
+from models.generation import check_rows, read_prompt
 from models.infini_llama import InfiniLlamaConfig, InfiniLlamaForCausalLM, add_infini
 from models.state_cache import StateLayer, check_unpadded, state_layer
 
 __all__ = ["DecoderConfig", "DecoderForCausalLM", "add_infini", "export", "save"]
 
 PACKAGES = ("models.", "torch.nn.")  # a saved model may contain only their modules
-SPECIAL = {"bos_token": "<document>", "eos_token": "<end>", "pad_token": "<document>"}  # of all our vocabularies
+# Of all our vocabularies. Padding is the end: were it the beginning, transformers would take a prompt's first token for
+# padding.
+SPECIAL = {"bos_token": "<document>", "eos_token": "<end>", "pad_token": "<end>"}
 
 
 class DecoderConfig(PreTrainedConfig):
@@ -89,12 +93,14 @@ class DecoderForCausalLM(PreTrainedModel, GenerationMixin):
         """Logits for input_ids (B, T) that follow the cached tokens; with labels (B, T) also the mean loss.
 
         Labels are shifted here and -100 is ignored, as everywhere in transformers. logits_to_keep: compute logits only
-        for the last so many tokens, 0 for all; with 1, a long prompt is read in pieces. Raises ValueError for padding.
+        for the last so many tokens, 0 for all; with 1, a long prompt is read in pieces. Raises ValueError for padding,
+        and for a cache of another number of sequences.
         """
         check_unpadded(attention_mask)
         if past_key_values is None and (self.config.use_cache if use_cache is None else use_cache):
             past_key_values = Cache(layers=[StateLayer()])
         layer = StateLayer() if past_key_values is None else state_layer(past_key_values, 0)
+        check_rows(layer.state, input_ids)
         if logits_to_keep == 1 and labels is None:
             last, state = read_prompt(self.decoder, input_ids, state=layer.state)
             logits = last[:, None]
@@ -135,7 +141,7 @@ def check_targets(node: Any) -> None:
         raise ValueError(f"a saved model can contain only plain values, not {node!r}")
     if isinstance(node, dict) and "_target_" in node:
         target = node["_target_"]
-        found = hydra.utils.get_object(target) if str(target).startswith(PACKAGES) else None
+        found = pkgutil.resolve_name(target) if str(target).startswith(PACKAGES) else None
         ours = inspect.isclass(found) and issubclass(found, nn.Module) and f"{found.__module__}.".startswith(PACKAGES)
         if not ours:
             raise ValueError(f"a saved model can contain only modules of `models` and torch.nn, not {target}")
@@ -143,11 +149,19 @@ def check_targets(node: Any) -> None:
         check_targets(part)
 
 
-def save(decoder: Any, settings: dict[str, Any], folder: str | Path) -> None:
-    """Save a decoder, built from these settings, to a folder for from_pretrained."""
+def save(decoder: Any, settings: dict[str, Any], folder: str | Path, tokenizer: Any = None) -> None:
+    """Save a decoder, built from these settings, to a folder for from_pretrained.
+
+    tokenizer: of transformers, saved with it. generate() then stops at the end of a summary, which is the end token, or
+    of a document, after which the next one begins.
+    """
     with torch.device("meta"):
         model = DecoderForCausalLM(DecoderConfig(model=settings, vocab_size=decoder.embedding.num_embeddings))
     model.decoder = decoder
+    if tokenizer is not None:
+        begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+        model.generation_config = GenerationConfig(bos_token_id=begin, eos_token_id=[end, begin], pad_token_id=end)
+        tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
 
 
@@ -172,9 +186,13 @@ def export(run_folder: str | Path, folder: str | Path) -> None:
         raise ValueError(f"{run} has trained no decoder")
     decoder = build(settings, vocabulary_size=len(weights["embedding.weight"]))
     decoder.load_state_dict(weights)
-    save(decoder, settings, folder)
-    if (run / "tokenizer.json").exists():
-        PreTrainedTokenizerFast(tokenizer_file=str(run / "tokenizer.json"), **SPECIAL).save_pretrained(folder)
+    file = run / "tokenizer.json"
+    save(
+        decoder,
+        settings,
+        folder,
+        PreTrainedTokenizerFast(tokenizer_file=str(file), **SPECIAL) if file.exists() else None,
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

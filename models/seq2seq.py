@@ -1,5 +1,6 @@
 """Encoder-decoder models of transformers with the interface of a decoder; they read a window of a source, or all."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -161,14 +162,31 @@ def led(sizes: dict[str, Any], window: int, attention_window: int, target_length
 def pretrained(checkpoint: str, revision: str, vocabulary_size: int) -> Any:
     """The pretrained model, without the generation settings of its checkpoint (such as beam search).
 
-    Raises ValueError if it cannot be loaded or has another vocabulary size.
+    Raises ValueError if it cannot be loaded, lacks a tensor or has another vocabulary size. A folder is read as in
+    `models.model_folder`; code that comes with a model is never run.
     """
     from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
+    from models.model_folder import check_settings, check_weights
+
+    folder = Path(checkpoint)
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, revision=revision, trust_remote_code=False)
-    except OSError as error:
-        raise ValueError(f"model.checkpoint={checkpoint} cannot be loaded: {str(error).splitlines()[0]}") from error
+        if folder.is_dir():
+            check_weights(checkpoint, folder)
+            check_settings(checkpoint, folder)
+        model, info = AutoModelForSeq2SeqLM.from_pretrained(
+            checkpoint,
+            revision=revision,
+            trust_remote_code=False,
+            attn_implementation=None,
+            experts_implementation=None,
+            output_loading_info=True,
+        )
+    except Exception as error:  # the libraries that it calls raise many types of errors for damaged files
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"model.checkpoint={checkpoint} cannot be loaded: {reason}") from error
+    if info["missing_keys"]:
+        raise ValueError(f"model.checkpoint={checkpoint} lacks tensors, such as {min(info['missing_keys'])}")
     config = model.config
     if config.vocab_size != vocabulary_size:
         raise ValueError(

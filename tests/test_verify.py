@@ -60,7 +60,7 @@ def test_on_another_machine_metrics_may_differ_a_little(record: Record, capsys: 
 def test_what_cannot_be_repeated_is_one_line(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite(record, "environment.json", code="older", data="elsewhere")
     code, told = verify(record, capsys)
-    assert code == 1 and "its code, data differ from today's" in " ".join(told.split())
+    assert code == 1 and "its code differ from today's" in " ".join(told.split())
     assert main(["none", "--outputs", str(record.folder.parents[2])]) == 1
     assert "RUN=none: no finished run" in capsys.readouterr().err
 
@@ -72,12 +72,34 @@ def test_a_run_that_starts_from_another_is_repeated_with_it(tmp_path: Path, caps
     assert code == 0 and "repeated byte for byte" in told
 
 
+def test_settings_and_code_are_compared_before_the_data_is_built(
+    record: Record, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite(record, "environment.json", data="elsewhere")
+    code, told = verify(Record(record.folder), capsys)
+    assert code == 1 and "its data differ from today's" in " ".join(told.split())
+    monkeypatch.setattr("experiments.evaluation.repeat.spec_of", None)  # builds the data
+    for name in ("settings", "code", "precision"):
+        rewrite(record, "environment.json", **{name: "older"})
+        code, told = verify(Record(record.folder), capsys)
+        assert code == 1 and name in told
+
+
+def test_an_evaluation_is_not_repeated_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = Record(tmp_path / "runs" / "evaluate_passkey" / "0123456789ab")
+    record.begin({"name": "evaluate_passkey", "tracking": {}, "data": None}, {"overrides": []})
+    record.metrics_file.write_text("")
+    record.finish({}, {})
+    code, told = verify(record, capsys)
+    assert code == 1 and "is an evaluation of a model from outside" in " ".join(told.split())
+
+
 def test_a_record_cannot_have_anything_called(tmp_path: Path) -> None:
     """Of a folder that someone else has made: nothing of it is built before it is checked."""
     (tmp_path / "hubconf.py").write_text(f"open({str(tmp_path / 'called')!r}, 'w')\ndef mine(): pass")
     hostile = {"_target_": "torch.hub.load", "repo_or_dir": str(tmp_path), "model": "mine", "source": "local"}
     record = Record(tmp_path / "runs" / "mine" / "0123456789ab")
-    record.begin({"name": "mine", "tracking": {}, "data": hostile}, {"overrides": []})
+    record.begin({"name": "mine", "training": {}, "tracking": {}, "data": hostile}, {"overrides": []})
     record.metrics_file.write_text("")
     record.finish({}, {})
     for call in (lambda: repeat(record, str(tmp_path), Console()), lambda: load(record.folder)):

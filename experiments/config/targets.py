@@ -22,7 +22,12 @@ def named() -> frozenset[str]:
 
 
 def check_targets(node: Any, path: str = "") -> None:
-    """Raise ConfigError for a `_target_`, anywhere in nested settings, that may not be called or cannot be imported."""
+    """Raise ConfigError for a `_target_`, anywhere in nested settings, that may not be called or cannot be imported.
+
+    Interpolations are refused, too: one such as `${oc.create:…}` makes settings that nobody has seen.
+    """
+    if isinstance(node, str) and "${" in node:
+        raise ConfigError(f"{path}={node}: a plain configuration has values and no interpolations")
     if isinstance(node, dict):
         if "_target_" in node:
             check_target(node["_target_"], f"{path}._target_".lstrip("."))
@@ -39,7 +44,7 @@ def check_target(target: Any, path: str) -> None:
         f"{path}={target} is not allowed: it must be named in conf/, or be a model or an optimizer of one of "
         f"{', '.join(PACKAGES)}"
     )
-    known = target in named()
+    known = isinstance(target, str) and target in named()
     if not known and str(target).split(".")[0] not in PACKAGES:
         raise refused
     try:

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from experiments.config.checks import check_recorded
 from experiments.config.schema import register
-from experiments.records.record import Record, records
+from experiments.records import environment
+from experiments.records.record import Record, identity, records
 from experiments.training.execute import execute
 from experiments.training.run_spec import spec_of
 
@@ -25,22 +26,42 @@ def finished(identifier: str, outputs: str) -> Record:
     raise ValueError(f"RUN={identifier}: no finished run under {outputs}/runs has this id")
 
 
+def settings_of(record: Record) -> dict[str, Any]:
+    """The settings of a finished training, checked before anything of them is built.
+
+    Raises ConfigError if they name something that may not be called, and ValueError for an evaluation.
+    """
+    if "training" not in record.config:
+        raise ValueError(
+            f"{record.folder} is an evaluation of a model from outside: repeat it by python -m experiments.evaluate "
+            "with outputs=<another folder>"
+        )
+    register()
+    check_recorded(record.config)
+    return record.config
+
+
 def repeat(record: Record, folder: str, console: Console) -> Record:
     """Execute the run again with the current code, data and libraries, and record it in `folder`.
 
     Raises ConfigError if the record names something that may not be called, and ValueError if settings, code, data or
-    precision differ from those of the record.
+    precision differ from those of the record; what can be compared without the data is, before the data is built.
     """
-    register()
-    check_recorded(record.config)
-    config = record.config | {"outputs": folder, "tracking": record.config["tracking"] | {"mode": "disabled"}}
+    settings = settings_of(record)
+    precision = environment.resolve_precision(settings["training"]["precision"])
+    check_same(record, identity(settings, record.environment["data"], precision))
+    config = settings | {"outputs": folder, "tracking": settings["tracking"] | {"mode": "disabled"}}
     overrides = [line for line in record.environment["overrides"] if not line.startswith(("outputs=", "tracking"))]
     spec = spec_of(config, [*overrides, f"outputs={folder}", "tracking=none"])
-    now = spec.record.identity
+    check_same(record, spec.record.identity)
+    return execute(spec, console)
+
+
+def check_same(record: Record, now: dict[str, str]) -> None:
+    """Raise ValueError if a run's settings, code, data or precision are not those of the record."""
     changed = [name for name in ("settings", "code", "data", "precision") if now[name] != record.environment[name]]
     if changed:
         raise ValueError(f"{record.folder} cannot be repeated here: its {', '.join(changed)} differ from today's")
-    return execute(spec, console)
 
 
 def differences(record: Record, again: Record) -> Iterator[str]:

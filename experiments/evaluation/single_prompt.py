@@ -10,8 +10,7 @@ import numpy as np
 import pydantic.dataclasses
 import torch
 
-from experiments.config.checks import check_recorded
-from experiments.config.schema import register
+from experiments.evaluation.repeat import settings_of
 from experiments.records.memory import process_peak, reset_peak
 from experiments.records.record import Record
 from experiments.training import checkpoint
@@ -60,9 +59,7 @@ def load(folder: Path) -> tuple[Passkey, Any, str]:
     record = Record(folder)
     if not record.finished or record.diverged:
         raise ValueError(f"{folder} is not the folder of a finished run; its status is {record.status}")
-    register()
-    check_recorded(record.config)
-    task, model = assemble(spec_of(record.config, ()))
+    task, model = assemble(spec_of(settings_of(record), ()))
     if not isinstance(task, Passkey):
         raise ValueError(f"{folder} is a run of the task {type(task).__name__}, not Passkey")
     checkpoint.load_weights(record.checkpoint_file, model)

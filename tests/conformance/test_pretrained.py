@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 from support import SEGMENT, VOCABULARY, WIDTH, assert_close, choices, composed, decoder, decoder_config, random_tokens
 from tokenizers import Tokenizer
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedTokenizerFast
 
 import models.pretrained
 from experiments.records.record import records
 from models.generation import generate
 from models.pretrained import DecoderConfig, DecoderForCausalLM
 from models.state import leaves
-from tasks.data.tokens import DOCUMENT, END
+from tasks.data.tokens import DOCUMENT, END, train_tokenizer
 from tests.conftest import ROOT, Program, tiny
 
 pytestmark = pytest.mark.slow
@@ -208,6 +208,30 @@ def test_a_finished_run_is_exported(program: Program, tmp_path: Path) -> None:
     prompt = torch.arange(1, 10)[None]
     written = in_another_process(tmp_path / "exported", prompt)
     assert torch.equal(written[:, 9:], generate(loaded.decoder, prompt, 8))
+
+
+def test_an_export_begins_and_ends_as_its_documents_do(tmp_path: Path) -> None:
+    """A prompt may begin with the first token of a document, and generate() stops at the next one, or at an end."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=train_tokenizer(["a b"], 259), **models.pretrained.SPECIAL)
+    settings: Any = OmegaConf.to_container(decoder_config("full", "rope").model, resolve=True)
+    models.pretrained.save(decoder("full", "rope"), settings, tmp_path, tokenizer)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    prompt = torch.tensor([[DOCUMENT, 5, END, 7, DOCUMENT], [DOCUMENT, 8, 9, 7, 6]])
+    assert loaded.generate(prompt, max_new_tokens=3, min_new_tokens=3, do_sample=False).shape == (2, 8)
+    assert AutoTokenizer.from_pretrained(tmp_path).pad_token_id != DOCUMENT
+    for last in (DOCUMENT, END):
+        favour = lambda module, inputs, output, last=last: output.logits[..., last].fill_(1e9) and None
+        hook = loaded.register_forward_hook(favour)
+        assert loaded.generate(prompt[1:], max_new_tokens=9, do_sample=False)[0, 5:].tolist() == [last]
+        hook.remove()
+
+
+def test_a_cache_of_other_rows_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    cache = loaded(random_tokens(2, 5)).past_key_values
+    with pytest.raises(ValueError, match="the state is of 2 sequences and the prompt has 3"):
+        loaded(random_tokens(3, 5), past_key_values=cache)
 
 
 def test_what_cannot_be_exported_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
