@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.ledger.curves import smooth
 from experiments.ledger.evidence import Evidence
-from experiments.ledger.intervals import mean
+from experiments.ledger.intervals import average, mean
 from experiments.records.record import Record
 from experiments.sweeps.grid import Job
 
@@ -121,7 +121,7 @@ def mean_and_range(points: Iterable[tuple[str, str, float, float]]) -> list[Row]
         cells.setdefault((level, group, step), []).append(value)
     return [
         {"level": level, "group": group, "step": step, "n": len(values)}
-        | {"mean": math.fsum(values) / len(values), "low": min(values), "high": max(values)}
+        | {"mean": average(values), "low": min(values), "high": max(values)}
         for (level, group, step), values in cells.items()
     ]
 
@@ -137,8 +137,7 @@ def learning_rows(runs: Sequence[Run], level: Sequence[str], group: Sequence[str
 
 def smoothed(record: Record) -> list[tuple[int, float]]:
     """Step and smoothed training loss, without losses that are not finite."""
-    logged = record.metrics() if record.metrics_file.exists() else []
-    points = [(row["step"], row["train/loss"]) for row in logged if "train/loss" in row]
+    points = [(row["step"], row["train/loss"]) for row in record.metrics() if "train/loss" in row]
     points = [(step, loss) for step, loss in points if math.isfinite(loss)]
     return list(zip((step for step, _ in points), smooth(loss for _, loss in points)))
 

@@ -1,7 +1,6 @@
 """The training loop: batches are a pure function of the step, and the model's state is passed from step to step."""
 
 import contextlib
-import json
 import os
 import signal
 import time
@@ -17,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from torch import nn
 
+from experiments.records.contents import to_line
 from experiments.records.processes import is_first, on_processors, processes
 from experiments.records.record import Record
 from experiments.tracking.wandb_run import Tracker
@@ -137,7 +137,7 @@ def train(
     started = time.monotonic() - progress.seconds
 
     def log(row: dict[str, float], step: int) -> None:
-        metrics_file.write(json.dumps({"step": step, **row}).encode() + b"\n")
+        metrics_file.write(to_line({"step": step, **row}))
         metrics_file.flush()
         if tracker:
             tracker.log(row, step)

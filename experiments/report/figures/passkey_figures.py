@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from statistics import fmean
 
-from experiments.ledger.intervals import mean
+from experiments.ledger.intervals import average, mean
 from experiments.report.figures import charts
 from experiments.report.figures.builders import Built, retrieval_map
 from experiments.report.figures.chart import Table
@@ -56,7 +55,7 @@ def beside_the_paper(runs: Sequence[Run]) -> Built:
                 found = [run.evaluation(which)[1] for run in own]
                 cells = [[metrics[name] for metrics in found if name in metrics] for name in cell_names(length)]
                 if all(cells):
-                    here = " / ".join(f"{100 * fmean(values):.0f}" for values in cells)
+                    here = " / ".join(f"{100 * average(values):.0f}" for values in cells)
                     times = length / tuned_length(own[0])
                     printed = [
                         f"{cell} at {tokens / PAPER_TUNED:.0f} ×"
@@ -102,7 +101,7 @@ def delta_against_linear(runs: Sequence[Run]) -> Built:
         ]
         pairs = [pair for pair in zip(*sides) if None not in pair]
         if pairs:
-            linear, delta = (fmean(side) for side in zip(*pairs))
+            linear, delta = (average(side) for side in zip(*pairs))
             gain = mean([ours - theirs for theirs, ours in pairs])
             low, high = (end if math.isfinite(end) else None for end in (gain.low, gain.high))
             rows.append([length, linear, delta, gain.n, gain.mean, low, high])
