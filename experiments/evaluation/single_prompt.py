@@ -57,15 +57,15 @@ def load(folder: Path) -> tuple[Passkey, Any, str]:
 
     Raises ValueError, among them ConfigError for settings that must not be built, or RecordError.
     """
-    record = Record(folder)
+    record = Record(folder.resolve())
     if not record.finished:
-        raise ValueError(f"{folder} is not the folder of a finished run")
+        raise ValueError(f"{folder} is not the folder of a finished run{record.damage and f': {record.damage}'}")
     register()
     check_recorded(record.config)
     task, model = assemble(spec_of(record.config, ()))
     if not isinstance(task, Passkey):
         raise ValueError(f"{folder} is a run of the task {type(task).__name__}, not Passkey")
-    checkpoint.load_weights(record.checkpoint_file, model)
+    checkpoint.load_weights(record.checkpoint_file, model, record.config["training"]["steps"])
     return task, model.eval(), record.environment["precision"]
 
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from torch import nn
 
-from experiments.records.contents import to_line
+from experiments.records.contents import digest_of, to_line
 from experiments.records.processes import is_first, on_processors, processes
 from experiments.records.record import Record
 from experiments.tracking.wandb_run import Tracker
@@ -147,7 +147,8 @@ def train(
         tensors = checkpoint.collect(bare, optimizer, rows_of_all)
         if is_first():
             os.fsync(metrics_file.fileno())
-            done = Progress(step, metrics_file.tell(), time.monotonic() - started, result.seen)
+            logged = record.metrics_file.read_bytes()
+            done = Progress(step, len(logged), time.monotonic() - started, result.seen, digest_of(logged))
             checkpoint.save(record.checkpoint_file, tensors, done)
 
     def evaluate(step: int) -> None:
