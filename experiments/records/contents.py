@@ -26,6 +26,7 @@ from typing_extensions import TypedDict
 NEWER = "newer version of this program"
 FORMAT = 1  # version of the record format; increase it when older programs cannot read new records
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
+LONG, DEEPEST = 10_000, 100  # bytes of YAML from which on its depth is checked, and the most levels that it may have
 UNREADABLE = (ValueError, yaml.YAMLError, RecursionError, LookupError, AttributeError)  # the last two are PyYAML's
 
 # Numbers that JSON does not have are written as these texts.
@@ -39,6 +40,7 @@ Version = Annotated[str, Field(max_length=100)]
 Json = dict[str, JsonValue]
 Metrics = dict[str, Number]
 Tables = dict[str, list[dict[str, Cell]]]
+Stamp = tuple[int, int, int] | str
 
 
 OPEN = ConfigDict(extra="allow")  # later versions may write more; mypy does not know typed extra items (PEP 728)
@@ -148,19 +150,21 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def stamp(file: Path) -> tuple[int, int] | str:
-    """A file's modification time in nanoseconds and its size; in words, why it cannot be read, if so."""
+def stamp(file: Path) -> Stamp:
+    """What tells whether a file has changed: time in nanoseconds, size, inode; or in words why it cannot be read."""
     try:
         found = file.stat()
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    return (found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else "is not a file"
+    if not stat.S_ISREG(found.st_mode):
+        return "is not a file"
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 @lru_cache(maxsize=4096)
-def contents(folder: Path, stamps: tuple[tuple[int, int] | str, ...], whole: bool) -> Contents:
+def contents(folder: Path, stamps: tuple[Stamp, ...], whole: bool) -> Contents:
     """The contents of a record. stamps: those of the files of TYPES, as the key of the cache. whole: whether
     config.yaml, which takes a millisecond to parse, is parsed too."""
     states = dict(zip(TYPES, stamps))
@@ -195,7 +199,7 @@ def check_format(status: bytes) -> None:
         raise ValueError(f"{NEWER} (format {version})")
 
 
-def content(file: Path, state: tuple[int, int] | str) -> bytes:
+def content(file: Path, state: Stamp) -> bytes:
     """The bytes of a file. Raises ValueError if its stamp says that it cannot be read, and OSError."""
     if isinstance(state, str):
         raise ValueError(f"{file.name} {state}")
@@ -211,6 +215,7 @@ def parsed_as(kind: Any, name: str, data: bytes) -> Any:
     """What a file holds if it is of this type. Raises ValueError, with a message of one line, if it is not."""
     try:
         if name == "config.yaml":
+            check_depth(data)
             return adapter(kind).validate_python(adapter(Json).validate_python(yaml.load(data, Loader=YAML)))
         return adapter(kind).validate_json(b"[" + b",".join(data.splitlines()) + b"]" if name == METRICS else data)
     except ValidationError as error:
@@ -219,6 +224,15 @@ def parsed_as(kind: Any, name: str, data: bytes) -> Any:
         raise ValueError(f"{name} is damaged ({f'{place}: ' if place else ''}{problem['msg']})") from error
     except UNREADABLE as error:
         raise ValueError(f"{name} is damaged ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
+def check_depth(data: bytes) -> None:
+    """Raise ValueError for YAML so deep that loading it would overflow the stack and end the process."""
+    depth = 0
+    for event in yaml.parse(data, Loader=YAML) if len(data) > LONG else ():
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError("it is nested too deeply")
 
 
 def to_json(value: Any) -> bytes:

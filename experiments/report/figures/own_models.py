@@ -60,7 +60,7 @@ def perplexities(runs: Sequence[Run]) -> Built:
     """The scores of each model by each protocol, with the settings of the protocol."""
     rows: list[list[Any]] = []
     for run in runs:
-        for row in run.tables.get("protocol", ()):
+        for row in run.rows("protocol", ["protocol"]):
             name = row["protocol"]
             values = [run.value(f"{name}/{measure}") for measure in ("loss", "perplexity", "bits_per_byte")]
             settings = [row.get(key) for key in ("window", "stride", "documents", "tokens", "bytes")]

@@ -78,7 +78,7 @@ def overall_by_length(runs: Sequence[Run]) -> Built:
     points = [
         (model_of(run), "", float(row["tokens"]), float(row["overall"]))
         for run in runs
-        for row in run.tables.get("by_length", ())
+        for row in run.rows("by_length", numbers=["tokens", "overall"])
     ]
     rows = sorted(mean_and_range(points), key=lambda row: row["step"])
     return charts.curves(rows, "overall ROUGE", "model", "", "tokens of the document") if points else None
