@@ -15,7 +15,6 @@ from typing import Any
 import hydra
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -32,6 +31,7 @@ from transformers.utils.generic import can_return_tuple
 
 from models.generation import check_rows, read_prompt
 from models.infini_llama import InfiniLlamaConfig, InfiniLlamaForCausalLM, add_infini
+from models.state import read_tensors
 from models.state_cache import StateLayer, check_unpadded, state_layer
 
 __all__ = ["DecoderConfig", "DecoderForCausalLM", "add_infini", "export", "save"]
@@ -177,11 +177,10 @@ def export(run_folder: str | Path, folder: str | Path) -> None:
     settings = yaml.safe_load((run / "config.yaml").read_text())["model"]
     prefix = "model/"
     try:
-        with safe_open(run / "checkpoint.safetensors", framework="pt") as stored:
-            names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118, not a dict
-            weights = {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
-    except SafetensorError as error:
+        tensors, _ = read_tensors(run / "checkpoint.safetensors")
+    except ValueError as error:
         raise ValueError(f"the checkpoint of {run} is damaged ({error})") from error
+    weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     if "embedding.weight" not in weights:
         raise ValueError(f"{run} has trained no decoder")
     decoder = build(settings, vocabulary_size=len(weights["embedding.weight"]))

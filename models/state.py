@@ -1,5 +1,7 @@
 """The state that models pass from call to call: its tensors, and how it is saved to a file."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+DIGEST = "digest"  # in the metadata of a file
 
 
 def leaves(state: Any) -> list[Tensor]:
@@ -51,10 +55,11 @@ def detach(state: Any) -> Any:
 
 
 def save_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Replace `file` atomically by these tensors in safetensors format. Raises OSError."""
+    """Replace `file` atomically by these tensors in safetensors format, with their digest. Raises OSError."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    tensors, metadata = {name: tensor.contiguous() for name, tensor in tensors.items()}, metadata or {}
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        save_file(tensors, temporary, metadata | {DIGEST: digest_of(tensors, metadata)})
         with open(temporary, "rb") as saved:
             os.fsync(saved.fileno())
         os.replace(temporary, file)
@@ -62,6 +67,32 @@ def save_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str
         raise OSError(f"cannot write {file}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata that `save_tensors` saved. Raises ValueError, with a message of one line, if the
+    file is damaged, and FileNotFoundError."""
+    try:
+        with safe_open(file, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118, not a dict
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    digest = metadata.pop(DIGEST, None)
+    if digest != digest_of(tensors, metadata):
+        raise ValueError("its content does not match its digest" if digest else "it has no digest")
+    return tensors, metadata
+
+
+def digest_of(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """The SHA-256 of tensors and metadata, in hexadecimal."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def save_state(file: Path, state: Any) -> None:
@@ -79,11 +110,10 @@ def load_state(file: Path, model: Any, batch: int) -> Any:
     template = model.initial_state(batch)
     expected = named_leaves(template)
     try:
-        with safe_open(file, framework="pt") as stored:
-            found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118, not a dict
-            saved = (stored.metadata() or {}).get("kind")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"cannot read a state from {file}: {' '.join(str(error).split())}") from error
+        found, metadata = read_tensors(file)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"cannot read a state from {file}: {error}") from error
+    saved = metadata.get("kind")
     if saved != kind(template):
         raise ValueError(f"{file} contains {saved or 'no known state'}, but this model needs {kind(template)}")
     problem = mismatch(found, expected, batch)

@@ -16,6 +16,21 @@ os.environ["WANDB_CONSOLE"] = "off"  # W&B would wrap the streams that pytest re
 
 SLOW = {"program", "browser", "checkout"}  # fixtures: what starts processes or copies the source is slow
 
+CONFIGURATION = {  # of a record, as far as all have it
+    "name": "made up",
+    "seed": 0,
+    "scale": "laptop",
+    "outputs": "outputs",
+    "task": {"_target_": "tasks.base.Measurement"},
+    "data": None,
+    "tracking": {"mode": "disabled", "project": "p", "entity": None},
+}
+ENVIRONMENT = {
+    **dict.fromkeys(("settings", "data", "code", "platform"), "s"),
+    **{"scale": "laptop", "precision": "fp32", "python": "3.11.7", "processor": "p"},
+    **{"libraries": {"torch": "t"}, "threads": 1, "processes": 1, "overrides": []},
+}
+
 Ended = subprocess.CompletedProcess[str]
 Program = Callable[..., Ended]
 

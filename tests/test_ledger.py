@@ -18,6 +18,7 @@ from experiments.ledger.verdicts import as_json, judge
 from experiments.records.record import Record, to_json
 from experiments.sweeps.grid import Job, jobs
 from tasks.data.source import write_atomically
+from tests.conftest import CONFIGURATION, ENVIRONMENT
 
 
 def write_record(folder: Path, metrics: dict[str, float], identity: Mapping[str, str] = MappingProxyType({})) -> Record:
@@ -28,7 +29,7 @@ def write_record(folder: Path, metrics: dict[str, float], identity: Mapping[str,
         for step in range(10, 110, 10):
             row = {name: 200 + (value - 200) * step / 100 for name, value in metrics.items()}
             rows.write(json.dumps({"step": step, **row}) + "\n")
-    record.begin({"name": "made up", "scale": "laptop", "data": {}}, {"processor": "p", "python": "3.11.7", **identity})
+    record.begin(CONFIGURATION, {**ENVIRONMENT, **identity})
     evaluations = {"1": metrics, "2": metrics}
     summary = {"metrics": metrics, "evaluations": evaluations, "parameters": 1, "seconds": 1.0, "steps": 2}
     record.finish(summary | metrics, {})

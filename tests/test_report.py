@@ -22,6 +22,7 @@ from experiments.report.page.run_comparison import comparable_runs
 from experiments.report.runs import finished_runs, smooth
 from experiments.sweeps.grid import Job
 from tasks.data.source import write_atomically
+from tests.conftest import CONFIGURATION, ENVIRONMENT
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
 SWEEPS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -223,16 +224,15 @@ def write(record: Record, job: Job) -> None:
     kind = job.factors[0][1]
     model = {"width": 128, "part": {"kind": kind}}
     record.begin(
-        {
+        CONFIGURATION
+        | {
             "name": job.experiment,
-            "scale": "laptop",
-            "data": {},
             "seed": job.seed,
             "part": {"kind": kind},
             "model": model,
-            "task": {"segment_length": 64, "stages": [{"shortest": 3, "doublings": 0}]},
+            "task": {"_target_": "t", "segment_length": 64, "stages": [{"shortest": 3, "doublings": 0}]},
         },
-        {"code": "c", "data": "d", "processor": "p", "python": "3.11.7", "libraries": {"torch": "t"}},
+        ENVIRONMENT,
     )
     if job.experiment not in ("properties", *SUMMARIES):
         losses = [

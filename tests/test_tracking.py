@@ -20,7 +20,7 @@ from experiments.report.wandb.summary_runs import log_summaries
 from experiments.sweeps.grid import Job
 from experiments.tracking.offline import FOLDERS, marker, run_files
 from experiments.tracking.wandb_run import better
-from tests.conftest import ROOT, Ended, tiny
+from tests.conftest import CONFIGURATION, ENVIRONMENT, ROOT, Ended, tiny
 from tests.loopback import KEY, Server
 
 pytestmark = pytest.mark.slow
@@ -219,10 +219,9 @@ def evidence_of(outputs: Path, loss: float) -> Evidence:
     for place, position in enumerate(("learned", "rope")):
         for seed in (0, 1):
             record = Record(outputs / "runs" / "masked_lm" / f"{place}{seed}")
-            config = {"name": "masked_lm", "scale": "smoke", "outputs": str(outputs)}
+            config = CONFIGURATION | {"name": "masked_lm", "scale": "smoke", "outputs": str(outputs)}
             tracking = {"mode": "offline", "project": "experiment-reproduction", "entity": None}
-            versions = {"code": "1", "processor": "one", "python": "3", "libraries": {"torch": "1"}, "data": "none"}
-            record.begin(config | {"tracking": tracking}, versions)
+            record.begin(config | {"tracking": tracking}, ENVIRONMENT)
             metrics = dict.fromkeys(compared, loss + place + seed / 10)
             summary = {"metrics": metrics, "evaluations": {"8": metrics}, "parameters": 9, "seconds": 1.0, "steps": 8}
             record.metrics_file.write_text("".join(f"{json.dumps({'step': s, **metrics})}\n" for s in (4, 8)))

@@ -14,7 +14,7 @@ from experiments.training.execute import execute
 from experiments.training.run_spec import resolve
 from experiments.verify import main
 from tasks.data.source import write_atomically
-from tests.conftest import CACHE, tiny
+from tests.conftest import CACHE, CONFIGURATION, ENVIRONMENT, tiny
 
 pytestmark = pytest.mark.slow
 
@@ -99,9 +99,9 @@ def test_a_record_cannot_have_anything_called(tmp_path: Path) -> None:
     (tmp_path / "hubconf.py").write_text(f"open({str(tmp_path / 'called')!r}, 'w')\ndef mine(): pass")
     hostile = {"_target_": "torch.hub.load", "repo_or_dir": str(tmp_path), "model": "mine", "source": "local"}
     record = Record(tmp_path / "runs" / "mine" / "0123456789ab")
-    record.begin({"name": "mine", "training": {}, "tracking": {}, "data": hostile}, {"overrides": []})
+    record.begin(CONFIGURATION | {"name": "mine", "training": {}, "data": hostile}, ENVIRONMENT)
     record.metrics_file.write_text("")
-    record.finish({}, {})
+    record.finish({"metrics": {}, "evaluations": {"0": {}}, "parameters": 0, "steps": 0, "seconds": 0.0}, {})
     for call in (lambda: repeat(record, str(tmp_path), Console()), lambda: load(record.folder)):
         with pytest.raises(ConfigError, match=r"data\._target_=torch\.hub\.load is not allowed"):
             call()

@@ -3,7 +3,6 @@
 After the search, the best functions are retrained in larger networks with new seeds and compared with ReLU and Swish.
 """
 
-import json
 import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +16,7 @@ from rich.console import Console
 from experiments.activation_search.findings import findings
 from experiments.activation_search.study import BASELINES, Study, Train
 from experiments.config.schema import Processors
+from experiments.records.contents import to_line
 from experiments.records.record import Record
 from experiments.tracking.wandb_run import Tracker
 from experiments.training.loop import Result
@@ -59,7 +59,7 @@ def search(
     children.mkdir()
     this = Study(config, precision, record, train)
     rows = [this.row(count + 1) for count in range(len(this.trained()))]
-    record.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record.metrics_file.write_bytes(b"".join(map(to_line, rows)))
     if rows:
         console.print(f"resuming after function {len(rows)} of {this.settings['trials']}")
 
@@ -67,8 +67,8 @@ def search(
         tracker.log({f"search/{name}": value for name, value in row.items() if name != "step"}, int(row["step"]))
 
     def log(row: dict[str, float]) -> None:
-        with open(record.metrics_file, "a") as file:
-            file.write(json.dumps(row) + "\n")
+        with open(record.metrics_file, "ab") as file:
+            file.write(to_line(row))
         track(row)
 
     for row in rows:  # the tracker skips those that W&B has

@@ -23,6 +23,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.schema import Scale, Tracking
 from experiments.cost.memory import memory_errors_named
 from experiments.records import environment
+from experiments.records.contents import to_line
 from experiments.records.record import Record, identity, run_id
 from experiments.tracking.wandb_run import Tracker, tags_of
 from models.external import Source, find
@@ -140,7 +141,7 @@ def execute(config: dict[str, Any], overrides: Sequence[str], console: Console) 
                 "steps": 0,
                 "seconds": round(time.monotonic() - started, 3),
             }
-            write_atomically(record.metrics_file, json.dumps({"step": 0, **result.metrics}).encode() + b"\n")
+            write_atomically(record.metrics_file, to_line({"step": 0, **result.metrics}))
             record.finish(summary, result.tables)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)

@@ -9,6 +9,7 @@ from rich.console import Console
 from experiments.config.checks import check_recorded
 from experiments.config.schema import register
 from experiments.records import environment
+from experiments.records.contents import to_json
 from experiments.records.record import Record, identity, records
 from experiments.training.execute import execute
 from experiments.training.run_spec import spec_of
@@ -20,10 +21,12 @@ MACHINE = ("processor", "platform", "python", "libraries", "threads", "processes
 
 def finished(identifier: str, outputs: str) -> Record:
     """The finished run with this id. Raises ValueError if there is none."""
-    for record in records(outputs):
-        if record.id == identifier and record.finished:
+    found = [record for record in records(outputs) if record.id == identifier]
+    for record in found:
+        if record.finished:
             return record
-    raise ValueError(f"RUN={identifier}: no finished run under {outputs}/runs has this id")
+    reasons = "".join(f"; {record.folder}: {record.damage}" for record in found if record.damage)
+    raise ValueError(f"RUN={identifier}: no finished run under {outputs}/runs has this id{reasons}")
 
 
 def settings_of(record: Record) -> dict[str, Any]:
@@ -51,7 +54,8 @@ def repeat(record: Record, folder: str, console: Console) -> Record:
     precision = environment.resolve_precision(settings["training"]["precision"])
     check_same(record, identity(settings, record.environment["data"], precision))
     config = settings | {"outputs": folder, "tracking": settings["tracking"] | {"mode": "disabled"}}
-    overrides = [line for line in record.environment["overrides"] if not line.startswith(("outputs=", "tracking"))]
+    recorded = record.environment.get("overrides", [])
+    overrides = [line for line in recorded if not line.startswith(("outputs=", "tracking"))]
     spec = spec_of(config, [*overrides, f"outputs={folder}", "tracking=none"])
     check_same(record, spec.record.identity)
     return execute(spec, console)
@@ -71,7 +75,8 @@ def differences(record: Record, again: Record) -> Iterator[str]:
         if file.exists() and file.read_bytes() != (again.folder / name).read_bytes():
             yield f"{name} differs"
     before, after = ({key: value for key, value in r.summary.items() if key not in COSTS} for r in (record, again))
-    yield from (f"summary.json: {key} differs" for key in before if before[key] != after.get(key))
+    differing = (key for key in before if to_json(before[key]) != to_json(after.get(key)))  # NaN equals NaN here
+    yield from (f"summary.json: {key} differs" for key in differing)
 
 
 def deviations(record: Record, again: Record) -> Iterator[str]:

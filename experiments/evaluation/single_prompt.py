@@ -56,13 +56,14 @@ def load(folder: Path) -> tuple[Passkey, Any, str]:
 
     Raises ValueError, among them ConfigError for settings that must not be built, or RecordError.
     """
-    record = Record(folder)
+    record = Record(folder.resolve())
     if not record.finished or record.diverged:
-        raise ValueError(f"{folder} is not the folder of a finished run; its status is {record.status}")
+        reason = record.damage or f"its status is {record.status}"
+        raise ValueError(f"{folder} is not the folder of a finished run: {reason}")
     task, model = assemble(spec_of(settings_of(record), ()))
     if not isinstance(task, Passkey):
         raise ValueError(f"{folder} is a run of the task {type(task).__name__}, not Passkey")
-    checkpoint.load_weights(record.checkpoint_file, model)
+    checkpoint.load_weights(record.checkpoint_file, model, record.config["training"]["steps"])
     return task, model.eval(), record.environment["precision"]
 
 

@@ -1,11 +1,10 @@
 """The effect that a comparison measures, with its interval, and what that interval says of the claim."""
 
 import math
-from statistics import fmean
 from typing import NamedTuple
 
 from experiments.ledger.claims import Comparison
-from experiments.ledger.intervals import Estimate, difference_of_shares, exponential, mean, share
+from experiments.ledger.intervals import Estimate, average, difference_of_shares, exponential, mean, share
 
 AS_CLAIMED, OPPOSITE, NO_DIFFERENCE = "as claimed", "the opposite", "no difference that matters"
 NOT_AS_CLAIMED = "not as claimed"  # of an exact property, which has no interval
@@ -45,16 +44,22 @@ def effect_of(comparison: Comparison, sample: Sample, alpha: float) -> Estimate:
         signs = [differences for differences in signs if differences]
         return share([sum(x > 0 for x in each) for each in signs], [len(each) for each in signs], alpha)
     if rule == "ratio":
-        return exponential(mean([fmean(math.log(x.treatment / x.control) for x in pairs) for pairs in seeds], alpha))
+        return exponential(mean([average(map(log_ratio, pairs)) for pairs in seeds], alpha))
     if comparison.trials:
         sides = [side_share(seeds, name, alpha) for name in ("treatment", "control")[: 1 + bool(comparison.control)]]
         return difference_of_shares(*sides) if comparison.control else sides[0]
-    return mean([fmean(value_of(comparison, pair) for pair in pairs) for pairs in seeds], alpha)
+    return mean([average(value_of(comparison, pair) for pair in pairs) for pairs in seeds], alpha)
 
 
 def value_of(comparison: Comparison, pair: Pair) -> float:
     """The difference of a pair or, without a control, the value of the treatment."""
     return pair.treatment - pair.control if comparison.control else pair.treatment
+
+
+def log_ratio(pair: Pair) -> float:
+    """The logarithm of treatment / control; NaN if they are not both positive."""
+    ratio = pair.treatment / pair.control if pair.control > 0 else math.nan
+    return math.log(ratio) if ratio > 0 else math.nan
 
 
 def side_share(seeds: list[list[Pair]], side: str, alpha: float) -> Estimate:

@@ -1,12 +1,13 @@
 """The records behind the claims, and the numbers that comparisons take from them."""
 
+import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from experiments.ledger.claims import ClaimError, Comparison, Levels
+from experiments.ledger.claims import Comparison, Levels
 from experiments.ledger.curves import rank_correlation, smooth, steps_to_equal
 from experiments.ledger.effects import Pair, Sample
 from experiments.records.record import Record
@@ -22,8 +23,8 @@ class Measured:
     """What the finished records say of a comparison.
 
     complete: how many seeds, from 0 on, have all of their pairs. jobs: those of each seed. earlier: the sample after
-    each share of the training that all records were evaluated at. missing: runs that are not finished, or
-    that diverged and do not count, as overrides.
+    each share of the training that all records were evaluated at. missing: runs that are not finished, lack what is
+    compared, or diverged and do not count, as overrides.
     """
 
     sample: Sample = field(default_factory=dict)
@@ -34,7 +35,10 @@ class Measured:
 
 
 def measured(comparison: Comparison, evidence: Evidence) -> Measured:
-    """Pair the records of a comparison, by seed and by every factor that its sides do not fix."""
+    """Pair the records of a comparison, by seed and by every factor that its sides do not fix.
+
+    A record that lacks a metric of the comparison is not used.
+    """
     if comparison.relative_to:
         treatment, control = comparison.sides[2:]
         other = replace(comparison, treatment=treatment, control=control, relative_to={})
@@ -43,10 +47,12 @@ def measured(comparison: Comparison, evidence: Evidence) -> Measured:
     controls = side(comparison, comparison.control, evidence) if comparison.control else treated
     if not treated or not controls:
         return Measured(missing=[comparison.experiment])
+    jobs = {job for group in (*treated.values(), *controls.values()) for job in group}
+    usable = {job for job in jobs if counts(comparison, evidence[job])}
     found, unfinished = Measured(), set[int]()
     for key in sorted(treated.keys() & controls.keys()):
         sides = [treated[key], controls[key]] if comparison.control else [treated[key]]
-        todo = [job for jobs in sides for job in jobs if not counts(comparison, evidence[job])]
+        todo = [job for jobs in sides for job in jobs if job not in usable]
         seed = int(dict(key).get("seed", 0))
         if todo:
             unfinished.add(seed)
@@ -67,7 +73,8 @@ def measured(comparison: Comparison, evidence: Evidence) -> Measured:
 
 def counts(comparison: Comparison, record: Record) -> bool:
     """Whether a record is evidence of a comparison."""
-    return record.finished and (comparison.counts_diverged or not record.diverged)
+    ended = record.finished and (comparison.counts_diverged or not record.diverged)
+    return ended and not lacking(comparison, record)
 
 
 def less(own: Measured, other: Measured) -> Measured:
@@ -100,6 +107,12 @@ def side(comparison: Comparison, wanted: Levels, evidence: Iterable[Job]) -> dic
     return found
 
 
+def records_of(comparison: Comparison, evidence: Evidence) -> list[Record]:
+    """The records of all sides of a comparison."""
+    own = [(job, record) for job, record in evidence.items() if job.experiment == comparison.experiment]
+    return [record for job, record in own if any(fits(comparison, levels, job) for levels in comparison.sides)]
+
+
 def fits(comparison: Comparison, wanted: Levels, job: Job) -> bool:
     """Whether a job has the wanted levels and, where ranks are compared, one that the paper ranks."""
     factors = dict(job.factors)
@@ -128,27 +141,38 @@ def pair(comparison: Comparison, sides: Sequence[list[Job]], evidence: Evidence,
 
 def evaluated(comparison: Comparison, record: Record, share: float) -> bool:
     """Whether a record has the comparison's metric after this share of its training."""
-    step = str(int(share * record.summary.get("steps", 0)))
-    return comparison.metric in record.summary["evaluations"].get(step, {})
+    return comparison.metric in record.summary["evaluations"].get(step_at(record, share), {})
+
+
+def step_at(record: Record, share: float) -> str:
+    """The step after this share of a record's training."""
+    return str(int(share * record.summary["steps"]))
 
 
 def metric_of(comparison: Comparison, metric: str, record: Record, share: float = 1.0) -> float:
-    """A metric in a record. Raises ClaimError if the record does not have it."""
+    """A metric that a record has; NaN if it was not evaluated after this share of its training."""
     evaluations = record.summary["evaluations"]
-    last = (min if comparison.evaluation == "first" else max)(evaluations, key=int)
-    step = last if share == 1.0 else str(int(share * record.summary["steps"]))
-    source = evaluations[step] if metric in evaluations[step] else record.summary
-    if metric not in source:
-        known = ", ".join([*evaluations[step], *record.summary])
-        raise ClaimError(f"{record.folder} has no metric {metric}; it has {known}")
-    return float(source[metric])
+    step = evaluation_of(comparison, record) if share == 1.0 else step_at(record, share)
+    return float(evaluations[step].get(metric, record.summary.get(metric, math.nan)))
+
+
+def evaluation_of(comparison: Comparison, record: Record) -> str:
+    """The step of a record's first or last evaluation, as the comparison requires."""
+    return (min if comparison.evaluation == "first" else max)(record.summary["evaluations"], key=int)
+
+
+def lacking(comparison: Comparison, record: Record) -> str:
+    """The metric of a comparison that a finished record lacks, "" if it has all."""
+    if comparison.pool == "steps":
+        return "" if curve_of(comparison.metric, record) else comparison.metric
+    found = record.summary["evaluations"][evaluation_of(comparison, record)]
+    needed = [comparison.metric, *([comparison.trials] if isinstance(comparison.trials, str) else [])]
+    return next((name for name in needed if name and name not in found and name not in record.summary), "")
 
 
 def curve_of(metric: str, record: Record) -> list[tuple[int, float]]:
-    """The smoothed metric by step. Raises ClaimError if the record has no such metric."""
+    """The smoothed metric by step; empty if the record has not logged it."""
     rows = [row for row in record.metrics() if metric in row]
-    if not rows:
-        raise ClaimError(f"{record.folder} has not logged the metric {metric}")
     return list(zip([row["step"] for row in rows], smooth(row[metric] for row in rows)))
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.ledger.evidence import Evidence
+from experiments.ledger.claims import claims
+from experiments.ledger.evidence import Evidence, lacking, records_of
 from experiments.ledger.tuning import shifted_in, tunings_in
 from experiments.records.record import Record, records
 
@@ -21,18 +22,23 @@ class ExcludedRecords:
 
 def excluded_records(evidence: Evidence, scale: str, outputs: str | Path) -> list[ExcludedRecords]:
     """The records of this scale that are not finished records of the evidence, by experiment and reason."""
-    planned = {record.folder for record in evidence.values()}
-    planned |= {record.folder for tuning in tunings_in(evidence) for record in tuning.records.values()}
-    planned |= {record.folder for shifted in shifted_in(evidence).values() for record in shifted.values()}
+    trials = [record for tuning in tunings_in(evidence) for record in tuning.records.values()]
+    shifted = [record for each in shifted_in(evidence).values() for record in each.values()]
+    planned = {
+        record.folder: record for record in (*evidence.values(), *trials, *shifted, *records(outputs, f"{OWN}*"))
+    }
+    without = lacking_metrics(evidence)
     starts = {record.environment.get("start") for record in evidence.values() if record.finished}
     known: dict[str, dict[str, dict[str, str]]] = {}  # experiment → settings → identity
     for job, record in evidence.items():
         known.setdefault(job.experiment, {})[record.identity.get("settings", "")] = record.identity
     found: dict[tuple[str, str], ExcludedRecords] = {}
     for record in records(outputs):
-        experiment = record.folder.parent.name
+        experiment, record = record.folder.parent.name, planned.get(record.folder, record)
         if record.status == "damaged":
             reason = record.damage
+        elif record.folder in without:
+            reason = without[record.folder]
         elif record.folder in planned or record.id in starts or not comparable(record, scale):
             continue
         elif experiment not in known:
@@ -44,10 +50,24 @@ def excluded_records(evidence: Evidence, scale: str, outputs: str | Path) -> lis
     return sorted(found.values(), key=lambda group: (group.experiment, group.reason))
 
 
+def lacking_metrics(evidence: Evidence) -> dict[Path, str]:
+    """The folders of finished records that lack a metric that a claim compares or a learning rate is chosen by."""
+    found: dict[Path, str] = {}
+    compared = [(claim.id, comparison) for claim in claims() for comparison in claim.comparisons]
+    for name, comparison in compared:
+        for record in records_of(comparison, evidence):
+            if record.finished and (metric := lacking(comparison, record)):
+                found[record.folder] = f"no metric {metric}, which {name} compares"
+    for tuning in tunings_in(evidence):
+        for record in tuning.records.values():
+            if record.finished and tuning.metric not in record.summary["metrics"]:
+                found[record.folder] = f"no metric {tuning.metric}, by which a learning rate is chosen"
+    return found
+
+
 def comparable(record: Record, scale: str) -> bool:
-    """Whether a record is a finished run of this scale, and not an evaluation of a user's own model."""
-    own = record.folder.parent.name.startswith(OWN)
-    return record.finished and not own and record.environment["scale"] == scale
+    """Whether a record is a finished run of this scale."""
+    return record.finished and record.environment["scale"] == scale
 
 
 def difference(record: Record, identity: dict[str, str] | None) -> str:

@@ -1,7 +1,9 @@
 """Means and their intervals. One unit is one seed: what a seed measures several times is averaged before."""
 
 import math
-from collections.abc import Sequence
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ from scipy import special
 
 ALPHA = 0.05
 SHARES = np.sin(np.linspace(0, math.pi / 2, 801)[1:-1]) ** 2  # at which a likelihood is computed, denser at the ends
+LARGEST_EXPONENT = math.log(sys.float_info.max)
 CORRELATIONS = np.array([1e-4, 0.003, 0.01, 0.03, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97, 0.9999])
 
 
@@ -20,6 +23,14 @@ class Estimate(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+def average(values: Iterable[float]) -> float:
+    """The mean of some values; NaN if infinite ones cancel or the sum is too large."""
+    try:
+        return statistics.fmean(values)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def mean(values: Sequence[float], alpha: float = ALPHA) -> Estimate:
@@ -49,6 +60,8 @@ def share(successes: Sequence[float], trials: Sequence[float], alpha: float = AL
     n, total = len(k), float(m.sum())
     if not total:
         return Estimate(0, math.nan, math.nan, math.nan)
+    if not ((m > 0) & (k >= 0) & (k <= m * (1 + 1e-9))).all():  # NaN, or no counts at all
+        return Estimate(n, math.nan, math.nan, math.nan)
     center = float((k / m).mean())
     if n == 1:
         low = special.betaincinv(k[0], m[0] - k[0] + 1, alpha / 2) if k[0] else 0.0
@@ -84,4 +97,4 @@ def difference_of_shares(first: Estimate, second: Estimate) -> Estimate:
 
 def exponential(logarithm: Estimate) -> Estimate:
     """The estimate of a ratio, from that of its logarithm."""
-    return Estimate(logarithm.n, *map(math.exp, logarithm[1:]))
+    return Estimate(logarithm.n, *(math.inf if x > LARGEST_EXPONENT else math.exp(x) for x in logarithm[1:]))

@@ -1,7 +1,6 @@
 """Learning rates: each level of a trained comparison gets its own, by the validation split, on seeds of its own."""
 
 import math
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +9,7 @@ from experiments.config.cache import composition
 from experiments.ledger.claims import Comparison
 from experiments.ledger.effects import effect_of
 from experiments.ledger.evidence import Evidence, measured
-from experiments.ledger.intervals import ALPHA, Estimate
+from experiments.ledger.intervals import ALPHA, Estimate, average
 from experiments.records.record import Record
 from experiments.sweeps.grid import Job
 
@@ -52,7 +51,7 @@ class Tuning:
         return self.records[key]
 
     def score(self, half_decades: int) -> float | None:
-        """How good a rate is on validation data, the more the better; None before all of its trials are finished.
+        """How good a rate is on validation data, the more the better; None before all of its trials have the metric.
 
         A rate at which a training diverges is as bad as can be.
         """
@@ -61,8 +60,10 @@ class Tuning:
             return None
         if any(record.diverged for record in records):
             return -math.inf
-        value = statistics.fmean(record.summary["metrics"][self.metric] for record in records)
-        return -value if self.goal == "minimize" else value
+        if not all(self.metric in record.summary["metrics"] for record in records):
+            return None
+        value = average(record.summary["metrics"][self.metric] for record in records)
+        return -math.inf if math.isnan(value) else -value if self.goal == "minimize" else value
 
     @cached_property
     def tried(self) -> dict[int, float | None]:

@@ -1,7 +1,6 @@
 """Verdicts on claims, from the records of their runs, at planned looks."""
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,7 +18,7 @@ from experiments.ledger.effects import (
     value_of,
 )
 from experiments.ledger.evidence import Evidence, Measured, measured, pythons
-from experiments.ledger.intervals import ALPHA, Estimate
+from experiments.ledger.intervals import ALPHA, Estimate, average
 from experiments.ledger.tuning import by_rate, shifted_in, tunings_in
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"  # or NOT_RUN
@@ -189,9 +188,9 @@ def describe(finding: Finding, own: Measured, evidence: Evidence) -> None:
         levels = [level for name, level in job.factors if any(name in side for side in finding.comparison.sides)]
         finding.rates[" ".join(levels)] = job.rate
     if pairs:
-        finding.treatment_mean = statistics.fmean(pair.treatment for pair in pairs)
+        finding.treatment_mean = average(pair.treatment for pair in pairs)
         if finding.comparison.control:
-            finding.control_mean = statistics.fmean(pair.control for pair in pairs)
+            finding.control_mean = average(pair.control for pair in pairs)
     finding.parameters = sorted({record.summary["parameters"] for record in records})
     finding.tokens = max(tokens, default=None)
     finding.seconds = sum(record.summary["seconds"] for record in records)
@@ -199,7 +198,7 @@ def describe(finding: Finding, own: Measured, evidence: Evidence) -> None:
     for reached, sample in own.earlier.items():
         values = [value_of(finding.comparison, pair) for seed in used for pair in sample.get(seed, [])]
         if values:
-            finding.trend[reached] = statistics.fmean(values)
+            finding.trend[reached] = average(values)
 
 
 def notes_on(findings: Sequence[Finding], evidence: Evidence) -> list[str]:

@@ -1,13 +1,13 @@
 """The run folder: the record of one run. Files are written atomically, so that a reader never sees a part of one."""
 
 import contextlib
-import hashlib
 import json
+import os
 import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,15 +17,25 @@ from filelock import FileLock, Timeout
 
 from experiments.config.errors import HeldError, RecordError
 from experiments.records.code import TRAINING, code_fingerprint
+from experiments.records.contents import (
+    ENDED,
+    FILES,
+    FORMAT,
+    METRICS,
+    NEWER,
+    STATUS,
+    TYPES,
+    Contents,
+    contents,
+    digest_of,
+    parsed,
+    stamp,
+    to_json,
+)
 from tasks.data.source import write_atomically
 
 # Settings that do not affect a run's numbers.
 INCIDENTAL = {"outputs", "cache", "threads", "tracking", "tuning"}
-FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json", "tables.json")
-ENDED = ("finished", "diverged")  # statuses of a run that has a result
-NEWER = "newer version of this program"
-FORMAT = 1  # version of the record format; increase it when older programs cannot read new records
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
 
 
 def identity(config: dict[str, Any], data_fingerprint: str, precision: str, entry: str = TRAINING) -> dict[str, str]:
@@ -64,51 +74,18 @@ def run_id(identity: dict[str, str]) -> str:
     return digest_of(json.dumps(identity, sort_keys=True).encode())[:12]
 
 
-def digest_of(content: bytes) -> str:
-    """The SHA-256 of `content`, in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def modified_at(file: Path) -> int:
-    """A file's modification time in nanoseconds, 0 if the file does not exist."""
-    try:
-        return file.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
-@lru_cache(maxsize=4096)
-def damage(folder: Path, times: tuple[int, ...]) -> str:
-    """Why a record cannot be read, "" if it can. times: when its files were modified, as the key of the cache."""
-    try:
-        status = json.loads((folder / "status.json").read_bytes())
-        if status["format"] > FORMAT:
-            return f"{NEWER} (format {status['format']})"
-        for name, digest in status.get("digests", {}).items():
-            if digest_of((folder / name).read_bytes()) != digest:
-                return f"{name} was changed after the run finished"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (ValueError, KeyError, TypeError):
-        return "status.json is truncated or has an unknown format"
-    return ""
-
-
-def to_json(value: Any) -> bytes:
-    """Encode a value as an indented JSON file with sorted keys."""
-    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
-
-
 @dataclass(frozen=True)
 class Record:
     """One run folder. A run is finished if status.json says so, which is written last and by rename, and the other
     files have not changed since.
 
-    identity: see `identity`; empty for a record that was found on disk.
+    identity: see `identity`; empty for a record that was found on disk. whole: whether a record whose config.yaml is
+    damaged is damaged; if not, its `config` raises RecordError.
     """
 
     folder: Path
     identity: dict[str, str] = field(default_factory=dict, compare=False)
+    whole: bool = field(default=True, compare=False)
 
     @property
     def id(self) -> str:
@@ -116,34 +93,35 @@ class Record:
 
     @property
     def metrics_file(self) -> Path:
-        return self.folder / "metrics.jsonl"
+        return self.folder / METRICS
 
     @property
     def checkpoint_file(self) -> Path:
         return self.folder / "checkpoint.safetensors"
 
     def read(self, name: str) -> Any:
-        """The contents of a JSON or YAML file, None if it does not exist. Raises RecordError if it is damaged."""
-        file = self.folder / name
+        """What a file of the record holds, None if it does not exist. Raises RecordError if it is damaged."""
         try:
-            text = file.read_text(encoding="utf-8")
-            return yaml.load(text, Loader=YAML) if name.endswith(".yaml") else json.loads(text)
+            return parsed(name, (self.folder / name).read_bytes())
         except FileNotFoundError:
             return None
-        except (ValueError, yaml.YAMLError) as error:
-            raise RecordError(f"{file} is damaged ({str(error).splitlines()[0]}): remove {self.folder}") from error
+        except (ValueError, OSError) as error:
+            raise RecordError(f"{self.folder}: {error}: remove this folder") from error
+
+    @property
+    def contents(self) -> Contents:
+        """The status, and what a finished record holds."""
+        return contents(self.folder, tuple(stamp(self.folder / name) for name in TYPES), self.whole)
 
     @property
     def status(self) -> str:
-        """new, running, interrupted, failed, finished, diverged, or damaged (files are missing, cut or changed)."""
-        if not (self.folder / "status.json").exists():
-            return "new"
-        return "damaged" if self.damage else self.read("status.json")["status"]
+        """new, running, interrupted, failed, finished, diverged, or damaged (see `damage`)."""
+        return self.contents.status if os.path.lexists(self.folder / STATUS) else "new"
 
     @property
     def damage(self) -> str:
         """Why the record cannot be read, "" if it can."""
-        return damage(self.folder, tuple(modified_at(self.folder / name) for name in ("status.json", *FILES)))
+        return self.contents.damage
 
     @property
     def finished(self) -> bool:
@@ -157,15 +135,15 @@ class Record:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        return self.read("config.yaml")
+        return self.contents.config or self.read("config.yaml")
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        return self.read("summary.json")
+        return self.contents.summary or self.read("summary.json")
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        return self.read("environment.json")
+        return self.contents.environment or self.read("environment.json")
 
     @contextlib.contextmanager
     def rows(self, size: int) -> Iterator[BinaryIO]:
@@ -180,8 +158,8 @@ class Record:
             yield file
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl."""
-        return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
+        """The rows of metrics.jsonl, none if there is no such file. Raises RecordError if it is damaged."""
+        return self.read(METRICS) or []
 
     def begin(self, config: dict[str, Any], environment: dict[str, Any]) -> None:
         """Write the configuration and environment, and set the status to running. A damaged record starts afresh.
@@ -207,13 +185,14 @@ class Record:
 
     def set_status(self, status: str, error: BaseException | None = None) -> None:
         """Write status.json. status: running, failed, interrupted or one of ENDED. error: its traceback is stored."""
-        content: dict[str, Any] = {"status": status, "format": FORMAT, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        content: dict[str, Any] = {"status": status, "format": FORMAT, "run": self.id, "time": now}
         if status in ENDED:
             files = [self.folder / name for name in FILES if (self.folder / name).exists()]
             content["digests"] = {file.name: digest_of(file.read_bytes()) for file in files}
         if error is not None:
             content["traceback"] = "".join(traceback.format_exception(error))
-        write_atomically(self.folder / "status.json", to_json(content))
+        write_atomically(self.folder / STATUS, to_json(content))
 
     @contextlib.contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
@@ -234,9 +213,12 @@ class Record:
 
 
 def records(outputs: str | Path, experiment: str | None = None) -> list[Record]:
-    """All records under `outputs`, finished or not: of one experiment, or of all if None."""
-    pattern = f"{experiment or '*'}/*/status.json"
-    return [Record(file.parent) for file in sorted((Path(outputs) / "runs").glob(pattern))]
+    """All records under `outputs`, finished or not: of one experiment, or of all if None.
+
+    Of those of all experiments, config.yaml is only parsed when it is read.
+    """
+    folders = sorted((Path(outputs) / "runs").glob(f"{experiment or '*'}/*"))
+    return [Record(folder, whole=experiment is not None) for folder in folders if os.path.lexists(folder / STATUS)]
 
 
 def check_same_data(outputs: str | Path, config: dict[str, Any], data_fingerprint: str) -> None:

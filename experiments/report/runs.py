@@ -8,8 +8,9 @@ from typing import Any
 
 from experiments.ledger.curves import smooth
 from experiments.ledger.evidence import Evidence
-from experiments.ledger.intervals import mean
+from experiments.ledger.intervals import average, mean
 from experiments.records.record import Record
+from experiments.report.numbers import is_number
 from experiments.sweeps.grid import Job
 
 Row = dict[str, Any]
@@ -33,6 +34,14 @@ class Run:
     @cached_property
     def tables(self) -> dict[str, list[Row]]:
         return self.record.read("tables.json") or {}
+
+    def rows(self, table: str, texts: Sequence[str] = (), numbers: Sequence[str] = ()) -> list[Row]:
+        """The rows of a recorded table that have these columns of texts and numbers."""
+
+        def has_all(row: Row) -> bool:
+            return all(isinstance(row.get(name), str) for name in texts) and all(is_number(row.get(x)) for x in numbers)
+
+        return [row for row in self.tables.get(table, ()) if has_all(row)]
 
     def evaluation(self, which: str = "last") -> tuple[int, Row]:
         """The step and the metrics of the first or the last evaluation."""
@@ -69,9 +78,9 @@ def factors_of(runs: Iterable[Run]) -> list[str]:
     return [name for name in dict.fromkeys(name for run in runs for name in run.factors) if name != "seed"]
 
 
-def recorded_table(runs: Sequence[Run], name: str) -> list[Row]:
-    """The rows of a table, from the first run that recorded it; empty if none did."""
-    return next((run.tables[name] for run in runs if run.tables.get(name)), [])
+def recorded_table(runs: Sequence[Run], name: str, texts: Sequence[str] = (), numbers: Sequence[str] = ()) -> list[Row]:
+    """The rows of a table with these columns, from the first run that recorded it; empty if none did."""
+    return next((rows for run in runs if (rows := run.rows(name, texts, numbers))), [])
 
 
 def short(name: str) -> str:
@@ -121,7 +130,7 @@ def mean_and_range(points: Iterable[tuple[str, str, float, float]]) -> list[Row]
         cells.setdefault((level, group, step), []).append(value)
     return [
         {"level": level, "group": group, "step": step, "n": len(values)}
-        | {"mean": math.fsum(values) / len(values), "low": min(values), "high": max(values)}
+        | {"mean": average(values), "low": min(values), "high": max(values)}
         for (level, group, step), values in cells.items()
     ]
 
@@ -137,8 +146,7 @@ def learning_rows(runs: Sequence[Run], level: Sequence[str], group: Sequence[str
 
 def smoothed(record: Record) -> list[tuple[int, float]]:
     """Step and smoothed training loss, without losses that are not finite."""
-    logged = record.metrics() if record.metrics_file.exists() else []
-    points = [(row["step"], row["train/loss"]) for row in logged if "train/loss" in row]
+    points = [(row["step"], row["train/loss"]) for row in record.metrics() if "train/loss" in row]
     points = [(step, loss) for step, loss in points if math.isfinite(loss)]
     return list(zip((step for step, _ in points), smooth(loss for _, loss in points)))
 

@@ -55,7 +55,7 @@ def execute(spec: RunSpec, console: Console, wait: bool = False) -> Record:
         task, model = assemble(spec)  # invalid settings raise before anything is recorded
         warm_up(config)
         if start:
-            checkpoint.load_weights(start.checkpoint_file, model)
+            checkpoint.load_weights(start.checkpoint_file, model, start.config["training"]["steps"])
         console.print(f"run {record.folder}", soft_wrap=True)
         more = {"overrides": list(spec.overrides), "start": start and start.id, "resident_bytes": resident}
         record.begin(config, environment.describe(record.identity) | more)

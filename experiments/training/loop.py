@@ -1,7 +1,6 @@
 """The training loop: batches are a pure function of the step, and the model's state is passed from step to step."""
 
 import contextlib
-import json
 import math
 import os
 import signal
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from torch import nn
 
+from experiments.records.contents import digest_of, to_line
 from experiments.records.processes import is_first, on_processors, processes
 from experiments.records.record import Record
 from experiments.tracking.wandb_run import Tracker
@@ -143,7 +143,7 @@ def train(
     started = time.monotonic() - progress.seconds
 
     def log(row: dict[str, float], step: int) -> None:
-        metrics_file.write(json.dumps({"step": step, **row}).encode() + b"\n")
+        metrics_file.write(to_line({"step": step, **row}))
         metrics_file.flush()
         if tracker:
             tracker.log(row, step)
@@ -153,7 +153,8 @@ def train(
         tensors = checkpoint.collect(bare, optimizer, rows_of_all)
         if is_first():
             os.fsync(metrics_file.fileno())
-            done = Progress(step, metrics_file.tell(), time.monotonic() - started, result.seen)
+            logged = record.metrics_file.read_bytes()
+            done = Progress(step, len(logged), time.monotonic() - started, result.seen, digest_of(logged))
             checkpoint.save(record.checkpoint_file, tensors, done)
 
     def evaluate(step: int) -> None:

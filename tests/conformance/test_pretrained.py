@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from support import SEGMENT, VOCABULARY, WIDTH, assert_close, choices, composed, decoder, decoder_config, random_tokens
 from tokenizers import Tokenizer
 from torch.nn import functional as F
@@ -20,7 +20,7 @@ import models.pretrained
 from experiments.records.record import records
 from models.generation import generate
 from models.pretrained import DecoderConfig, DecoderForCausalLM
-from models.state import leaves
+from models.state import leaves, save_tensors
 from tasks.data.tokens import DOCUMENT, END, train_tokenizer
 from tests.conftest import ROOT, Program, tiny
 
@@ -250,6 +250,6 @@ def test_what_cannot_be_exported_is_told_in_one_line(tmp_path: Path, capsys: pyt
     (tmp_path / "checkpoint.safetensors").write_bytes(b"half of it")
     assert "is damaged" in told(tmp_path)
     (tmp_path / "checkpoint.safetensors").unlink()
-    save_file({"model/weight": torch.zeros(2)}, tmp_path / "checkpoint.safetensors")
+    save_tensors(tmp_path / "checkpoint.safetensors", {"model/weight": torch.zeros(2)})
     assert "has trained no decoder" in told(tmp_path)
     assert models.pretrained.main([]) == 2

@@ -29,12 +29,14 @@ def records_csv(evidence: Evidence) -> str:
 
 
 def results(record: Record) -> dict[str, Any]:
-    """The counts, the versions and the last metrics that a run has recorded."""
-    # Not cached: a run that is still going must not be remembered as one without results.
-    summary, environment = record.read("summary.json") or {}, record.read("environment.json") or {}
-    versions = {f"version of {name}": version for name, version in environment.pop("libraries", {}).items()}
+    """The counts, the environment, the versions and the last metrics that a run has recorded; none before its end."""
+    if not record.finished:
+        return {}
+    summary, environment = record.summary, record.environment
+    versions = {f"version of {name}": version for name, version in environment["libraries"].items()}
     counts = {name: summary[name] for name in COUNTS if name in summary}
-    return counts | environment | versions | summary.get("metrics", {})
+    machine = {name: value for name, value in environment.items() if name != "libraries"}
+    return counts | machine | versions | summary["metrics"]
 
 
 def harmless(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.report.figures import charts
 from experiments.report.figures.chart import Chart, Table
+from experiments.report.numbers import is_number
 from experiments.report.runs import (
     Row,
     Run,
@@ -118,7 +119,7 @@ def heading(key: str) -> str:
 
 def megabytes(key: str, value: Any) -> Any:
     """A cell of a recorded column: bytes in megabytes, anything else as it is."""
-    return value / 1e6 if key.endswith("_bytes") and value is not None else value
+    return value / 1e6 if key.endswith("_bytes") and is_number(value) else value
 
 
 def metric_table(prefix: str, name: str, value: str) -> Builder:
@@ -139,8 +140,8 @@ def recorded_lines(table: str, level: str, x: str, y: str, title: str, logarithm
     """A recorded table of points (x, value) as lines, one for every value of `level`."""
 
     def build(runs: Sequence[Run]) -> Built:
-        rows = recorded_table(runs, table)
-        rows = [{"level": str(row[level]), "x": row["x"], "value": row["value"]} for row in rows]
+        rows = recorded_table(runs, table, [level], ["x", "value"])
+        rows = [{"level": row[level], "x": row["x"], "value": row["value"]} for row in rows]
         return charts.lines(rows, x, y, title, logarithmic) if rows else None
 
     return build
@@ -164,7 +165,7 @@ def recorded_medians(table: str, level: str, x: str, y: str, largest: str, title
 
 def function_gallery(runs: Sequence[Run]) -> Built:
     """Every function with its slope, each in a frame of its own."""
-    rows = recorded_table(runs, "functions")
+    rows = recorded_table(runs, "functions", ["level", "line"], ["x", "value"])
     return charts.frames(rows, "x", "value and slope") if rows else None
 
 
@@ -173,10 +174,10 @@ def recorded_histogram(table: str, x: str, y: str) -> Builder:
 
     def build(runs: Sequence[Run]) -> Built:
         found: dict[tuple[str, float], list[float]] = {}
-        having = [run for run in runs if run.tables.get(table)]
+        having = [run for run in runs if run.rows(table, numbers=[x, y])]
         networks = Counter(run.factors.get("model", "") for run in having)
         for run in having:
-            for row in run.tables[table]:
+            for row in run.rows(table, numbers=[x, y]):
                 found.setdefault((run.factors.get("model", ""), row[x]), []).append(row[y])
         rows = [
             {"level": spaced(level), "x": center, "value": sum(values) / networks[level]}
@@ -247,8 +248,8 @@ def prefix_scores(runs: Sequence[Run]) -> Built:
     rows = [
         {"level": spaced(row["scheme"]), "group": key, "value": value}
         for run in runs
-        for row in run.tables.get("scores", ())
+        for row in run.rows("scores", ["scheme"])
         for key, value in row.items()
-        if key != "scheme"
+        if is_number(value)
     ]
     return charts.pairs(rows, "score of a query with a key", "scheme") if rows else None

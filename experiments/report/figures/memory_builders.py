@@ -21,7 +21,7 @@ def cost_by_length(value: str, title: str) -> Builder:
         points = [
             (spaced(run.factors["attention"]), "", float(row["length"]), float(row[value]))
             for run in runs
-            for row in run.tables.get("context_cost", ())
+            for row in run.rows("context_cost", numbers=["length", value])
         ]
         rows = mean_and_range(points)
         return charts.curves(rows, title, "attention", "", "tokens read", True) if points else None
@@ -36,7 +36,7 @@ def loss_by_document_position(protocol: str) -> Builder:
         points = [
             (spaced(run.factors["attention"]), "", float(row["position"]), row["loss"])
             for run in runs
-            for row in run.tables.get("by_position", ())
+            for row in run.rows("by_position", ["protocol"], ["position", "loss"])
             if row["protocol"] == protocol
         ]
         rows = mean_and_range(points)
@@ -50,12 +50,12 @@ def stream_gain_by_position(runs: Sequence[Run]) -> Built:
     """How much lower the loss is with a carried state than with sliding windows, by position in the document."""
     points: list[tuple[str, str, float, float]] = []
     for run in runs:
-        rows = run.tables.get("by_position", ())
+        rows = run.rows("by_position", ["protocol"], ["position", "loss"])
         losses = {(row["protocol"], row["position"]): row["loss"] for row in rows}
         points += [
             (spaced(run.factors["attention"]), "", float(position), losses["sliding", position] - loss)
             for (protocol, position), loss in losses.items()
-            if protocol == "streaming"
+            if protocol == "streaming" and ("sliding", position) in losses
         ]
     title = "sliding - streaming, nats per token"
     return charts.curves(mean_and_range(points), title, "attention", "", IN_THE_DOCUMENT, True) if points else None
@@ -66,7 +66,7 @@ def protocol_table(runs: Sequence[Run]) -> Built:
     seeds."""
     found: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        for row in run.tables.get("protocol", ()):
+        for row in run.rows("protocol", ["protocol"]):
             found.setdefault((run.factors["attention"], row["protocol"]), []).append(run)
     rows: list[list[Any]] = []
     for (attention, protocol), having in found.items():

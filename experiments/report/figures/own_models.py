@@ -20,8 +20,9 @@ PREFIX = "evaluate_"
 
 def evaluations(outputs: str | Path) -> Evidence:
     """The finished evaluations under `outputs`, each identified by its model, its data and its seed."""
-    found = [record for record in records(outputs, f"{PREFIX}*") if record.finished]
-    labels = [(record.config["name"], model_of(record.config), data_of(record.config)) for record in found]
+    kinds = [record for kind in sorted(TITLES) for record in records(outputs, kind)]
+    found = [record for record in kinds if record.finished]
+    labels = [(record.folder.parent.name, model_of(record.config), data_of(record.config)) for record in found]
     evidence: Evidence = {}
     for record, (name, model, data) in zip(found, labels):
         if Counter(labels)[name, model, data] > 1:
@@ -34,13 +35,13 @@ def evaluations(outputs: str | Path) -> Evidence:
 
 def model_of(config: dict[str, Any]) -> str:
     """The id of a model on a hub, or the last two parts of a folder."""
-    return "/".join(Path(config["pretrained"]).parts[-2:])
+    return "/".join(Path(config.get("pretrained", "")).parts[-2:])
 
 
 def data_of(config: dict[str, Any]) -> str:
     """The path or the identifier of the data, or the name of its class."""
     data = config["data"]
-    return str(data.get("path") or data.get("identifier") or data["_target_"].rpartition(".")[2]) if data else ""
+    return str(data.get("path") or data.get("identifier") or data.get("_target_", "data")) if data else ""
 
 
 def retrieval(runs: Sequence[Run]) -> Built:
@@ -49,7 +50,7 @@ def retrieval(runs: Sequence[Run]) -> Built:
     for run in runs:
         for name, value in run.evaluation()[1].items():
             score, *parts = name.split("/")
-            if len(parts) == 2:
+            if len(parts) == 2 and parts[0].isdecimal():
                 cell = {"x": int(parts[0]), "y": parts[1], "group": score}
                 rows.append(cell | {"level": run.label(factors_of(runs)), "value": value})
     return retrieval_chart(rows, "share")
@@ -59,7 +60,7 @@ def perplexities(runs: Sequence[Run]) -> Built:
     """The scores of each model by each protocol, with the settings of the protocol."""
     rows: list[list[Any]] = []
     for run in runs:
-        for row in run.tables.get("protocol", ()):
+        for row in run.rows("protocol", ["protocol"]):
             name = row["protocol"]
             values = [run.value(f"{name}/{measure}") for measure in ("loss", "perplexity", "bits_per_byte")]
             settings = [row.get(key) for key in ("window", "stride", "documents", "tokens", "bytes")]
@@ -98,5 +99,6 @@ FIGURES = {
 
 def command(runs: Sequence[Run]) -> str:
     """The command of the last evaluation of a kind."""
-    config = runs[-1].record.config
-    return f"python -m experiments.evaluate model={config['pretrained']} task={config['name'].removeprefix(PREFIX)}"
+    job, config = runs[-1].job, runs[-1].record.config
+    task = job.experiment.removeprefix(PREFIX)
+    return f"python -m experiments.evaluate model={config.get('pretrained', '')} task={task}"

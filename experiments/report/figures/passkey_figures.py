@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from statistics import fmean
 
-from experiments.ledger.intervals import mean
+from experiments.ledger.intervals import average, mean
 from experiments.report.figures import charts
 from experiments.report.figures.builders import Built, retrieval_map
 from experiments.report.figures.chart import Table
@@ -35,14 +34,16 @@ ALIKE = 1.25  # the paper's figure at about the same multiple of the tuned lengt
 def lengths_of(runs: Sequence[Run]) -> list[int]:
     """The prompt lengths, in tokens, that the runs were evaluated at."""
     names = [name.split("/") for run in runs for name in run.evaluation()[1]]
-    return sorted({int(parts[1]) for parts in names if parts[0] == "digits" and len(parts) == 3})
+    found = {parts[1] for parts in names if parts[0] == "digits" and len(parts) == 3}
+    return sorted(int(length) for length in found if length.isdecimal())
 
 
 def tuned_length(run: Run) -> int:
-    """The tokens of the prompts that a run is tuned on at last."""
-    task = run.record.config["task"]
-    last = task["stages"][-1]
-    return task["segment_length"] * last["shortest"] * 2 ** last["doublings"]
+    """The tokens of the prompts that a run is tuned on at last; 0 if its configuration does not say."""
+    match run.record.config["task"]:
+        case {"segment_length": int(length), "stages": [*_, {"shortest": int(shortest), "doublings": int(doublings)}]}:
+            return length * shortest * 2 ** min(max(doublings, 0), 64)
+    return 0
 
 
 def beside_the_paper(runs: Sequence[Run]) -> Built:
@@ -55,8 +56,8 @@ def beside_the_paper(runs: Sequence[Run]) -> Built:
             for length in lengths_of(runs):
                 found = [run.evaluation(which)[1] for run in own]
                 cells = [[metrics[name] for metrics in found if name in metrics] for name in cell_names(length)]
-                if all(cells):
-                    here = " / ".join(f"{100 * fmean(values):.0f}" for values in cells)
+                if all(cells) and tuned_length(own[0]) > 0:
+                    here = " / ".join(f"{100 * average(values):.0f}" for values in cells)
                     times = length / tuned_length(own[0])
                     printed = [
                         f"{cell} at {tokens / PAPER_TUNED:.0f} ×"
@@ -102,7 +103,7 @@ def delta_against_linear(runs: Sequence[Run]) -> Built:
         ]
         pairs = [pair for pair in zip(*sides) if None not in pair]
         if pairs:
-            linear, delta = (fmean(side) for side in zip(*pairs))
+            linear, delta = (average(side) for side in zip(*pairs))
             gain = mean([ours - theirs for theirs, ours in pairs])
             low, high = (end if math.isfinite(end) else None for end in (gain.low, gain.high))
             rows.append([length, linear, delta, gain.n, gain.mean, low, high])

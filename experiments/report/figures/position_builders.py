@@ -32,8 +32,11 @@ def beyond_the_trained_length(protocol: str, beside_the_paper: bool) -> Builder:
             level, first = run.factors["position"], run.value(f"{protocol}/perplexity")
             for name in run.evaluation()[1]:
                 kind, *parts = name.split("/")
-                if kind == protocol and parts[-1] == "perplexity" and first:
-                    step = float(parts[0].removesuffix("x")) if len(parts) == 2 else 1.0
+                if kind == protocol and parts[-1:] == ["perplexity"] and first:
+                    times = parts[0].removesuffix("x") if len(parts) == 2 else "1"
+                    if not times.isdecimal():
+                        continue
+                    step = float(times)
                     points.append((spaced(level), HERE, step, (run.value(name) or 0.0) / first))
         if beside_the_paper:
             for level, curve in PAPER_PERPLEXITY.items():
@@ -50,7 +53,7 @@ def loss_by_window_position(runs: Sequence[Run]) -> Built:
     points = [
         (spaced(run.factors["position"]), "", float(row["position"]), row["loss"])
         for run in runs
-        for row in run.tables.get("by_position", ())
+        for row in run.rows("by_position", numbers=["position", "loss"])
     ]
     title, across = "test loss, nats per token", "position in the longest window, tokens"
     return charts.curves(mean_and_range(points), title, "scheme", "", across) if points else None
@@ -83,7 +86,7 @@ def passkeys_by_length(runs: Sequence[Run]) -> Built:
         (spaced(run.factors["position"]), "", float(name.split("/")[1]), value)
         for run in most_extended(runs)
         for name, value in run.evaluation()[1].items()
-        if name.startswith("digits/")
+        if name.startswith("digits/") and name.split("/")[1].isdecimal()
     ]
     rows = sorted(mean_and_range(points), key=lambda row: row["step"])
     return charts.curves(rows, "share of digits", "scheme", "", "prompt length, tokens") if points else None
@@ -95,7 +98,8 @@ def speed(work: str) -> Builder:
     def build(runs: Sequence[Run]) -> Built:
         rows: list[Row] = []
         for run in runs:
-            costs = [row for row in run.tables.get("costs", ()) if row["work"] == work]
+            costs = run.rows("costs", ["work", "scheme"], ["length", "speed"])
+            costs = [row for row in costs if row["work"] == work]
             longest = max((row["length"] for row in costs), default=0)
             rows += [
                 {"level": spaced(row["scheme"]), "group": HERE, "seed": run.job.seed, "value": row["speed"]}

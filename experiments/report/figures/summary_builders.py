@@ -1,8 +1,8 @@
 """Charts and tables of summarization: scores by model and by length read, and sample outputs."""
 
 from collections.abc import Sequence
-from statistics import fmean
 
+from experiments.ledger.intervals import average
 from experiments.report.figures import charts
 from experiments.report.figures.builders import Built
 from experiments.report.figures.chart import Table
@@ -56,7 +56,7 @@ def scores(runs: Sequence[Run]) -> Built:
             name,
             len(own),
             summaries[0]["parameters"],
-            fmean(summary["seconds"] for summary in summaries),
+            average(summary["seconds"] for summary in summaries),
             *mean_columns(found),
         ])  # fmt: skip
     for name in baselines(runs):
@@ -70,7 +70,7 @@ def scores(runs: Sequence[Run]) -> Built:
 def mean_columns(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
     """The mean of the values in every column, None for an empty one."""
     columns = [[value for value in column if value is not None] for column in zip(*rows)]
-    return [fmean(column) if column else None for column in columns]
+    return [average(column) if column else None for column in columns]
 
 
 def overall_by_length(runs: Sequence[Run]) -> Built:
@@ -78,7 +78,7 @@ def overall_by_length(runs: Sequence[Run]) -> Built:
     points = [
         (model_of(run), "", float(row["tokens"]), float(row["overall"]))
         for run in runs
-        for row in run.tables.get("by_length", ())
+        for row in run.rows("by_length", numbers=["tokens", "overall"])
     ]
     rows = sorted(mean_and_range(points), key=lambda row: row["step"])
     return charts.curves(rows, "overall ROUGE", "model", "", "tokens of the document") if points else None

@@ -141,8 +141,7 @@ def start_command(scale: str, evidence: Evidence) -> str:
 def failures(evidence: Evidence) -> Iterator[tuple[str, Any]]:
     """The runs that failed, each with the last line of its traceback."""
     for job, record in evidence.items():
-        status = record.read("status.json") or {}
-        if status.get("status") == "failed":
-            lines = str(status.get("traceback", "")).strip().splitlines()
+        if record.status == "failed":
+            lines = record.read("status.json").get("traceback", "").strip().splitlines()
             levels = " ".join(f"{name}={level}" for name, level in job.factors)
             yield f"{job.experiment} {levels}", lines[-1] if lines else ""

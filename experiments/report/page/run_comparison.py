@@ -74,7 +74,7 @@ def comparable_runs(evidence: Evidence) -> dict[str, Any]:
 def settings(record: Record) -> dict[str, str]:
     """The configuration and the environment of a run, flat: `attention.update` to `delta`."""
     config = {key: value for key, value in record.config.items() if key not in INCIDENTAL}
-    return dict(flat(config)) | dict(flat(record.environment or {}, "environment."))
+    return dict(flat(config)) | dict(flat(record.environment, "environment."))
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
