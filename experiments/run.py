@@ -15,6 +15,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from rich.console import Console
 
+from experiments.config.checks import check_slurm
 from experiments.config.choices import CONF, nearest
 from experiments.config.compose import check_overrides
 from experiments.config.composition import compose_unchecked, hydra_at_conf
@@ -52,10 +53,14 @@ def tunes(overrides: Sequence[str], multirun: bool) -> bool:
     if own:
         single = [each for each in parsed if each in own or not each.is_sweep_override()]
         compose_unchecked([each.input_line or "" for each in single], return_hydra_config=True)
+    if chosen.get("hydra/launcher") == "submitit_slurm":
+        check_slurm("hydra/launcher=submitit_slurm")
     tuned = chosen.get("hydra/sweeper") == "optuna"
     if tuned and not multirun:
         raise ConfigError("hydra/sweeper=optuna: add -m to run a study")
     for override in parsed:
+        if tuned and override.key_or_group == "experiment" and override.is_sweep_override():
+            raise ConfigError(f"'{override.input_line}': a study is of one experiment")
         if override.is_interval_sweep() and not tuned:
             raise ConfigError(f"'{override.input_line}' is an interval: add hydra/sweeper=optuna to search it")
     return tuned
@@ -84,7 +89,7 @@ def help_as_text() -> Iterator[None]:
 
 def main(arguments: Sequence[str]) -> int:
     """Execute the runs; returns the exit code."""
-    console = Console(stderr=True, quiet=not is_first())
+    console = Console(stderr=True, markup=False, quiet=not is_first())
     flags, overrides = sort_arguments(arguments)
     try:
         multirun = bool({"-m", "--multirun"} & set(flags))
@@ -94,8 +99,8 @@ def main(arguments: Sequence[str]) -> int:
             from experiments.sweeps.optuna_sweeper import OptunaSweeper
 
             Plugins.instance().register(OptunaSweeper)
-        given = [parse(override) for override in overrides if override.startswith("outputs=")]
-        folder = begin(Path(str(given[-1].value()) if given else "outputs"))
+        given = [parsed.value() for parsed in map(parse, overrides) if parsed.key_or_group == "outputs"]
+        folder = begin(Path(str(given[-1]) if given else "outputs"))
     except USER_ERRORS as error:
         print_error(console, error)
         return 1

@@ -19,6 +19,7 @@ from experiments.config.build import build, data_source
 from experiments.config.checks import plain
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
+from experiments.config.overrides import quote_text
 from experiments.config.schema import Scale, Tracking
 from experiments.records import environment
 from experiments.records.record import Record, identity, run_id
@@ -63,7 +64,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     for key, own in NAMES.items():
         renamed = [f"{own}{line.removeprefix(key)}" if line.startswith(f"{key}=") else line for line in renamed]
     try:
-        config = compose(renamed, root="evaluate")
+        config = compose([quote_text(line) for line in renamed], root="evaluate")
     except ConfigError as error:
         message = str(error)
         for key, own in NAMES.items():

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -55,7 +56,8 @@ def job(composed: DictConfig) -> dict[str, float] | None:
     that the other jobs of a sweep continue."""
     folder = Path(os.environ[CALL])
     in_main = folder.name.endswith(f"-{os.getpid()}")
-    console = Console(stderr=True, force_terminal=None if in_main else False, quiet=not is_first())  # one progress bar
+    terminal = None if in_main else False  # one progress bar
+    console = Console(stderr=True, markup=False, force_terminal=terminal, quiet=not is_first())
     if not in_main:
         exit_with(os.getppid())
     overrides = list(HydraConfig.get().overrides.task)
@@ -148,7 +150,7 @@ def end(folder: Path, console: Console) -> int:
     if len(entries) > 1:
         table = Table("job", "status")
         for entry in entries:
-            table.add_row(" ".join(entry["overrides"]), entry["status"])
+            table.add_row(shlex.join(entry["overrides"]), entry["status"])
         console.print(table)
     statuses = {entry["status"] for entry in entries}
     if "interrupted" in statuses:

@@ -89,6 +89,8 @@ def assemble(spec: RunSpec) -> tuple[Any, nn.Module]:
             "position.max_length, or choose a scheme without a maximum length"
         )
     if sketch is not None:
+        if task.model_arguments and not any(True for _ in sketch.parameters()):
+            raise ConfigError("the task trains a model and this one has no weights: choose another with model=…")
         check_fits(sketch, task, config, spec.record.identity["precision"])
     check_shares(task)
     model = build(settings.model, **task.model_arguments)

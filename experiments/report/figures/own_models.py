@@ -1,5 +1,6 @@
 """The evaluations of the user's own models. No claim rests on them, so they are found among the records."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,4 +100,5 @@ FIGURES = {
 def command(runs: Sequence[Run]) -> str:
     """The command of the last evaluation of a kind."""
     config = runs[-1].record.config
-    return f"python -m experiments.evaluate model={config['pretrained']} task={config['name'].removeprefix(PREFIX)}"
+    model = shlex.quote(f"model={config['pretrained']}")
+    return f"python -m experiments.evaluate {model} task={config['name'].removeprefix(PREFIX)}"
