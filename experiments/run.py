@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from experiments.config.composition import compose_unchecked, hydra_at_conf
 from experiments.config.errors import USER_ERRORS, ConfigError, print_error
 from experiments.config.overrides import parse, quote_text
 from experiments.records.processes import is_first
-from experiments.sweeps.call import begin, end, job, wait_for_held
+from experiments.sweeps.call import RESUME, begin, end, job, settle, stop_when_asked, wait_for_held, was_killed
 from experiments.sweeps.grid_sweeper import GridSweeper
 from experiments.training.distributed import leave
 
@@ -107,16 +106,24 @@ def main(arguments: Sequence[str]) -> int:
     sys.argv[1:] = [*flags, *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them
     try:
+        if any(
+            parsed.key_or_group == "hydra/launcher" and parsed.value() != "basic" for parsed in map(parse, overrides)
+        ):
+            stop_when_asked(folder)
         with help_as_text():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
         wait_for_held(folder, console)
         return end(folder, console)
     except KeyboardInterrupt:
-        console.print("stopped; run the same command again to resume", style="yellow")
+        settle(folder)
+        if end(folder, console) != 130:
+            console.print(RESUME, style="yellow")
         return 130
-    except (*USER_ERRORS, HydraException, BrokenExecutor) as error:
-        print_error(console, error)
-        return 1
+    except (*USER_ERRORS, HydraException, RuntimeError) as error:  # RuntimeError: of launchers whose job was killed
+        settle(folder)
+        if not was_killed(folder):
+            print_error(console, error)
+        return end(folder, console) or 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         leave()

@@ -5,6 +5,7 @@ Hydra's BasicSweeper composes every job twice: once to validate it before the fi
 
 import copy
 import itertools
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from omegaconf import DictConfig
 
 from experiments.config.composition import compose_unchecked
 from experiments.config.overrides import apply, parse, values_of
+from experiments.sweeps.call import CALL, is_stopped
 
 PLUGIN = "hydra_plugins.grid_sweeper"  # Hydra loads plugins only from the package hydra_plugins
 sys.modules[PLUGIN] = sys.modules[__name__]
@@ -124,15 +126,21 @@ class GridSweeper(Sweeper):
             found += combinations([*map(parse, own), *others])
         return found
 
+    def starts_all_at_once(self) -> bool:
+        """Whether the launcher starts every job it gets on this machine."""
+        return str(self.jobs_config.hydra.launcher._target_).endswith("submitit_launcher.LocalLauncher")
+
     def sweep(self, arguments: list[str]) -> Any:
         """Run all jobs. Raises ConfigError before the first one starts if any of them cannot be composed."""
         jobs = self.jobs(arguments)
         Path(str(self.jobs_config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         for job in jobs:
             self.context.config_loader.load_sweep_config(self.jobs_config, job)
-        size = self.max_batch_size or len(jobs)
+        size = self.max_batch_size or (len(os.sched_getaffinity(0)) if self.starts_all_at_once() else len(jobs))
         returned = []
         for first in range(0, len(jobs), size):
+            if is_stopped(Path(os.environ[CALL])):
+                break
             results = self.launcher.launch(jobs[first : first + size], initial_job_idx=first)
             returned.append(results)
             for result in results:
