@@ -44,7 +44,8 @@ def check_overrides(overrides: Sequence[str], multirun: bool = False, root: str 
     offered = [*known, *(key for key in keys if is_setting(key) and "._" not in key)]
     for override in values:
         key = override.key_or_group
-        added = (override.is_add() or override.is_force_add()) and "." in key
+        node, dot, _ = key.partition(".")
+        added = (override.is_add() or override.is_force_add()) and dot and node in keys
         if not added and key not in keys:
             raise ConfigError(f"unknown key '{key}'; {nearest(key, offered)}")
         if override.is_delete():

@@ -8,7 +8,6 @@ A trial is an ordinary run with a record. Trials start in batches of the launche
 Slurm's array_parallelism. The smaller the batch, the more results the sampler has for its next choice.
 """
 
-import itertools
 import math
 import os
 import shlex
@@ -161,7 +160,8 @@ class OptunaSweeper(Sweeper):
         copy = optuna.create_study(direction=study.direction)
         copy.add_trials([trial for trial in earlier if trial.state.is_finished()])
         seed = 1_000_003 * self.seed + len(earlier)
-        for attempt in itertools.count():
+        attempt = 0
+        while True:
             sampler = optuna.samplers.TPESampler if attempt < ATTEMPTS else optuna.samplers.RandomSampler
             copy.sampler = sampler(seed=seed + 1_009 * attempt)
             drawn = copy.ask(space)
@@ -169,7 +169,7 @@ class OptunaSweeper(Sweeper):
                 study.enqueue_trial(drawn.params)
                 return study.ask(space)
             copy.tell(drawn, state=TrialState.FAIL)
-        raise AssertionError("count() has no end")
+            attempt += 1
 
     def value_of(self, metrics: dict[str, float] | None) -> float | None:
         """The metric of a run, None if the run did not finish or the value is not finite. Raises ConfigError if the run
@@ -224,15 +224,15 @@ def distribution(override: Override) -> BaseDistribution:
 
 def size_of(space: Space) -> float:
     """The number of different values that a space has."""
-    sizes = {key: each for key, each in space.items() if not each.single()}
-    return math.prod(
-        len(each.choices)
-        if isinstance(each, CategoricalDistribution)
-        else (each.high - each.low) // each.step + 1
-        if isinstance(each, IntDistribution)
-        else math.inf
-        for each in sizes.values()
-    )
+
+    def size(values: BaseDistribution) -> float:
+        if isinstance(values, CategoricalDistribution):
+            return len(values.choices)
+        if isinstance(values, IntDistribution):
+            return (values.high - values.low) // values.step + 1
+        return 1 if values.single() else math.inf
+
+    return math.prod(map(size, space.values()))
 
 
 def study_file(run: RunSpec, space: Space, metric: str) -> Path:
