@@ -50,6 +50,12 @@ def test_what_a_run_is_made_of_cannot_be_taken_away_or_bent(override: str) -> No
 
 
 @pytest.mark.slow
+def test_what_has_a_default_can_be_taken_away() -> None:
+    config = compose(["experiment=positions", "~training.groups.activations", "~position.base"])
+    assert "activations" not in config.training.groups and "base" not in config.position
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "message"),
     [

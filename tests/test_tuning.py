@@ -130,7 +130,7 @@ def test_no_value_is_tried_twice_and_each_is_tried(
 ) -> None:
     """Of a failing value, of values that lie in few, and however many are run at a time."""
     monkeypatch.setenv("EXPERIMENTS_CALL", str(tmp_path))
-    study, sweeper = study_in(tmp_path / "study.db", StudyDirection.MINIMIZE), OptunaSweeper(12, METRIC, seed=0)
+    study, sweeper = optuna.create_study(), OptunaSweeper(12, METRIC, seed=0)
     sweeper.launcher, sweeper.at_a_time = Launched(), at_a_time  # type: ignore[assignment]
     sweeper.resume(study, [], {"x": space})
     values = [trial.params["x"] for trial in study.trials]

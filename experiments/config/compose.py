@@ -59,6 +59,6 @@ def check_deletion(composed: DictConfig, override: Override) -> None:
     """Raise ConfigError for ~key where every run has this key, or where what it is a setting of has no default."""
     key = override.key_or_group
     parent, _, name = key.rpartition(".")
-    target = OmegaConf.select(composed, f"{parent}._target_") if parent else None
-    if not parent or OmegaConf.get_type(composed, parent) is not dict or (target and name in required(target)):
+    node = OmegaConf.select(composed, parent) if parent else composed
+    if OmegaConf.get_type(node) is not dict or ("_target_" in node and name in required(node._target_)):
         raise ConfigError(f"'{override.input_line}': a run needs {key}; set it to another value with {key}=…")
