@@ -98,17 +98,13 @@ def is_stopped(folder: Path) -> bool:
 def stop_when_asked(folder: Path) -> None:
     """Stop the jobs, which run in other processes, after Ctrl-C or SIGTERM.
 
-    SIGINT is blocked, which those processes inherit: a terminal sends Ctrl-C to all of them, and some launchers' then
-    kill their jobs within a second.
+    SIGINT is blocked in this thread, which those processes inherit: a terminal sends Ctrl-C to all of them, and some
+    launchers' would kill their jobs within a second. Another thread receives it.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: stop(folder))
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-    def wait() -> None:
-        signal.sigwait({signal.SIGINT})
-        stop(folder)
-
-    threading.Thread(target=wait, daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda number, frame: stop(folder))
 
 
 @contextlib.contextmanager
