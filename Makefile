@@ -3,7 +3,9 @@ OUTPUTS ?= outputs
 WORKERS ?= 0
 PYTHON ?= python3
 BIN := .venv/bin
-RUN_ARGUMENTS = --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --workers $(WORKERS) --launcher "$(LAUNCHER)"
+# The value of a variable as one word of the shell.
+given = '$(subst ','\'',$(value $(1)))'
+RUN_ARGUMENTS = --scale $(call given,SCALE) --only $(call given,ONLY) --outputs $(call given,OUTPUTS) --workers $(call given,WORKERS) --launcher $(call given,LAUNCHER)
 .PHONY: help setup reproduce seeds rates ledger plan verify dashboard figures readme sync dashboards check quick test faults lint format bench clean
 
 help: ## show this help
@@ -18,21 +20,21 @@ seeds: setup ## add seeds up to the next planned look at what is undecided (ONLY
 rates: setup ## judge also at half a decade below and above the chosen learning rates (ONLY=…)
 	$(BIN)/python -m experiments.reproduce $(RUN_ARGUMENTS) --shifted-rates
 ledger: setup ## show the ledger and rewrite the page from the records, without running anything
-	$(BIN)/python -m experiments.reproduce --scale $(SCALE) --outputs $(OUTPUTS) --no-runs
+	$(BIN)/python -m experiments.reproduce --scale $(call given,SCALE) --outputs $(call given,OUTPUTS) --no-runs
 plan: setup ## estimate time and memory of every experiment before it runs (ACCELERATOR=h100|a100|…; default: this machine)
-	$(BIN)/python -m experiments.plan --scale $(SCALE) --only "$(ONLY)" --outputs $(OUTPUTS) --accelerator "$(ACCELERATOR)"
+	$(BIN)/python -m experiments.plan --scale $(call given,SCALE) --only $(call given,ONLY) --outputs $(call given,OUTPUTS) --accelerator $(call given,ACCELERATOR)
 verify: setup ## repeat a finished run and compare it with its record (RUN=<run id>)
-	$(BIN)/python -m experiments.verify "$(RUN)" --outputs $(OUTPUTS)
+	$(BIN)/python -m experiments.verify $(call given,RUN) --outputs $(call given,OUTPUTS)
 dashboard: setup ## open the page in a browser, or W&B's board of all runs in a terminal
-	$(BIN)/python -m experiments.dashboard $(OUTPUTS)
+	$(BIN)/python -m experiments.dashboard $(call given,OUTPUTS)
 figures: setup ## write every chart of the page as SVG and PNG
-	$(BIN)/python -m experiments.figures --scale $(SCALE) --outputs $(OUTPUTS)
+	$(BIN)/python -m experiments.figures --scale $(call given,SCALE) --outputs $(call given,OUTPUTS)
 readme: setup ## update the tables and the picture in README.md and docs/ from the records
-	$(BIN)/python -m experiments.readme --scale $(SCALE) --outputs $(OUTPUTS)
+	$(BIN)/python -m experiments.readme --scale $(call given,SCALE) --outputs $(call given,OUTPUTS)
 sync: setup ## upload offline runs to W&B; safe to repeat
-	$(BIN)/python -m experiments.sync $(OUTPUTS)
+	$(BIN)/python -m experiments.sync $(call given,OUTPUTS)
 dashboards: setup ## write the W&B workspace and report; publish them if WANDB_API_KEY is set
-	$(BIN)/python -m experiments.dashboards --scale $(SCALE) --outputs $(OUTPUTS)
+	$(BIN)/python -m experiments.dashboards --scale $(call given,SCALE) --outputs $(call given,OUTPUTS)
 check: setup ## lint, and run the tests that need no training: about a minute
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick
 quick: setup ## run the tests that need no training

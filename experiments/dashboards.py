@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scale", default="laptop", help="smoke, laptop, gpu or paper")
     parser.add_argument("--outputs", default="outputs")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     evidence = gather(options.scale, options.outputs)
     verdicts = judge_all(evidence)
     runs = finished_runs(evidence)

@@ -21,7 +21,7 @@ from experiments.training.distributed import check_alone
 @command
 def main(arguments: Sequence[str]) -> int:
     """Evaluate a model; returns the exit code."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     transformers.logging.disable_progress_bar()
     check_alone("an evaluation")
     config = composed(arguments)

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     page = publish(evidence, options.scale, options.outputs, console)
     for job, message in failures:
         console.print(f"failed: {' '.join(job.overrides)}: {message}", style="red", markup=False, soft_wrap=True)
-    console.print(f"{done} runs in {time.monotonic() - started:.0f} s; {page}", soft_wrap=True)
+    console.print(f"{done} runs in {time.monotonic() - started:.0f} s; {page}", markup=False, soft_wrap=True)
     return 1 if failures else 0
 
 

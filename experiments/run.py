@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from rich.console import Console
 
+from experiments.config.checks import check_slurm
 from experiments.config.choices import CONF, nearest
 from experiments.config.compose import check_overrides
 from experiments.config.composition import compose_unchecked, hydra_at_conf
 from experiments.config.errors import USER_ERRORS, ConfigError, print_error
 from experiments.config.overrides import parse, quote_text
 from experiments.records.processes import is_first
-from experiments.sweeps.call import begin, end, job, wait_for_held
+from experiments.sweeps.call import RESUME, begin, end, job, settle, stop_when_asked, wait_for_held, was_killed
 from experiments.sweeps.grid_sweeper import GridSweeper
 from experiments.training.distributed import leave
 
@@ -52,10 +52,14 @@ def tunes(overrides: Sequence[str], multirun: bool) -> bool:
     if own:
         single = [each for each in parsed if each in own or not each.is_sweep_override()]
         compose_unchecked([each.input_line or "" for each in single], return_hydra_config=True)
+    if chosen.get("hydra/launcher") == "submitit_slurm":
+        check_slurm("hydra/launcher=submitit_slurm")
     tuned = chosen.get("hydra/sweeper") == "optuna"
     if tuned and not multirun:
         raise ConfigError("hydra/sweeper=optuna: add -m to run a study")
     for override in parsed:
+        if tuned and override.key_or_group == "experiment" and override.is_sweep_override():
+            raise ConfigError(f"'{override.input_line}': a study is of one experiment")
         if override.is_interval_sweep() and not tuned:
             raise ConfigError(f"'{override.input_line}' is an interval: add hydra/sweeper=optuna to search it")
     return tuned
@@ -84,7 +88,7 @@ def help_as_text() -> Iterator[None]:
 
 def main(arguments: Sequence[str]) -> int:
     """Execute the runs; returns the exit code."""
-    console = Console(stderr=True, quiet=not is_first())
+    console = Console(stderr=True, markup=False, quiet=not is_first())
     flags, overrides = sort_arguments(arguments)
     try:
         multirun = bool({"-m", "--multirun"} & set(flags))
@@ -94,24 +98,32 @@ def main(arguments: Sequence[str]) -> int:
             from experiments.sweeps.optuna_sweeper import OptunaSweeper
 
             Plugins.instance().register(OptunaSweeper)
-        given = [parse(override) for override in overrides if override.startswith("outputs=")]
-        folder = begin(Path(str(given[-1].value()) if given else "outputs"))
+        given = [parsed.value() for parsed in map(parse, overrides) if parsed.key_or_group == "outputs"]
+        folder = begin(Path(str(given[-1]) if given else "outputs"))
     except USER_ERRORS as error:
         print_error(console, error)
         return 1
     sys.argv[1:] = [*flags, *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them
     try:
+        if any(
+            parsed.key_or_group == "hydra/launcher" and parsed.value() != "basic" for parsed in map(parse, overrides)
+        ):
+            stop_when_asked(folder)
         with help_as_text():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
         wait_for_held(folder, console)
         return end(folder, console)
     except KeyboardInterrupt:
-        console.print("stopped; run the same command again to resume", style="yellow")
+        settle(folder)
+        if end(folder, console) != 130:
+            console.print(RESUME, style="yellow")
         return 130
-    except (*USER_ERRORS, HydraException, BrokenExecutor) as error:
-        print_error(console, error)
-        return 1
+    except (*USER_ERRORS, HydraException, RuntimeError) as error:  # RuntimeError: of launchers whose job was killed
+        settle(folder)
+        if not was_killed(folder):
+            print_error(console, error)
+        return end(folder, console) or 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         leave()

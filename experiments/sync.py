@@ -21,7 +21,7 @@ from experiments.tracking.upload import TO_SET, complete, identifier_of, is_lock
 def main(arguments: Sequence[str]) -> int:
     """Upload the runs in <outputs>/wandb; returns the exit code."""
     outputs = arguments[0] if arguments else "outputs"
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     waiting = logs_by_run(outputs)
     known = {record.id: record for record in records(outputs)}
     running = {record.id for record in known.values() if record.status == "running" and is_locked(record)}

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="the id of a finished run")
     parser.add_argument("--outputs", default="outputs")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     record = finished(options.run, options.outputs)
     with tempfile.TemporaryDirectory() as folder:
         again = repeat(record, folder, console)

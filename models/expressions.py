@@ -9,7 +9,6 @@ beta * a + (1 - beta) * b.
 import ast
 import difflib
 import hashlib
-import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,9 @@ from models.activations import Activation
 from models.functions import asinh, maximum, minimum, sinc, softplus
 
 EPSILON = 1e-7
+LARGEST = torch.finfo(torch.float32).max  # of numbers
+LONGEST = 200  # operations of a function, which may all lie inside of one another
+SHOWN = 60  # characters of a text in an error message
 UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "neg": torch.neg,
     "abs": torch.abs,
@@ -120,18 +122,28 @@ class Tree:
 def parse(text: str) -> Tree:
     """The tree of an expression. Raises ExpressionError with the position of the error."""
     try:
-        return convert(ast.parse(text.strip(), mode="eval").body, text.strip())
+        tree = convert(ast.parse(text.strip(), mode="eval").body, text.strip())
+        size = tree.size
     except SyntaxError as error:
-        raise ExpressionError(f"'{text}' is malformed at character {error.offset or 1}: {error.msg}") from None
+        place = f"malformed at character {error.offset or 1}"
+        raise ExpressionError(f"'{short(text)}' is {place}: {short(error.msg)}") from None
     except (RecursionError, MemoryError):
-        raise ExpressionError(f"'{text[:40]}…' is nested too deeply") from None
+        raise ExpressionError(f"'{short(text)}' is nested too deeply") from None
+    if size > LONGEST:
+        raise ExpressionError(f"'{short(text)}' has {size} operations; {LONGEST} are the most")
+    return tree
+
+
+def short(text: str) -> str:
+    """A text, or how it begins."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def convert(node: ast.expr, text: str) -> Tree:
     """Convert a node of Python's syntax tree to a Tree. Raises ExpressionError."""
 
     def error(reason: str) -> ExpressionError:
-        return ExpressionError(f"'{text}', character {node.col_offset + 1}: {reason}")
+        return ExpressionError(f"'{short(text)}', character {node.col_offset + 1}: {reason}")
 
     if isinstance(node, ast.Name):
         if node.id == "eps":
@@ -139,7 +151,9 @@ def convert(node: ast.expr, text: str) -> Tree:
         if node.id in ("x", "beta"):
             return Tree(node.id)
         raise error(f"unknown name '{node.id}'; the names are x, beta and eps")
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float) and math.isfinite(node.value):  # type: ignore[arg-type]
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        if node.value > LARGEST:  # type: ignore[operator]
+            raise error(f"a number must be at most {LARGEST:.1e}")
         return Tree("number", number=float(node.value))  # type: ignore[arg-type]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return Tree("neg", (convert(node.operand, text),))
@@ -165,14 +179,14 @@ def check(tree: Tree) -> None:
     x = (torch.arange(-1000, 1001, device="cpu") / 100).requires_grad_()  # cpu: the default device may be meta
     value = tree(x, torch.ones((), device="cpu"))
     if not value.requires_grad:
-        raise ExpressionError(f"'{tree}' is constant: it does not depend on x")
+        raise ExpressionError(f"'{short(str(tree))}' is constant: it does not depend on x")
     (slope,) = torch.autograd.grad(value.sum(), x)
     for what, found in (("value", value), ("slope", slope)):
         bad = ~found.isfinite()
         if bad.any():
-            raise ExpressionError(f"'{tree}' has a {what} that is not finite at x = {x[bad][0].item():g}")
+            raise ExpressionError(f"'{short(str(tree))}' has a {what} that is not finite at x = {x[bad][0].item():g}")
     if value.std().item() < 1e-5:
-        raise ExpressionError(f"'{tree}' is constant on [-10, 10]")
+        raise ExpressionError(f"'{short(str(tree))}' is constant on [-10, 10]")
 
 
 def identity(tree: Tree) -> str:

@@ -1,14 +1,18 @@
 """Optuna as Hydra's sweeper: real studies on disk, which go on where they were whatever stopped them."""
 
+import contextlib
 import shlex
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from rich.console import Console
 
@@ -17,7 +21,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.overrides import parse
 from experiments.records.record import records
 from experiments.run import tunes
-from experiments.sweeps.optuna_sweeper import OptunaSweeper, direction_of, distribution
+from experiments.sweeps.optuna_sweeper import OptunaSweeper, direction_of, distribution, size_of, study_in
 from experiments.training.run_spec import resolve
 from tests.conftest import ROOT, Program, tiny
 from tests.test_run import one_line
@@ -74,7 +78,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on_two_at_a_time(program: 
     trials = study_of(tmp_path).trials
     states = {(trial.params["model.heads"], trial.state) for trial in trials}
     assert states == {("3", TrialState.FAIL), ("2", TrialState.COMPLETE)}
-    assert len(trials) == 4
+    assert len(trials) == 2 and "1 of 4 trials finished; all values were tried" in ended.stderr
 
 
 @pytest.mark.slow
@@ -97,7 +101,58 @@ def test_a_trial_that_another_process_is_at_is_waited_for(tmp_path: Path) -> Non
 def test_a_metric_that_the_runs_lack_is_named_with_the_nearest(program: Program, tmp_path: Path) -> None:
     ended = program(*searched(tmp_path, 2, *SPACE, "hydra.sweeper.metric=perplexity"))
     assert "the runs have no such metric; the nearest is 'sliding/perplexity'" in one_line(ended)
-    assert len(records(tmp_path)) == 1  # which the right metric will find finished
+    assert not records(tmp_path)
+
+
+class Launched:
+    """A launcher whose runs come to a value at once: x itself, None where x is 3 or "bad"."""
+
+    def launch(self, jobs: list[list[str]], initial_job_idx: int) -> list[SimpleNamespace]:
+        values = [job[-1].removeprefix("x=") for job in jobs]
+        known = {"a": 1.0, "b": 2.0, "bad": None, "3": None}
+        found = [known.get(value, 0.5) for value in values]
+        return [SimpleNamespace(return_value=value and {METRIC: value}) for value in found]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("space", "finished"),
+    [
+        (CategoricalDistribution(["a", "b", "bad"]), 2),
+        (CategoricalDistribution(["a"]), 1),
+        (IntDistribution(0, 9), 9),
+        (IntDistribution(1, 9, step=2), 4),
+        (FloatDistribution(0, 1), 12),
+    ],
+)
+def test_no_value_is_tried_twice_and_each_is_tried(
+    space: BaseDistribution, finished: int, at_a_time: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a failing value, of values that lie in few, and however many are run at a time."""
+    monkeypatch.setenv("EXPERIMENTS_CALL", str(tmp_path))
+    study, sweeper = optuna.create_study(), OptunaSweeper(12, METRIC, seed=0)
+    sweeper.launcher, sweeper.at_a_time = Launched(), at_a_time  # type: ignore[assignment]
+    sweeper.resume(study, [], {"x": space})
+    values = [trial.params["x"] for trial in study.trials]
+    assert len(set(values)) == len(values) == min(size_of({"x": space}), 12)
+    assert len(study.get_trials(states=[TrialState.COMPLETE])) == finished
+
+
+def test_a_study_that_is_damaged_or_locked_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("no study " * 1000)
+    file = tmp_path / "cut.db"
+    study_in(file, StudyDirection.MINIMIZE).add_trial(optuna.create_trial(value=1.0))
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    for damaged in ("text.db", "cut.db"):
+        with pytest.raises(
+            ConfigError, match=r"the study .*\.db cannot be read or written \(.*\): if no other program"
+        ):
+            study_in(tmp_path / damaged, StudyDirection.MINIMIZE).get_trials()
+    with contextlib.closing(sqlite3.connect(tmp_path / "locked.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ConfigError, match="database is locked"):
+            study_in(tmp_path / "locked.db", StudyDirection.MINIMIZE)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +202,11 @@ def test_a_distribution_that_there_is_none_of_is_refused(override: str, message:
     with pytest.raises(ConfigError) as refused:
         distribution(parse(override))
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("metric", ["nonoverlapping/bits_per_byte", "sliding/bits_per_byte", "nonoverlapping/loss"])
+def test_the_scores_that_a_language_model_prints_can_be_minimized(metric: str) -> None:
+    assert direction_of(metric) == StudyDirection.MINIMIZE
 
 
 @pytest.mark.parametrize(("metric", "message"), [(None, "needs a metric"), ("state_floats", "is not a score")])

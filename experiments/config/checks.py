@@ -3,8 +3,9 @@
 import inspect
 import math
 import re
+import shutil
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,9 @@ from experiments.config.errors import ConfigError, first_line
 from experiments.config.schema import Config, Optimizer, Scale
 from experiments.config.targets import check_targets
 
+# Whether the program calls the `_target_` of these nodes itself; the parts of a model are what its signature says.
+PARTIAL = {"model": False, "task": False, "data": False, "optimizer": True, "schedule": False, "search": False}
+SHOWN = 100  # characters of a value in an error message
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # of an experiment, which is a folder of its runs
 LARGEST = 2**32 - 1  # of any number; a larger one would overflow somewhere
 
@@ -66,7 +70,7 @@ def check(config: dict[str, Any]) -> None:
     check_value(config.get("optimizer") or {}, Optimizer, "optimizer")
     for key, node in config.items():
         if isinstance(node, dict):
-            check_call(node, str(key))
+            check_call(node, str(key), PARTIAL.get(str(key)))
 
 
 def check_recorded(config: dict[str, Any]) -> None:
@@ -76,7 +80,9 @@ def check_recorded(config: dict[str, Any]) -> None:
 
 
 def check_name(config: dict[str, Any]) -> None:
-    """Raise ConfigError for the name of an experiment that is no name of a folder."""
+    """Raise ConfigError for the name of an experiment that is no name of a folder, or outputs that are nowhere."""
+    if config.get("outputs") == "":
+        raise ConfigError("outputs is empty: give the folder for the records, such as outputs=outputs")
     if "name" in config and not NAME.fullmatch(str(config["name"])):
         raise ConfigError(f"name={config['name']}: a name has letters, digits, '.', '_' and '-', and no folders")
 
@@ -90,21 +96,40 @@ def check_numbers(node: Any, path: str = "") -> None:
         raise ConfigError(f"{path}={node}: a number must be finite, and at most {LARGEST:,}")
 
 
-def check_call(node: dict[str, Any], path: str) -> None:
-    """Raise ConfigError if a node does not match the signature of its `_target_`."""
+def check_call(node: dict[str, Any], path: str, partial: bool | None = None) -> None:
+    """Raise ConfigError if a node does not match the signature of its `_target_`.
+
+    partial: whether what the node is an argument of calls the `_target_` itself; None if nothing says so.
+    """
     target = node.get("_target_")
     if target is None:
         return
     names, hints = arguments_of(hydra.utils.get_object(target))
     for key, value in node.items():
-        if key.startswith("_") or value == MISSING:
+        if key.startswith("_"):
+            check_own_key(key, value, partial, path)
+            continue
+        if value == MISSING:
             continue
         if key not in names:
             raise ConfigError(f"{path}.{key} is not a setting of {target}; {nearest(key, names)}")
         if isinstance(value, dict) and "_target_" in value:
-            check_call(value, f"{path}.{key}")
+            check_call(value, f"{path}.{key}", typing.get_origin(hints.get(key)) is Callable)
         elif not target.startswith(("torch.", "transformers.")):
             check_value(value, hints.get(key, Any), f"{path}.{key}")
+
+
+def check_own_key(key: str, value: Any, partial: bool | None, path: str) -> None:
+    """Raise ConfigError for one of Hydra's own keys in a node, unless it is `_target_` or says what is so anyway."""
+    if key == "_target_" or (key == "_partial_" and partial in (None, value)):
+        return
+    raise ConfigError(f"{path}.{key}={value} is not a setting: leave it to conf/")
+
+
+def required(target: str) -> list[str]:
+    """The arguments without a default of a class or function."""
+    arguments = inspect.signature(hydra.utils.get_object(target)).parameters.values()
+    return [argument.name for argument in arguments if argument.default is argument.empty]
 
 
 @cache
@@ -126,4 +151,17 @@ def check_value(value: Any, annotation: Any, path: str = "") -> None:
     except pydantic.ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(filter(None, [path, *map(str, problem["loc"])]))
-        raise ConfigError(f"{key}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}") from error
+        reason = problem.get("ctx", {}).get("error", problem["msg"])  # without "Value error, " before our own message
+        raise ConfigError(f"{key}={short(problem['input'])}: {reason}") from error
+
+
+def short(value: Any) -> str:
+    """A value as Python writes it, or how that begins."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def check_slurm(requested_by: str) -> None:
+    """Raise ConfigError where there is no Slurm. requested_by: the setting that asks for it."""
+    if not shutil.which("srun"):
+        raise ConfigError(f"{requested_by}: this machine has no Slurm (srun is not found); leave it out to run here")

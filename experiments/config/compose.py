@@ -3,9 +3,10 @@
 import copy
 from collections.abc import Sequence
 
-from omegaconf import DictConfig
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
 
-from experiments.config.checks import flatten, is_setting, plain
+from experiments.config.checks import flatten, is_setting, plain, required
 from experiments.config.choices import groups_of, nearest
 from experiments.config.composition import compose_unchecked
 from experiments.config.errors import ConfigError
@@ -19,7 +20,8 @@ def compose(overrides: Sequence[str], return_hydra_config: bool = False, root: s
 
 
 def check_overrides(overrides: Sequence[str], multirun: bool = False, root: str = "config") -> None:
-    """Raise ConfigError for an unknown key, group or option, a value of the wrong type, or a sweep without -m."""
+    """Raise ConfigError for an unknown key, group or option, a value of the wrong type, a setting that cannot be left
+    out, or a sweep without -m."""
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         if override.is_sweep_override() and not multirun:
@@ -28,19 +30,35 @@ def check_overrides(overrides: Sequence[str], multirun: bool = False, root: str 
     chosen, values = [], []
     for override in parsed:
         key = override.key_or_group
+        if override.is_delete() and key in known:
+            raise ConfigError(f"'{override.input_line}': a group cannot be taken away; {nearest('', known[key])}")
         if key in known:
             for choice in map(str, values_of(override)):
-                if choice not in known[key] and choice != "null":
+                if choice not in known[key]:
                     raise ConfigError(f"{key}={choice}: no such choice; {nearest(choice, known[key])}")
             chosen.append(f"{key}={next(iter(values_of(override)))}")
         elif not key.startswith("hydra"):
             values.append(override)
     composed = compose_unchecked(chosen, root=root)
     keys = list(flatten(composed))
+    offered = [*known, *(key for key in keys if is_setting(key) and "._" not in key)]
     for override in values:
         key = override.key_or_group
-        if not (override.is_add() or override.is_force_add()) and key not in keys:
-            raise ConfigError(f"unknown key '{key}'; {nearest(key, [*known, *filter(is_setting, keys)])}")
+        node, dot, _ = key.partition(".")
+        added = (override.is_add() or override.is_force_add()) and dot and node in keys
+        if not added and key not in keys:
+            raise ConfigError(f"unknown key '{key}'; {nearest(key, offered)}")
+        if override.is_delete():
+            check_deletion(composed, override)
         changed = copy.deepcopy(composed)  # compose only once: it takes Hydra 0.1 s
         for value in values_of(override):
             plain(apply(changed, parse(f"{(override.input_line or '').split('=')[0]}={value}")), complete=False)
+
+
+def check_deletion(composed: DictConfig, override: Override) -> None:
+    """Raise ConfigError for ~key where every run has this key, or where what it is a setting of has no default."""
+    key = override.key_or_group
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(composed, parent) if parent else composed
+    if OmegaConf.get_type(node) is not dict or ("_target_" in node and name in required(node._target_)):
+        raise ConfigError(f"'{override.input_line}': a run needs {key}; set it to another value with {key}=…")

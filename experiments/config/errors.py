@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 
+from hydra.errors import InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
@@ -28,6 +29,7 @@ def first_line(error: BaseException) -> str:
 
     A ConfigError that caused the error is returned whole.
     """
+    error = cause_of(error)
     behind = error.__cause__ or error.__context__
     while behind is not None and not isinstance(behind, ConfigError):
         behind = behind.__cause__ or behind.__context__
@@ -37,6 +39,13 @@ def first_line(error: BaseException) -> str:
     line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     key = getattr(cause, "full_key", None)
     return f"{key}: {line}" if key and key not in line else line
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What a class or function raised when Hydra called it; any other error is returned as it is."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def print_error(console: Console, error: BaseException) -> None:

@@ -1,15 +1,20 @@
 """Parse and apply Hydra overrides."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config.errors import ConfigError, first_line
+
+# Ends of keys whose values are taken as the shell gives them: paths, models to evaluate, and functions.
+TEXTS = ("outputs", "cache", ".path", ".checkpoint", ".tokenizer", "pretrained", ".text")
 
 
 def apply(config: DictConfig, override: Override) -> DictConfig:
@@ -23,9 +28,17 @@ def apply(config: DictConfig, override: Override) -> DictConfig:
 
 
 def quote_text(override: str) -> str:
-    """Put quotes around the value of a `….text` override, so that Hydra does not parse it as a function call."""
+    """Put quotes around the value of one of TEXTS where Hydra would read something else in it: a function call, several
+    values, a number. A value that is in quotes already, or null, stays as it is; ~/ is the user's folder."""
     key, _, value = override.partition("=")
-    return f"{key}='{value}'" if key.endswith(".text") and not {"'", '"'} & set(value) else override
+    if not key.endswith(TEXTS) or value == "null":
+        return override
+    value = os.path.expanduser(value)
+    with contextlib.suppress(ConfigError):
+        read = parse(f"{key}={value}")
+        if value.startswith(("'", '"')) or read.value() == value:
+            return f"{key}={value}"
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
 def parse(override: str) -> Override:

@@ -44,8 +44,10 @@ def check_target(target: Any, path: str) -> None:
         f"{path}={target} is not allowed: it must be named in conf/, or be a model or an optimizer of one of "
         f"{', '.join(PACKAGES)}"
     )
-    known = isinstance(target, str) and target in named()
-    if not known and str(target).split(".")[0] not in PACKAGES:
+    if not isinstance(target, str):
+        raise refused
+    known = target in named()
+    if not known and target.split(".")[0] not in PACKAGES:
         raise refused
     try:
         found = hydra.utils.get_object(target)

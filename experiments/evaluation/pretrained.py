@@ -20,6 +20,7 @@ from experiments.config.build import build, data_source
 from experiments.config.checks import plain
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
+from experiments.config.overrides import quote_text
 from experiments.config.schema import Scale, Tracking
 from experiments.cost.memory import memory_errors_named
 from experiments.records import environment
@@ -66,7 +67,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     for key, own in NAMES.items():
         renamed = [f"{own}{line.removeprefix(key)}" if line.startswith(f"{key}=") else line for line in renamed]
     try:
-        config = compose(renamed, root="evaluate")
+        config = compose([quote_text(line) for line in renamed], root="evaluate")
     except ConfigError as error:
         message = str(error)
         for key, own in NAMES.items():

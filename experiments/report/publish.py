@@ -1,5 +1,6 @@
 """Show what the records say: the ledger in the terminal, the page and its files, and W&B's summary runs."""
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -21,8 +22,9 @@ def publish(evidence: Evidence, scale: str, outputs: str, console: Console | Non
     if console:
         console.print(terminal_table(verdicts, scale))
         if not any(record.finished for record in evidence.values()):
-            message = f"no finished run of scale {scale} under {outputs}: make reproduce SCALE={scale}"
-            console.print(message, style="yellow")
+            command = f"make reproduce SCALE={scale} OUTPUTS={shlex.quote(outputs)}"
+            message = f"no finished run of scale {scale} under {outputs}: {command}"
+            console.print(message, style="yellow", markup=False, soft_wrap=True)
         for line in as_lines(excluded):
             console.print(line, markup=False, soft_wrap=True)
         log_summaries(verdicts, evidence, scale, outputs)

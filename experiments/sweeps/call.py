@@ -3,18 +3,22 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from experiments.config.composition import compose_unchecked
 from experiments.config.errors import USER_ERRORS, HeldError, print_error
@@ -33,6 +37,9 @@ STOPPED = "stopped"
 HELD = "held by another process"
 TUNING = "OptunaSweeper"  # needs the results before it chooses the next values, so it waits for a locked run at once
 ROOM = 2**15  # bytes that this command needs for its own files
+PATIENCE = 60  # seconds that jobs have to save a checkpoint
+RESUME = "stopped; run the same command again to resume"
+KILLED = "a job's process was killed, possibly out of memory: run the same command again to resume"
 CUT_OFF = "cut off"  # the status of a job whose process was killed, or that could not write its status
 
 register()  # the processes of Hydra's launchers import this module first
@@ -55,24 +62,73 @@ def job(composed: DictConfig) -> dict[str, float] | None:
     that the other jobs of a sweep continue."""
     folder = Path(os.environ[CALL])
     in_main = folder.name.endswith(f"-{os.getpid()}")
-    console = Console(stderr=True, force_terminal=None if in_main else False, quiet=not is_first())  # one progress bar
-    if not in_main:
-        exit_with(os.getppid())
+    terminal = None if in_main else False  # one progress bar
+    console = Console(stderr=True, markup=False, force_terminal=terminal, quiet=not is_first())
+    if not folder.is_dir():
+        return None  # the command has ended
     overrides = list(HydraConfig.get().overrides.task)
     settings = HydraConfig.get().job
     file = folder / f"{0 if OmegaConf.is_missing(settings, 'num') else settings.num:06d}.json"
-    write_status(file, overrides, CUT_OFF)
-    stopped = (folder / STOPPED).exists()
-    status, metrics = ("not started", None) if stopped else attempt(composed, overrides, console)
-    if status == HELD and HydraConfig.get().sweeper._target_.endswith(TUNING):
-        status, metrics = attempt(composed, overrides, console, wait=True)
-    with contextlib.suppress(OSError):  # a full disk, which was reported before
-        if status == "interrupted":
-            write_atomically(folder / STOPPED, b"")
-        write_status(file, overrides, status)
+    with FileLock(file.with_suffix(".lock")), contextlib.nullcontext() if in_main else stoppable(folder):
+        write_status(file, overrides, CUT_OFF)
+        status, metrics = "not started", None
+        if not is_stopped(folder):
+            status, metrics = attempt(composed, overrides, console)
+        if status == HELD and HydraConfig.get().sweeper._target_.endswith(TUNING):
+            status, metrics = attempt(composed, overrides, console, wait=True)
+        with contextlib.suppress(OSError):  # a full disk, which was reported before
+            if status == "interrupted":
+                stop(folder)
+            write_status(file, overrides, status)
     if status == "failed" and processes() > 1:
         sys.exit(1)  # the other processes wait for this one; torchrun stops them
     return metrics
+
+
+def stop(folder: Path) -> None:
+    """Have the command's jobs save checkpoints and end, wherever they run, and no other one begin."""
+    write_atomically(folder / STOPPED, b"")
+
+
+def is_stopped(folder: Path) -> bool:
+    """Whether the command's jobs are to end."""
+    return (folder / STOPPED).exists()
+
+
+def stop_when_asked(folder: Path) -> None:
+    """Stop the jobs, which run in other processes, after Ctrl-C or SIGTERM.
+
+    SIGINT is blocked in this thread, which those processes inherit: a terminal sends Ctrl-C to all of them, and some
+    launchers' would kill their jobs within a second. Another thread receives it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: stop(folder))
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+@contextlib.contextmanager
+def stoppable(folder: Path) -> Iterator[None]:
+    """Interrupt what this process does, as SIGTERM does, once the command is stopped or has died. A run in training
+    saves a checkpoint first."""
+    parent, over = os.getppid(), threading.Event()
+
+    def interrupt(number: int, frame: object) -> None:
+        if not over.is_set():
+            raise KeyboardInterrupt
+
+    def watch() -> None:
+        while not over.wait(1):
+            if os.getppid() != parent or is_stopped(folder):
+                return os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.signal(signal.SIGTERM, before)
 
 
 @cache
@@ -137,24 +193,50 @@ def wait_for_held(folder: Path, console: Console) -> None:
     """Execute the postponed jobs; for each, first wait for the process that holds its run."""
     for file in sorted(folder.glob("*.json")):
         entry = json.loads(file.read_text())
-        if entry["status"] == HELD and not (folder / STOPPED).exists():
+        if entry["status"] == HELD and not is_stopped(folder):
             overrides = entry["overrides"]
             write_status(file, overrides, attempt(compose_unchecked(overrides), overrides, console, wait=True)[0])
 
 
+def settle(folder: Path) -> None:
+    """Stop the jobs that still run and wait until they have ended. Killed ones leave their records interrupted."""
+    stop(folder)
+    for file in sorted(folder.glob("*.json")):
+        with contextlib.suppress(*USER_ERRORS), FileLock(file.with_suffix(".lock"), timeout=PATIENCE):
+            entry = json.loads(file.read_text())
+            if entry["status"] == CUT_OFF:
+                record = resolve(compose_unchecked(entry["overrides"]), entry["overrides"]).record
+                if record.status == "running":
+                    with record.locked():
+                        record.set_status("interrupted")
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    """The overrides and the status of every job that was begun."""
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+
+
+def was_killed(folder: Path) -> bool:
+    """Whether a job's process ended before the job did."""
+    return any(entry["status"] == CUT_OFF for entry in entries(folder))
+
+
 def end(folder: Path, console: Console) -> int:
     """Print the statuses of the jobs if there are several; returns the exit code."""
-    entries = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
-    if len(entries) > 1:
-        table = Table("job", "status")
-        for entry in entries:
-            table.add_row(" ".join(entry["overrides"]), entry["status"])
+    begun = entries(folder)
+    if len(begun) > 1:
+        table = Table("job", Column("status", no_wrap=True))
+        for entry in begun:
+            table.add_row(shlex.join(entry["overrides"]), entry["status"])
         console.print(table)
-    statuses = {entry["status"] for entry in entries}
+    if was_killed(folder):
+        console.print(f"error: {KILLED}", style="red", soft_wrap=True)
+        return 1
+    statuses = {entry["status"] for entry in begun}
     if "interrupted" in statuses:
-        console.print("stopped; run the same command again to resume", style="yellow")
+        console.print(RESUME, style="yellow")
         return 130
-    ended = {*ENDED} if len(entries) > 1 else {"finished"}  # that a run diverges may be what a sweep is to find out
+    ended = {*ENDED} if len(begun) > 1 else {"finished"}  # that a run diverges may be what a sweep is to find out
     return 0 if statuses <= ended else 1  # no statuses if Hydra only printed something, as with --cfg
 
 

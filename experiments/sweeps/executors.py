@@ -12,8 +12,9 @@ from pathlib import Path
 import submitit
 from rich.console import Console
 
+from experiments.config.checks import check_slurm
 from experiments.config.choices import ON_GPUS, nearest
-from experiments.config.errors import ConfigError, HeldError, first_line
+from experiments.config.errors import ConfigError, HeldError, cause_of, first_line
 from experiments.sweeps.call import HELD, exit_with
 from experiments.sweeps.grid import Job
 from experiments.training.execute import execute
@@ -61,6 +62,8 @@ def on_cluster(todo: list[Job], launcher: str, folder: Path) -> Ended:
     """
     if launcher not in LAUNCHERS:
         raise ConfigError(f"LAUNCHER={launcher}: no such launcher; {nearest(launcher, LAUNCHERS)}")
+    if launcher == "slurm":
+        check_slurm(f"LAUNCHER={launcher}")
     executor = submitit.AutoExecutor(folder, cluster=launcher)
     gpus = 1 if todo[0].scale in ON_GPUS else 0
     executor.update_parameters(timeout_min=LONGEST, cpus_per_task=4 if gpus else 1, gpus_per_node=gpus)
@@ -112,5 +115,5 @@ def run_job(job: Job, wait: bool = True) -> str:
 
 
 def failure(error: BaseException) -> str:
-    """An error's type and first line."""
-    return f"{type(error).__name__}: {first_line(error)}"
+    """The type and first line of an error, or of what Hydra wraps."""
+    return f"{type(cause_of(error)).__name__}: {first_line(error)}"

@@ -11,6 +11,7 @@ from experiments.config.build import data_source
 from experiments.config.cache import composition, sweep
 from experiments.config.choices import groups
 from experiments.config.errors import ConfigError
+from experiments.config.overrides import quote_text
 from experiments.training.run_spec import RunSpec, spec_of
 
 Compared = dict[str, set[str]]  # the factors that claims compare, by experiment
@@ -51,7 +52,7 @@ class Job:
     def levels(self) -> list[str]:
         """The overrides that choose the experiment and the level of each factor."""
         pairs = [f"{name}={level}" for name, level in self.factors]
-        return [f"experiment={self.experiment}", f"scale={self.scale}", f"outputs={self.outputs}", *pairs]
+        return [f"experiment={self.experiment}", f"scale={self.scale}", quote_text(f"outputs={self.outputs}"), *pairs]
 
     def spec(self, source: Callable[[str], Any] = data_source) -> RunSpec:
         """The specification of this run; `source` returns the data source for settings as JSON.

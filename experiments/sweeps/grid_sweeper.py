@@ -5,8 +5,9 @@ Hydra's BasicSweeper composes every job twice: once to validate it before the fi
 
 import copy
 import itertools
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from omegaconf import DictConfig
 from pydantic import PositiveInt
 
 from experiments.config.checks import check_value
+from experiments.config.composition import compose_unchecked
 from experiments.config.overrides import apply, parse, values_of
+from experiments.sweeps.call import CALL, is_stopped
 
 PLUGIN = "hydra_plugins.grid_sweeper"  # Hydra loads plugins only from the package hydra_plugins
 sys.modules[PLUGIN] = sys.modules[__name__]
@@ -88,6 +91,11 @@ def combinations(overrides: Sequence[Override]) -> Iterator[list[str]]:
     return ([*deleted, *job] for job in itertools.product(*pairs))
 
 
+def assigned(params: Mapping[Any, str]) -> list[str]:
+    """The factors of an experiment's own sweep as overrides."""
+    return [f"{key}={values}" for key, values in params.items()]
+
+
 class GridSweeper(Sweeper):
     """Runs every combination of the given values. Its settings are in conf/hydra/sweeper/grid.yaml."""
 
@@ -105,17 +113,37 @@ class GridSweeper(Sweeper):
             hydra_context=self.context, task_function=task_function, config=config
         )
 
+    def jobs(self, arguments: list[str]) -> list[list[str]]:
+        """The overrides of every job: of each experiment's own sweep if several are given. Raises ConfigError."""
+        given = [parse(argument) for argument in arguments]
+        several = [each for each in given if each.key_or_group == "experiment" and each.is_sweep_override()]
+        if not several:
+            return list(combinations([*map(parse, assigned(self.params)), *given]))
+        others = [each for each in given if each.key_or_group != "experiment"]
+        found: list[list[str]] = []
+        for name in values_of(several[-1]):
+            single = [each.input_line or "" for each in others if not each.is_sweep_override()]
+            composed = compose_unchecked([*single, f"experiment={name}"], return_hydra_config=True)
+            own = [*assigned(composed.hydra.sweeper.params), f"experiment={name}"]
+            found += combinations([*map(parse, own), *others])
+        return found
+
+    def starts_all_at_once(self) -> bool:
+        """Whether the launcher starts every job it gets on this machine."""
+        return str(self.jobs_config.hydra.launcher._target_).endswith("submitit_launcher.LocalLauncher")
+
     def sweep(self, arguments: list[str]) -> Any:
         """Run all jobs. Raises ConfigError before the first one starts if any of them cannot be composed."""
         check_value(self.max_batch_size, PositiveInt | None, "hydra.sweeper.max_batch_size")
-        swept = [f"{key}={values}" for key, values in self.params.items()]
-        jobs = list(combinations([parse(override) for override in [*swept, *arguments]]))
+        jobs = self.jobs(arguments)
         Path(str(self.jobs_config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         for job in jobs:
             self.context.config_loader.load_sweep_config(self.jobs_config, job)
-        size = self.max_batch_size or len(jobs)
+        size = self.max_batch_size or (len(os.sched_getaffinity(0)) if self.starts_all_at_once() else len(jobs))
         returned = []
         for first in range(0, len(jobs), size):
+            if is_stopped(Path(os.environ[CALL])):
+                break
             results = self.launcher.launch(jobs[first : first + size], initial_job_idx=first)
             returned.append(results)
             for result in results:

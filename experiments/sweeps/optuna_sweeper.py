@@ -12,7 +12,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +32,26 @@ from optuna.distributions import (
     IntDistribution,
     distribution_to_json,
 )
+from optuna.exceptions import OptunaError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from experiments.config.checks import check_value
 from experiments.config.choices import nearest
 from experiments.config.composition import compose_unchecked
-from experiments.config.errors import USER_ERRORS, ConfigError, print_error
+from experiments.config.errors import ConfigError, first_line
 from experiments.config.overrides import parse, values_of
 from experiments.records.record import digest_of, to_json
 from experiments.sweeps.call import CALL, STOPPED
 from experiments.sweeps.grid_sweeper import caching
 from experiments.tracking.wandb_run import BETTER, better
-from experiments.training.run_spec import resolve
+from experiments.training.execute import metric_names
+from experiments.training.run_spec import RunSpec, resolve
 
 Space = dict[str, BaseDistribution]
+ATTEMPTS = 20  # at values that were not tried, by the sampler that learns from the others
 PLUGIN = "hydra_plugins.optuna_sweeper"  # Hydra loads plugins only from the package hydra_plugins
 sys.modules[PLUGIN] = sys.modules[__name__]
 
@@ -56,8 +60,8 @@ class OptunaSweeper(Sweeper):
     """A sweep whose values Optuna chooses. Its settings are in conf/hydra/sweeper/optuna.yaml.
 
     A study is a file in <outputs>/hydra. It belongs to one search space, one metric, and one identity (settings, data
-    and code) of its runs; each command resumes it until n_trials have finished. Interrupted trials are repeated with
-    the same values; failed trials are not repeated and do not count.
+    and code) of its runs; each command resumes it until n_trials have finished or every value was tried. Interrupted
+    trials are repeated with the same values. No values are tried twice, and failed trials do not count.
     """
 
     __module__ = PLUGIN
@@ -76,16 +80,11 @@ class OptunaSweeper(Sweeper):
         self.at_a_time = jobs if jobs > 0 else os.cpu_count() or 1
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the missing trials and print the command of the best one. Exits with a one-line error if it cannot."""
-        console = Console(stderr=True)
-        try:
-            self.tune(arguments, console)
-        except USER_ERRORS as error:
-            print_error(console, error)
-            raise SystemExit(1) from error
+        """Run the missing trials and print the command of the best one. Raises ConfigError."""
+        self.tune(arguments, Console(stderr=True, markup=False))
 
     def tune(self, arguments: Sequence[str], console: Console) -> None:
-        """As `sweep`, but raises ConfigError for invalid settings or overrides."""
+        """As `sweep`, and print to this console."""
         check_value(self.n_trials, pydantic.PositiveInt, "hydra.sweeper.n_trials")
         check_value(self.seed, pydantic.NonNegativeInt, "hydra.sweeper.seed")
         direction = direction_of(self.metric)
@@ -99,23 +98,25 @@ class OptunaSweeper(Sweeper):
             )
         space = {override.get_key_element(): distribution(override) for override in searched}
         first = [f"{override.get_key_element()}={min(map(str, values_of(override)))}" for override in searched]
-        file = study_file([*fixed, *first], space, str(self.metric))
+        run = resolve(compose_unchecked([*fixed, *first]), [*fixed, *first])
+        file = study_file(run, space, str(self.metric))
         try:
             with FileLock(file.with_suffix(".lock"), timeout=0):
-                optuna.logging.set_verbosity(optuna.logging.ERROR)
-                storage = f"sqlite:///{file.resolve()}"
-                study = optuna.create_study(
-                    storage=storage, study_name="study", direction=direction, load_if_exists=True
-                )
+                if not file.exists():
+                    self.check_metric(metric_names(run))
+                study = study_in(file, direction)
                 self.resume(study, fixed, space)
         except Timeout as error:
             raise ConfigError(f"another process is running the study {file}: wait until it has finished") from error
+        except (OptunaError, SQLAlchemyError) as error:
+            raise unreadable(file, error) from error
         finished = len(study.get_trials(states=[TrialState.COMPLETE]))
-        console.print(f"{file}: {finished} of {self.n_trials} trials finished", highlight=False, soft_wrap=True)
+        rest = "; all values were tried" if finished < self.n_trials and len(study.trials) >= size_of(space) else ""
+        console.print(f"{file}: {finished} of {self.n_trials} trials finished{rest}", highlight=False, soft_wrap=True)
         if finished:
             best = shlex.join(["python", "-m", "experiments.run", *fixed, *assignments(study.best_trial)])
             message = f"best {self.metric}: {study.best_value:.6g}, with {best}"
-            console.print(message, markup=False, highlight=False, soft_wrap=True)
+            console.print(message, highlight=False, soft_wrap=True)
 
     def resume(self, study: optuna.Study, fixed: list[str], space: Space) -> None:
         """Run trials until enough have finished or the user stops. The sampler's seed depends only on the trial's
@@ -130,30 +131,59 @@ class OptunaSweeper(Sweeper):
         missing = self.n_trials - len(study.get_trials(states=[TrialState.COMPLETE]))
         begun = 0
         while begun < missing and not stopped.exists():
-            trials = []
-            for _ in range(min(self.at_a_time, missing - begun)):
-                study.sampler = optuna.samplers.TPESampler(seed=1_000_003 * self.seed + len(study.get_trials()))
-                trials.append(again.pop(0) if again else study.ask(space))
-            jobs = list(dict.fromkeys(tuple(assignments(trial)) for trial in trials))  # trials may have equal values
-            returned = self.launcher.launch([[*fixed, *job] for job in jobs], initial_job_idx=begun)
-            metrics = {job: each.return_value for job, each in zip(jobs, returned)}
-            for one in trials:
-                value = self.value_of(metrics[tuple(assignments(one))])
+            trials: list[FrozenTrial | Trial] = []
+            while len(trials) < min(self.at_a_time, missing - begun):
+                found = again.pop(0) if again else self.ask(study, space)
+                if found is None:
+                    break
+                trials.append(found)
+            if not trials:
+                return  # every value was tried
+            jobs = [[*fixed, *assignments(trial)] for trial in trials]
+            for one, returned in zip(trials, self.launcher.launch(jobs, initial_job_idx=begun)):
+                value = self.value_of(returned.return_value)
                 if value is not None:
                     study.tell(one.number, value)
                 elif not stopped.exists():
                     study.tell(one.number, state=TrialState.FAIL)
             begun += len(trials)
 
+    def ask(self, study: optuna.Study, space: Space) -> Trial | None:
+        """A trial with values that no earlier one has, whether that finished or failed; None if there are no others.
+
+        Values that were tried are drawn again in a copy, so that the study holds only what was run.
+        """
+        earlier = study.get_trials()
+        tried = {tuple(assignments(trial)) for trial in earlier if trial.params.keys() == space.keys()}
+        if len(tried) >= size_of(space):
+            return None
+        copy = optuna.create_study(direction=study.direction)
+        copy.add_trials([trial for trial in earlier if trial.state.is_finished()])
+        seed = 1_000_003 * self.seed + len(earlier)
+        attempt = 0
+        while True:
+            sampler = optuna.samplers.TPESampler if attempt < ATTEMPTS else optuna.samplers.RandomSampler
+            copy.sampler = sampler(seed=seed + 1_009 * attempt)
+            drawn = copy.ask(space)
+            if tuple(assignments(drawn)) not in tried:
+                study.enqueue_trial(drawn.params)
+                return study.ask(space)
+            copy.tell(drawn, state=TrialState.FAIL)
+            attempt += 1
+
     def value_of(self, metrics: dict[str, float] | None) -> float | None:
         """The metric of a run, None if the run did not finish or the value is not finite. Raises ConfigError if the run
         has no such metric."""
         if metrics is None:
             return None
-        if self.metric not in metrics:
-            known = nearest(str(self.metric), [name for name in metrics if better(name)])
+        self.check_metric(metrics)
+        return metrics[str(self.metric)] if math.isfinite(metrics[str(self.metric)]) else None
+
+    def check_metric(self, names: Collection[str]) -> None:
+        """Raise ConfigError if the metric is none of the names of a run's metrics, where they are known."""
+        if names and self.metric not in names:
+            known = nearest(str(self.metric), [name for name in names if better(name)])
             raise ConfigError(f"hydra.sweeper.metric={self.metric}: the runs have no such metric; {known}")
-        return metrics[self.metric] if math.isfinite(metrics[self.metric]) else None
 
 
 def direction_of(metric: str | None) -> StudyDirection:
@@ -192,15 +222,45 @@ def distribution(override: Override) -> BaseDistribution:
     return CategoricalDistribution(sorted(set(override.sweep_string_iterator())))
 
 
-def study_file(first: list[str], space: Space, metric: str) -> Path:
-    """The file of a study, whose name depends on its space, its metric, and the id of a run with the overrides `first`.
-    Raises ConfigError or DataError if that run is invalid."""
-    spec = resolve(compose_unchecked(first), first)
+def size_of(space: Space) -> float:
+    """The number of different values that a space has."""
+
+    def size(values: BaseDistribution) -> float:
+        if isinstance(values, CategoricalDistribution):
+            return len(values.choices)
+        if isinstance(values, IntDistribution):
+            return (values.high - values.low) // values.step + 1
+        return 1 if values.single() else math.inf
+
+    return math.prod(map(size, space.values()))
+
+
+def study_file(run: RunSpec, space: Space, metric: str) -> Path:
+    """The file of a study, whose name depends on its space, its metric, and the id of its first run."""
     distributions = {key: distribution_to_json(each) for key, each in space.items()}
-    digest = digest_of(to_json([spec.record.id, distributions, metric]))[:12]
-    folder = Path(spec.config["outputs"]) / "hydra"
+    digest = digest_of(to_json([run.record.id, distributions, metric]))[:12]
+    folder = Path(run.config["outputs"]) / "hydra"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{spec.config['name']}-{digest}.db"
+    return folder / f"{run.config['name']}-{digest}.db"
+
+
+def study_in(file: Path, direction: StudyDirection) -> optuna.Study:
+    """The study in a file, which is created if there is none. Raises ConfigError for a file that holds no study."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = f"sqlite:///{file.resolve()}"
+    try:
+        return optuna.create_study(storage=storage, study_name="study", direction=direction, load_if_exists=True)
+    except (OptunaError, SQLAlchemyError, RuntimeError, AssertionError) as error:
+        raise unreadable(file, error) from error
+
+
+def unreadable(file: Path, error: Exception) -> ConfigError:
+    """The error for a study that is damaged, or that another program has locked."""
+    reason = first_line(error.__cause__ or error)
+    return ConfigError(
+        f"the study {file} cannot be read or written ({reason}): if no other program has it open, remove it to begin "
+        "again; finished runs are found again"
+    )
 
 
 def assignments(trial: FrozenTrial | Trial) -> list[str]:

@@ -39,7 +39,7 @@ def run_jobs(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
     mode = f"with {launcher}" if launcher else f"{workers} at a time"
-    console.print(f"{len(todo)} runs to execute, {mode}; records are in {outputs}/runs")
+    console.print(f"{len(todo)} runs to execute, {mode}; records are in {outputs}/runs", markup=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     failures: list[tuple[Job, str]] = []
     due = time.monotonic() + REWRITE_EVERY

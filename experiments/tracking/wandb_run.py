@@ -43,7 +43,7 @@ FACTORS, CONDITION = "factors", "condition"  # keys in W&B's config: a run's fac
 
 
 BETTER = {  # the better direction, by a word in the metric's name
-    **dict.fromkeys(("loss", "perplexity", "degradation"), "min"),
+    **dict.fromkeys(("loss", "perplexity", "bits", "degradation"), "min"),
     **dict.fromkeys(("accuracy", "digits", "exact", "overall", "rouge1", "rouge2", "rougeL", "rougeLsum"), "max"),
 }
 

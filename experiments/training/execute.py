@@ -18,7 +18,7 @@ from experiments.records.processes import is_first, processes
 from experiments.records.record import Record, check_same_data
 from experiments.tracking.wandb_run import Tracker, tags_of, warm_up
 from experiments.training.distributed import agreed, check_alone, check_shares, shard
-from experiments.training.learned_parameters import trained_beta
+from experiments.training.learned_parameters import gates, trained_beta
 from experiments.training.loop import Interrupted, Result, checkpoint, parameter_groups, train, unit
 from experiments.training.run_spec import RunSpec, spec_of_start
 from models.initialization import initialize
@@ -97,12 +97,28 @@ def assemble(spec: RunSpec) -> tuple[Any, nn.Module]:
             "position.max_length, or choose a scheme without a maximum length"
         )
     if sketch is not None:
+        if task.model_arguments and not any(True for _ in sketch.parameters()):
+            raise ConfigError("the task trains a model and this one has no weights: choose another with model=…")
         check_fits(sketch, task, config, spec.record.identity["precision"])
     check_shares(task)
     build(settings.optimizer)([nn.Parameter(torch.zeros(1))])  # raises ValueError for settings that it refuses
     model = build(settings.model, **task.model_arguments)
     initialize(model, config["seed"], config["training"]["initial_gain"])
     return task, model
+
+
+def metric_names(spec: RunSpec) -> set[str]:
+    """The names of the metrics that a run will have, from its record or from an evaluation before training; none of a
+    search, whose metrics come of its trainings."""
+    if spec.record.finished:
+        return set(spec.record.summary["metrics"])
+    if spec.config["search"]:
+        return set()
+    environment.use_threads(spec.config["threads"])
+    task, model = assemble(spec)
+    with torch.no_grad():
+        found = task.evaluate(model.eval().to("cuda" if environment.processor_is_gpu() else "cpu"))
+    return {*found.metrics, *gates(model), *trained_beta(model).metrics}
 
 
 def work(spec: RunSpec, task: Any, model: nn.Module, tracker: Tracker, console: Console) -> Result:

@@ -1,5 +1,6 @@
 """The evaluations of the user's own models. No claim rests on them, so they are found among the records."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,5 +101,5 @@ FIGURES = {
 def command(runs: Sequence[Run]) -> str:
     """The command of the last evaluation of a kind."""
     job, config = runs[-1].job, runs[-1].record.config
-    task = job.experiment.removeprefix(PREFIX)
-    return f"python -m experiments.evaluate model={config.get('pretrained', '')} task={task}"
+    model, task = shlex.quote(f"model={config.get('pretrained', '')}"), job.experiment.removeprefix(PREFIX)
+    return f"python -m experiments.evaluate {model} task={task}"
