@@ -116,7 +116,11 @@ def test_judged_runs_have_the_chosen_rate_and_the_ledger_shows_it(tmp_path: Path
     assert verdict.verdict == NOT_REPRODUCED and verdict.by_rate == {"half a decade up": REPRODUCED}
     assert "half a decade up in learning rate: reproduced, so it turns over" in verdict.notes
     shifted = verdict.findings[0].by_rate["half a decade up"]
-    assert shifted.n == 4 and shifted.low < shifted.mean < shifted.high and shifted.mean == pytest.approx(0.00175, abs=1e-6)
+    assert (
+        shifted.n == 4
+        and shifted.low < shifted.mean < shifted.high
+        and shifted.mean == pytest.approx(0.00175, abs=1e-6)
+    )
 
 
 @pytest.mark.slow

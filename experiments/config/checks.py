@@ -1,5 +1,6 @@
 """Validate a composed configuration against the signatures of its targets."""
 
+import dataclasses
 import inspect
 import re
 import typing
@@ -38,9 +39,11 @@ def is_setting(key: str) -> bool:
 def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     """The configuration as plain dicts and lists, with all interpolations resolved.
 
-    Raises ConfigError if the experiment has no row for the scale, if a `_target_` may not be called, if a node does not
-    match the signature of its `_target_`, if the name is no name of a folder, or, if `complete`, a value is missing.
+    Raises ConfigError if a key is not in the schema, if the experiment has no row for the scale, if a `_target_` may
+    not be called, if a node does not match the signature of its `_target_`, if the name is no name of a folder, or, if
+    `complete`, a value is missing.
     """
+    check_keys(config)
     try:
         if config.get("scales") and config.scaled is None:
             offered = ", ".join(map(str, config.scales))
@@ -56,6 +59,17 @@ def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     if "training" in result:
         result["training"] = {name: value for name, value in result["training"].items() if value is not None}
     return result
+
+
+def check_keys(node: DictConfig, path: str = "") -> None:
+    """Raise ConfigError for a key, added with a plus, that is not in the schema and that nothing would read."""
+    schema: Any = OmegaConf.get_type(node)
+    known = [entry.name for entry in dataclasses.fields(schema)] if dataclasses.is_dataclass(schema) else [*node]
+    for key in map(str, node):
+        if key not in known:
+            raise ConfigError(f"unknown key '{path}{key}'; {nearest(key, known)}")
+        if not OmegaConf.is_interpolation(node, key) and isinstance(inner := node.get(key), DictConfig):
+            check_keys(inner, f"{path}{key}.")
 
 
 def check_recorded(config: dict[str, Any]) -> None:
