@@ -15,16 +15,19 @@ from experiments.evaluation.pretrained import composed, execute
 from experiments.ledger.runs import gather
 from experiments.report.publish import publish
 from experiments.sweeps.call import print_result
+from experiments.tracking.switches import check_switches, check_tracking
 from experiments.training.distributed import check_alone
 
 
 @command
 def main(arguments: Sequence[str]) -> int:
     """Evaluate a model; returns the exit code."""
-    console = Console(stderr=True)
+    console = Console(markup=False, stderr=True)
     transformers.logging.disable_progress_bar()
     check_alone("an evaluation")
+    check_switches()
     config = composed(arguments)
+    check_tracking(config["tracking"])
     record = execute(config, arguments, console)
     print_result(console, record)
     page = publish(gather(config["scale"], config["outputs"]), config["scale"], config["outputs"], None)

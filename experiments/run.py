@@ -23,6 +23,7 @@ from experiments.config.overrides import parse, quote_text
 from experiments.records.processes import is_first
 from experiments.sweeps.call import begin, end, job, wait_for_held
 from experiments.sweeps.grid_sweeper import GridSweeper
+from experiments.tracking.switches import check_switches
 from experiments.training.distributed import leave
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
@@ -84,10 +85,11 @@ def help_as_text() -> Iterator[None]:
 
 def main(arguments: Sequence[str]) -> int:
     """Execute the runs; returns the exit code."""
-    console = Console(stderr=True, quiet=not is_first())
+    console = Console(markup=False, stderr=True, quiet=not is_first())
     flags, overrides = sort_arguments(arguments)
     try:
         multirun = bool({"-m", "--multirun"} & set(flags))
+        check_switches()
         check_overrides(overrides, multirun)
         Plugins.instance().register(GridSweeper)
         if tunes(overrides, multirun):

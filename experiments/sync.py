@@ -70,7 +70,7 @@ def upload(found: Sequence[Record], outputs: str, console: Console) -> int:
                 failed[record.id] = f"W&B has {more} rows too many: delete {'/'.join((*place, record.id))} there"
             elif lacks(record, run):
                 try:
-                    with console.status(f"uploading {record.folder}"):
+                    with console.status(f"uploading {record.id}"):
                         reason = send(record, outputs, place)
                 except HeldError:
                     console.print(f"skipped: {record.id} is still running")

@@ -1,33 +1,33 @@
 """`make sync`: whatever W&B's server lacks of the records arrives, each row once."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
+from experiments import sync
 from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.verdicts import judge
-from experiments.records.record import Record, records
+from experiments.records.record import Record
 from experiments.report.wandb.summary_runs import log_summaries
 from experiments.sweeps.grid import Job
 from experiments.tracking.offline import FOLDERS, run_files
-from tests.conftest import ROOT, Ended, tiny
 from tests.loopback import KEY, Server
-from tests.test_tracking import call
 
 pytestmark = pytest.mark.slow
 
-LONG = ("training.steps=60", "training.checkpoint_every=7", "training.evaluate_at=[20]", "training.log_every=1")
+ROWS = 200
+FORK = multiprocessing.get_context("fork")  # a child has all modules already
 
 
 @pytest.fixture
@@ -37,169 +37,189 @@ def server() -> Iterator[Server]:
     assert not running.unknown
 
 
-def steps(record: Record) -> list[int]:
-    """The steps of a record's rows."""
-    return sorted({row["step"] for row in record.metrics()})
+def made(outputs: Path, seed: int, rows: int = ROWS, mode: str = "disabled", finished: bool = True) -> Record:
+    """A record, as a run of this mode leaves it, with its metrics, its table and the results of two evaluations."""
+    record = Record(outputs / "runs" / "positions" / f"run{seed}")
+    tracking = {"mode": mode, "project": "experiment-reproduction", "entity": None}
+    config = {"name": "positions", "seed": seed, "scale": "smoke", "outputs": str(outputs), "task": {}}
+    record.begin(config | {"tracking": tracking}, {"overrides": ["position=none", f"seed={seed}"]})
+    lines = [json.dumps({"step": step, "train/loss": 1 / step}) for step in range(1, rows + 1)]
+    metrics = {"nonoverlapping/loss": 1.0 + seed, "digits/128/start": 0.5}
+    record.metrics_file.write_text("\n".join([*lines, json.dumps({"step": rows, **metrics})]) + "\n")
+    if finished:
+        evaluations = {str(rows // 2): metrics | {"nonoverlapping/loss": 0.5}, str(rows): metrics}
+        summary = {"metrics": metrics, "evaluations": evaluations, "parameters": 9, "seconds": 1.0, "steps": rows}
+        record.finish(summary, {"retrieval": [{"length": 128, "digits": 0.5}], "empty": []})
+    return record
 
 
-def sync(server: Server | None, outputs: Path, **environment: str) -> Ended:
-    return call(server, "experiments.sync", str(outputs), **environment)
+def started(server: Server | None, outputs: Path, said: Path, **environment: str) -> BaseProcess:
+    """`make sync` in a process of its own; what it prints goes to a file."""
+
+    def main() -> None:
+        os.setpgrp()
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            del os.environ[name]
+        os.environ.update((server.environment if server else {"NETRC": os.devnull}) | environment)
+        with open(said, "w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        with open(said, "a", buffering=1) as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+            code = sync.main([str(outputs)])
+        raise SystemExit(code)
+
+    process = FORK.Process(target=main)
+    process.start()
+    return process
 
 
-def made(outputs: Path, *overrides: str) -> list[Record]:
-    """The records of runs that were never online."""
-    ended = call(None, "experiments.run", *tiny(outputs, *overrides))
-    assert ended.returncode == 0, ended.stderr
-    return records(outputs)
-
-
-def told(server: Server) -> dict[str, str]:
-    """The environment of a user whose W&B is this server."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")} | server.environment
-
-
-def started(server: Server, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """A module in a process of its own that is not waited for."""
-    command = [sys.executable, "-m", module, *arguments]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, cwd=ROOT, env=told(server), stdout=quiet, stderr=quiet)
+def synced(server: Server | None, outputs: Path, **environment: str) -> tuple[int | None, str]:
+    """The exit code of `make sync`, and what it printed."""
+    said = outputs.parent / f"{outputs.name}.txt"
+    process = started(server, outputs, said, **environment)
+    process.join(200)
+    text = "".join(line for line in said.read_text().splitlines(True) if not line.startswith("wandb:"))
+    return process.exitcode, text
 
 
 def assert_whole(server: Server, record: Record) -> None:
     """The server has every row of a finished record once, its results, its tables, and that it is finished."""
     run = server.runs[record.id]
     assert run.exit_code == 0
-    assert server.histories[record.id] == steps(record)
-    kept = {name: value for name, value in record.summary["metrics"].items() if "/head_" not in name}
-    assert {name: run.summary[name] for name in kept} == pytest.approx(kept)
-    for name, rows in record.read("tables.json").items():
-        table = run.table(name)
-        assert [dict(zip(table["columns"], row)) for row in table["data"]] == rows
+    assert server.histories[record.id] == [*range(1, record.summary["steps"] + 1)]
+    assert [row["train/loss"] for row in run.history] == [1 / step for step in server.histories[record.id]]
+    metrics = record.summary["metrics"]
+    assert {name: run.summary[name] for name in metrics} == metrics
+    assert run.summary["best/nonoverlapping/loss"] == 0.5
+    assert run.table("retrieval")["data"] == [[128, 0.5]]
 
 
-@pytest.mark.parametrize("tracking", ["wandb_offline", "none"])
-def test_runs_are_uploaded_once_however_they_were_tracked(tracking: str, server: Server, tmp_path: Path) -> None:
-    found = made(tmp_path, "-m", "seed=0,1", "position=none", f"tracking={tracking}")
-    first = sync(server, tmp_path)
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert "2 runs uploaded" in first.stdout and KEY not in first.stdout + first.stderr
-    for record in found:
-        run = server.runs[record.id]
-        assert (run.group, run.job_type) == ("positions", "LanguageModeling")
-        assert "position=none" in run.tags
-        assert_whole(server, record)
-    posts = {record.id: server.runs[record.id].posts for record in found}
-    again = sync(server, tmp_path)
-    assert again.returncode == 0 and "nothing to upload" in again.stdout
-    copied = shutil.copytree(tmp_path / "runs", tmp_path / "elsewhere" / "runs").parent
-    assert "nothing to upload" in sync(server, copied).stdout
-    assert {record.id: server.runs[record.id].posts for record in found} == posts
-
-
-@pytest.mark.parametrize("tracking", ["wandb_online", "wandb_offline"])
-def test_a_killed_run_arrives_as_far_as_it_came_and_whole_once_it_is_finished(
-    tracking: str, server: Server, tmp_path: Path
-) -> None:
-    arguments = tiny(tmp_path, *LONG, f"tracking={tracking}")
-    process = started(server, "experiments.run", *arguments)
-    while not (found := records(tmp_path)) or not found[0].checkpoint_file.exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    (record,) = found
-    assert sync(server, tmp_path).returncode == 0
-    assert server.histories[record.id] == steps(record)
-    assert server.runs[record.id].exit_code == 1
-    assert "nothing to upload" in sync(server, tmp_path).stdout
-    again = call(server, "experiments.run", *arguments)
-    assert again.returncode == 0 and "resuming from step" in again.stderr
-    assert sync(server, tmp_path).returncode == 0
+@pytest.mark.parametrize("mode", ["offline", "online", "disabled"])
+def test_a_run_is_uploaded_once_however_it_was_tracked(mode: str, server: Server, tmp_path: Path) -> None:
+    record = made(tmp_path / "here", 0, mode=mode)
+    code, text = synced(server, tmp_path / "here")
+    assert (code, text) == (0, f"1 runs uploaded: {record.id}\n")
+    run = server.runs[record.id]
+    assert (run.group, run.tags) == ("positions", ["position=none", "smoke"])
     assert_whole(server, record)
-    assert [row["_step"] for row in server.runs[record.id].history if "nonoverlapping/loss" in row] == [20, 60]
+    shutil.copytree(tmp_path / "here" / "runs", tmp_path / "there" / "runs")
+    posts = run.posts
+    for folder in ("here", "there"):
+        code, text = synced(server, tmp_path / folder)
+        assert code == 0 and text.startswith("nothing to upload")
+    assert run.posts == posts
+    assert KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
 
 
+def test_an_unfinished_run_arrives_as_far_as_it_came_and_whole_once_it_is_finished(
+    server: Server, tmp_path: Path
+) -> None:
+    record = made(tmp_path, 0, rows=50, finished=False)
+    assert synced(server, tmp_path)[0] == 0
+    assert server.histories[record.id] == [*range(1, 51)]
+    assert server.runs[record.id].exit_code == 1
+    assert synced(server, tmp_path)[1].startswith("nothing to upload")
+    made(tmp_path, 0)
+    assert synced(server, tmp_path)[0] == 0
+    assert [step for step in server.histories[record.id]] == [*range(1, ROWS + 1)]
+    assert server.runs[record.id].exit_code == 0
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_stopped_at_random_moments_each_row_arrives_once(
-    stop: signal.Signals, server: Server, tmp_path: Path
+    stop: signal.Signals, whole_group: bool, server: Server, tmp_path: Path
 ) -> None:
-    """From two copies of a folder, as from two machines, each stopped many times."""
+    """From two copies of a folder, as from two machines. whole_group: whether W&B's own process is stopped too."""
     folders = [tmp_path / "here", tmp_path / "there"]
-    found = made(folders[0], "-m", "seed=0,1,2", *LONG, "experiment=gates", "task.prompts=1", "tracking=none")
+    found = [made(folders[0], seed) for seed in range(3)]
     shutil.copytree(folders[0] / "runs", folders[1] / "runs")
     chance = random.Random(int(stop))
-    whole = started(server, "experiments.sync", str(tmp_path / "none"))
-    whole.wait()  # the modules are in the system's cache from here on
-    for attempt in range(8):
-        process = started(server, "experiments.sync", str(folders[attempt % 2]))
-        time.sleep(chance.uniform(1.5, 9))
-        process.send_signal(stop)
-        process.wait()
+    began = time.monotonic()
+    synced(server, tmp_path / "here", WANDB_PROJECT="another")
+    longest = time.monotonic() - began
+    server.runs.clear()
+    for attempt in range(6):
+        process = started(server, folders[attempt % 2], tmp_path / "said.txt")
+        time.sleep(chance.uniform(0.1, 0.9) * longest)
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if whole_group else os.kill)(process.pid or 0, stop)
+        process.join()
     for folder in folders:
-        ended = sync(server, folder)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+        code, text = synced(server, folder)
+        assert code == 0, text
     for record in found:
         assert_whole(server, record)
-    assert "nothing to upload" in sync(server, folders[0]).stdout
+    assert synced(server, folders[0])[1].startswith("nothing to upload")
 
 
 def test_several_at_once_upload_each_row_once(server: Server, tmp_path: Path) -> None:
-    """Two in one folder, of which one waits its turn, and one in a copy of the folder."""
+    """Two in one folder, of which one is refused, and one in a copy of the folder."""
     here, there = tmp_path / "here", tmp_path / "there"
-    found = made(here, "-m", "seed=0,1", *LONG, "tracking=none")
+    found = [made(here, seed) for seed in range(2)]
     shutil.copytree(here / "runs", there / "runs")
-    with ThreadPoolExecutor(3) as pool:
-        ended = [*pool.map(lambda folder: sync(server, folder), (here, here, there))]
-    for each in ended:
-        refused = each.stderr.startswith("error: another `make sync` uploads from")
-        assert each.returncode == (1 if refused else 0), each.stdout + each.stderr
+    said = [tmp_path / f"{number}.txt" for number in range(3)]
+    processes = [started(server, folder, file) for folder, file in zip((here, here, there), said)]
+    for process in processes:
+        process.join()
+    for process, file in zip(processes, said):
+        refused = "error: another `make sync` uploads from" in file.read_text()
+        assert process.exitcode == (1 if refused else 0), file.read_text()
     for record in found:
         assert_whole(server, record)
 
 
 def test_rows_that_arrived_before_their_tables_get_them(server: Server, tmp_path: Path) -> None:
-    (record,) = made(tmp_path, "experiment=gates", "task.prompts=1", "tracking=none")
-    assert sync(server, tmp_path).returncode == 0
+    record = made(tmp_path, 0)
+    assert synced(server, tmp_path)[0] == 0
     run = server.runs[record.id]
     run.files.clear()  # as after a kill between the rows and the files
     run.summary.clear()
     run.exit_code = None
-    assert sync(server, tmp_path).returncode == 0
+    assert synced(server, tmp_path)[0] == 0
     assert_whole(server, record)
 
 
 def test_what_cannot_be_sent_is_named(server: Server, tmp_path: Path) -> None:
-    damaged, doubled, running, sound = made(tmp_path, "-m", "seed=3,4,5,6", "tracking=none")
-    assert sync(server, tmp_path).returncode == 0
-    before = server.histories
+    damaged, doubled, running, sound = (made(tmp_path, seed) for seed in range(4))
+    assert synced(server, tmp_path)[0] == 0
     damaged.metrics_file.write_text("")
     server.runs[doubled.id].history *= 2
-    for record in (running, sound):
-        del server.runs[record.id]
+    del server.runs[running.id], server.runs[sound.id]
     running.set_status("running")
     log = tmp_path / "wandb" / "wandb" / "offline-run-20260101_000000-abc" / "run-abc.wandb"
     log.parent.mkdir(parents=True)
     log.write_bytes(b"something")
     with running.locked():
-        ended = sync(server, tmp_path)
-    assert ended.returncode == 1
-    assert f"failed: {damaged.id}: {damaged.folder}: metrics.jsonl was changed" in ended.stdout
-    assert f"failed: {doubled.id}: W&B has {len(before[doubled.id])} rows too many" in ended.stdout
-    assert f"skipped: {running.id} is still running" in ended.stdout
-    assert f"skipped: {log.parent} has no record" in ended.stdout
-    assert f"1 runs uploaded: {sound.id}" in ended.stdout
-    assert server.histories[sound.id] == before[sound.id] and running.id not in server.runs
+        code, text = synced(server, tmp_path)
+    assert code == 1
+    assert f"failed: {damaged.id}: {damaged.folder}: metrics.jsonl was changed" in text
+    assert f"failed: {doubled.id}: W&B has {ROWS} rows too many" in text
+    assert f"skipped: {running.id} is still running" in text
+    assert f"skipped: {log.parent} has no record" in text
+    assert f"1 runs uploaded: {sound.id}" in text
+    assert_whole(server, sound)
+    assert running.id not in server.runs
 
 
-@pytest.mark.parametrize("lacking", ["key", "server"])
-def test_without_a_server_one_line_says_what_to_set(lacking: str, server: Server, tmp_path: Path) -> None:
-    Record(tmp_path / "runs" / "positions" / "abc").set_status("interrupted")
-    nowhere = {"WANDB_BASE_URL": "http://127.0.0.1:9"} if lacking == "server" else {}
-    ended = sync(server if lacking == "server" else None, tmp_path, **nowhere)
-    assert ended.returncode == 1
-    (line,) = (ended.stdout + ended.stderr).splitlines()
-    assert line.startswith("error: W&B cannot be reached (")
-    assert "WANDB_API_KEY" in line and "WANDB_BASE_URL" in line
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"NETRC": os.devnull, "WANDB_API_KEY": ""}, "error: W&B cannot be reached ("),
+        ({"WANDB_BASE_URL": "http://127.0.0.1:9"}, "error: W&B cannot be reached ("),
+        ({"WANDB_BASE_URL": "nonsense"}, "error: WANDB_BASE_URL=nonsense: Input should be a valid URL"),
+        ({"WANDB_BASE_URL": "http://host:port"}, "error: WANDB_BASE_URL=http://host:port: Input should be a valid URL"),
+        ({"WANDB_MODE": "disabled"}, "error: WANDB_MODE=disabled: nothing is uploaded"),
+        ({"WANDB_MODE": "dryrun"}, "error: WANDB_MODE=dryrun: choose one of offline, online, disabled"),
+    ],
+)
+def test_what_cannot_begin_says_why_in_one_line(
+    environment: dict[str, str], message: str, server: Server, tmp_path: Path
+) -> None:
+    made(tmp_path, 0)
+    code, text = synced(server, tmp_path, **environment)
+    assert code == 1 and text.startswith(message) and text.count("\n") == 1, text
+    assert not server.runs
 
 
 def evidence_of(outputs: Path, loss: float) -> Evidence:
@@ -230,8 +250,8 @@ def test_a_summary_run_has_the_levels_and_verdicts_and_is_replaced_when_they_cha
         evidence = evidence_of(tmp_path, loss)
         log_summaries([judge(claim, evidence) for claim in claims()], evidence, "smoke", str(tmp_path))
         assert len([log for log in run_files(str(tmp_path)) if "offline" in log.parent.name]) == logs
-        ended = call(server, "experiments.sync", str(tmp_path))
-        assert ended.returncode == 0 and said in ended.stdout, ended.stdout + ended.stderr
+        code, text = synced(server, tmp_path)
+        assert code == 0 and said in text, text
         run = server.runs["summary-masked_lm-smoke"]
         assert (run.group, run.job_type) == ("masked_lm", "summary")
         levels = run.table("levels")

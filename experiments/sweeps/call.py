@@ -55,7 +55,8 @@ def job(composed: DictConfig) -> dict[str, float] | None:
     that the other jobs of a sweep continue."""
     folder = Path(os.environ[CALL])
     in_main = folder.name.endswith(f"-{os.getpid()}")
-    console = Console(stderr=True, force_terminal=None if in_main else False, quiet=not is_first())  # one progress bar
+    one_bar = None if in_main else False  # a terminal for this process only: one progress bar
+    console = Console(markup=False, stderr=True, force_terminal=one_bar, quiet=not is_first())
     if not in_main:
         exit_with(os.getppid())
     overrides = list(HydraConfig.get().overrides.task)
@@ -113,9 +114,9 @@ def attempt(
             return HELD, None
         print_error(console, error)
     except USER_ERRORS as error:
-        print_error(Console(stderr=True), error)
+        print_error(Console(markup=False, stderr=True), error)
     except Exception:
-        Console(stderr=True).print_exception()
+        Console(markup=False, stderr=True).print_exception()
     return "failed", None
 
 

@@ -77,7 +77,7 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the missing trials and print the command of the best one. Exits with a one-line error if it cannot."""
-        console = Console(stderr=True)
+        console = Console(markup=False, stderr=True)
         try:
             self.tune(arguments, console)
         except USER_ERRORS as error:
@@ -115,7 +115,7 @@ class OptunaSweeper(Sweeper):
         if finished:
             best = shlex.join(["python", "-m", "experiments.run", *fixed, *assignments(study.best_trial)])
             message = f"best {self.metric}: {study.best_value:.6g}, with {best}"
-            console.print(message, markup=False, highlight=False, soft_wrap=True)
+            console.print(message, highlight=False, soft_wrap=True)
 
     def resume(self, study: optuna.Study, fixed: list[str], space: Space) -> None:
         """Run trials until enough have finished or the user stops. The sampler's seed depends only on the trial's
