@@ -29,7 +29,7 @@ figures: setup ## write every chart of the page as SVG and PNG
 	$(BIN)/python -m experiments.figures --scale $(SCALE) --outputs $(OUTPUTS)
 readme: setup ## update the tables and the picture in README.md and docs/ from the records
 	$(BIN)/python -m experiments.readme --scale $(SCALE) --outputs $(OUTPUTS)
-sync: setup ## upload offline runs to W&B; safe to repeat
+sync: setup ## upload what W&B lacks of the runs; safe to repeat
 	$(BIN)/python -m experiments.sync $(OUTPUTS)
 dashboards: setup ## write the W&B workspace and report; publish them if WANDB_API_KEY is set
 	$(BIN)/python -m experiments.dashboards --scale $(SCALE) --outputs $(OUTPUTS)

@@ -91,7 +91,7 @@ def assert_whole(server: Server, record: Record) -> None:
     metrics = record.summary["metrics"]
     assert {name: run.summary[name] for name in metrics} == metrics
     assert run.summary["best/nonoverlapping/loss"] == 0.5
-    assert run.table("retrieval")["data"] == [[128, 0.5]]
+    assert run.table("retrieval")["data"] == [[0.5, 128]]  # digits, length
 
 
 @pytest.mark.parametrize("mode", ["offline", "online", "disabled"])
