@@ -70,7 +70,7 @@ def test_a_recorded_run_goes_where_the_variables_say_unless_its_command_said(
 
 @pytest.mark.parametrize("override", ["+tracking.foo=1", "+training.foo=1", "+foo=1", "+training.groups.a.foo=1"])
 def test_an_added_key_that_nothing_reads_is_refused(override: str) -> None:
-    with pytest.raises(ConfigError, match="unknown key '.*foo'"):
+    with pytest.raises(ConfigError, match=r"unknown key '.*foo'"):
         tracking(override)
 
 
@@ -104,7 +104,7 @@ def test_a_malformed_variable_is_named_with_its_value(name: str, value: str, mon
 
 def test_a_malformed_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", " secret ")
-    with pytest.raises(ConfigError, match="^WANDB_API_KEY: ") as caught:
+    with pytest.raises(ConfigError, match=r"^WANDB_API_KEY: ") as caught:
         check_switches()
     assert "secret" not in str(caught.value)
 

@@ -95,8 +95,9 @@ def lacks(record: Record, run: Any) -> bool:
 
 
 def surplus(record: Record, run: Any) -> int:
-    """How many rows W&B's server has more than a record: an older version of this program could upload them twice."""
-    return max(0, run.history_line_count - len(steps_of(record))) if run else 0
+    """How many rows W&B's server has more than a finished record: an older version of this program could upload them
+    twice. An unfinished run computes rows after its checkpoint again, so W&B may be ahead of it."""
+    return max(0, run.history_line_count - len(steps_of(record))) if run and record.finished else 0
 
 
 def send(record: Record, outputs: str, place: Project) -> str | None:
