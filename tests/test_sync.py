@@ -229,7 +229,7 @@ def evidence_of(outputs: Path, loss: float) -> Evidence:
     for place, position in enumerate(("learned", "rope")):
         for seed in (0, 1):
             record = Record(outputs / "runs" / "masked_lm" / f"{place}{seed}")
-            config = {"name": "masked_lm", "scale": "smoke", "outputs": str(outputs)}
+            config = {"name": "masked_lm", "scale": "smoke", "outputs": str(outputs), "seed": seed, "task": {}}
             tracking = {"mode": "offline", "project": "experiment-reproduction", "entity": None}
             versions = {"code": "1", "processor": "one", "python": "3", "libraries": {"torch": "1"}, "data": "none"}
             record.begin(config | {"tracking": tracking}, versions)
@@ -246,7 +246,7 @@ def test_a_summary_run_has_the_levels_and_verdicts_and_is_replaced_when_they_cha
 ) -> None:
     for name in (*FOLDERS, "WANDB_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "wandb"))
-    for loss, logs, said in ((3.0, 1, "1 runs"), (3.0, 1, "nothing to upload"), (2.0, 2, "1 runs")):
+    for loss, logs, said in ((3.0, 1, "5 runs"), (3.0, 1, "nothing to upload"), (2.0, 2, "1 runs")):
         evidence = evidence_of(tmp_path, loss)
         log_summaries([judge(claim, evidence) for claim in claims()], evidence, "smoke", str(tmp_path))
         assert len([log for log in run_files(str(tmp_path)) if "offline" in log.parent.name]) == logs
