@@ -1,7 +1,7 @@
 """One W&B run per experiment that summarizes its runs, since W&B has no confidence intervals over a group.
 
 It holds a table of levels × metrics with n, mean and 95 % interval, a bar chart of the means of each metric, and the
-verdicts of the claims that rest on the experiment. It has one row, which is replaced when any of this changes. The rows
+verdicts of the claims that rest on the experiment. It gets a row more when any of this changes. The contents
 are stored beside W&B's files, so that `make sync` can upload them.
 """
 
@@ -118,7 +118,7 @@ def verdict_rows(experiment: str, verdicts: list[Verdict]) -> list[Row]:
 
 
 def log(identifier: str, content: dict[str, Any], outputs: str, mode: str) -> None:
-    """Log a summary run, in place of what W&B has under its id."""
+    """Log a summary run, as the next row of what W&B has under its id."""
     folder = use_folder(outputs)
     experiment, scale, levels = content["experiment"], content["scale"], content["levels"]
     run = wandb.init(
@@ -127,6 +127,7 @@ def log(identifier: str, content: dict[str, Any], outputs: str, mode: str) -> No
         project=content["tracking"]["project"],
         entity=content["tracking"]["entity"],
         id=identifier,
+        resume="allow" if mode == "online" else None,
         name=f"{experiment} {JOB_TYPE}",
         group=experiment,
         job_type=JOB_TYPE,
@@ -142,7 +143,7 @@ def log(identifier: str, content: dict[str, Any], outputs: str, mode: str) -> No
         title = metric + {"min": ", lower is better", "max": ", higher is better", None: ""}[better(metric)]
         row[f"mean/{metric}"] = wandb.plot.bar(table(of_metric), "level", "mean", title=title)
         means |= {f"{metric}/{level['level']}": level["mean"] for level in of_metric}
-    run.log(row, step=0, commit=True)
+    run.log(row, commit=True)
     verdicts = {f"verdict/{each['claim']}": each["claim's verdict"] for each in content["claims"]}
     run.summary.update(means | verdicts | {DIGEST: digest(content)})
     run.finish()
