@@ -31,7 +31,7 @@ figures: setup ## write every chart of the page as SVG and PNG
 	$(BIN)/python -m experiments.figures --scale $(call given,SCALE) --outputs $(call given,OUTPUTS)
 readme: setup ## update the tables and the picture in README.md and docs/ from the records
 	$(BIN)/python -m experiments.readme --scale $(call given,SCALE) --outputs $(call given,OUTPUTS)
-sync: setup ## upload offline runs to W&B; safe to repeat
+sync: setup ## upload what W&B lacks of the runs; safe to repeat
 	$(BIN)/python -m experiments.sync $(call given,OUTPUTS)
 dashboards: setup ## write the W&B workspace and report; publish them if WANDB_API_KEY is set
 	$(BIN)/python -m experiments.dashboards --scale $(call given,SCALE) --outputs $(call given,OUTPUTS)

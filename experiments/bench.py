@@ -14,7 +14,7 @@ def main() -> None:
     """Run all benchmarks and print their tables."""
     threads = environment.use_threads(None)
     precision = environment.resolve_precision("auto")
-    console = Console()
+    console = Console(markup=False)
     console.print(f"{environment.processor()}, {threads} threads, {precision}")
     console.print(attention_table(console, precision))
     console.print(activation_table(precision))

@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.tracking.offline import run_files
+from experiments.tracking.offline import local_folder, run_files
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     if not run_files(str(outputs)):
         print(f"error: there is nothing to show in {outputs} yet: run `make reproduce` first", file=sys.stderr)
         return 1
-    return subprocess.run([sys.executable, "-m", "wandb", "leet", str(outputs / "wandb")], check=False).returncode
+    return subprocess.run([sys.executable, "-m", "wandb", "leet", str(local_folder(outputs))], check=False).returncode
 
 
 def graphical() -> bool:

@@ -18,6 +18,7 @@ from experiments.report.runs import finished_runs
 from experiments.report.wandb.report import report
 from experiments.report.wandb.workspace import PUBLISHED, save_boards, specification, workspace
 from experiments.tracking.offline import check_reachable, use_folder
+from experiments.tracking.switches import check_switches, tracking_now
 from tasks.data.source import write_atomically
 
 
@@ -29,19 +30,23 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--outputs", default="outputs")
     options = parser.parse_args(arguments)
     console = Console(stderr=True, markup=False)
+    check_switches()
     evidence = gather(options.scale, options.outputs)
     verdicts = judge_all(evidence)
     runs = finished_runs(evidence)
     if not any(runs.values()):
         where = f"{options.scale} scale under {options.outputs}"
         raise ValueError(f"no finished runs of {where}; `make reproduce SCALE={options.scale}` makes them")
-    tracking = next(run for found in runs.values() for run in found).record.config["tracking"]
+    tracking = tracking_now(next(run for found in runs.values() for run in found).record)
     project = tracking["project"]
     folder = Path(options.outputs) / "report" / "wandb"
     content = (verdicts, runs, options.scale)
     for name, board in (("workspace", workspace(*content, "", project)), ("report", report(*content, "", project))):
         write_atomically(folder / f"{name}.json", to_json(specification(board)))
         console.print(f"{folder / name}.json", soft_wrap=True, highlight=False)
+    if os.environ.get("WANDB_MODE") == "disabled":
+        console.print("not published: WANDB_MODE=disabled", soft_wrap=True, highlight=False)
+        return 0
     server = wandb.setup().settings.base_url
     if not (os.environ.get("WANDB_API_KEY") or read_netrc_auth(host=server)):
         message = "to publish, set WANDB_API_KEY; WANDB_ENTITY for a team, WANDB_BASE_URL for your own server"
@@ -50,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     use_folder(options.outputs)
     try:
         check_reachable(server)
-        entity = tracking["entity"] or os.environ.get("WANDB_ENTITY") or str(wandb.Api().default_entity)
+        entity = tracking["entity"] or str(wandb.Api().default_entity)
         os.environ["WANDB_SILENT"] = "true"  # W&B would print the URLs too
         for url in save_boards(workspace(*content, entity, project), report(*content, entity, project), folder):
             console.print(url, soft_wrap=True, highlight=False)

@@ -15,6 +15,7 @@ from experiments.evaluation.pretrained import composed, execute
 from experiments.ledger.runs import gather
 from experiments.report.publish import publish
 from experiments.sweeps.call import print_result
+from experiments.tracking.switches import check_switches, check_tracking
 from experiments.training.distributed import check_alone
 
 
@@ -24,7 +25,9 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(stderr=True, markup=False)
     transformers.logging.disable_progress_bar()
     check_alone("an evaluation")
+    check_switches()
     config = composed(arguments)
+    check_tracking(config["tracking"])
     record = execute(config, arguments, console)
     print_result(console, record)
     page = publish(gather(config["scale"], config["outputs"]), config["scale"], config["outputs"], None)

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         "--accelerator", default="", help="a100, b200, h100, h200, l4 or rtx4090; this machine if empty"
     )
     options = parser.parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = Console(markup=False, width=None if sys.stdout.isatty() else WIDTH)
     experiments = named(options.only, groups()["experiment"], "only") or groups()["experiment"]
     scales = named(options.scale, groups()["scale"], "scale")
     other = accelerator(options.accelerator) if options.accelerator else None

@@ -25,6 +25,7 @@ from experiments.ledger.verdicts import judge_all
 from experiments.report.publish import publish
 from experiments.sweeps.grid import Job
 from experiments.sweeps.run_jobs import run_jobs
+from experiments.tracking.switches import check_switches
 from experiments.training.distributed import check_alone
 
 
@@ -41,10 +42,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--launcher", default="", help="slurm for a cluster; this machine if empty")
     parser.add_argument("--shifted-rates", action="store_true", help="judge half a decade below and above too")
     options = parser.parse_args(arguments)
-    console = Console()
+    console = Console(markup=False)
     started = time.monotonic()
     check_alone("a ledger")
     check_value(options.workers or None, Processors | None, "--workers")
+    check_switches()
     seeds = last_look() if options.next_look else 0
     requested = chosen(options.only)
     with console.status("reading records"):
@@ -71,8 +73,8 @@ def main(arguments: Sequence[str]) -> int:
             failures, done = failures + failed, done + len(some) - len(failed)
     page = publish(evidence, options.scale, options.outputs, console)
     for job, message in failures:
-        console.print(f"failed: {' '.join(job.overrides)}: {message}", style="red", markup=False, soft_wrap=True)
-    console.print(f"{done} runs in {time.monotonic() - started:.0f} s; {page}", markup=False, soft_wrap=True)
+        console.print(f"failed: {' '.join(job.overrides)}: {message}", style="red", soft_wrap=True)
+    console.print(f"{done} runs in {time.monotonic() - started:.0f} s; {page}", soft_wrap=True)
     return 1 if failures else 0
 
 

@@ -23,6 +23,7 @@ from experiments.config.overrides import parse, quote_text
 from experiments.records.processes import is_first
 from experiments.sweeps.call import RESUME, begin, end, job, settle, stop_when_asked, wait_for_held, was_killed
 from experiments.sweeps.grid_sweeper import GridSweeper
+from experiments.tracking.switches import check_switches
 from experiments.training.distributed import leave
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
@@ -92,6 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     flags, overrides = sort_arguments(arguments)
     try:
         multirun = bool({"-m", "--multirun"} & set(flags))
+        check_switches()
         check_overrides(overrides, multirun)
         Plugins.instance().register(GridSweeper)
         if tunes(overrides, multirun):

@@ -1,54 +1,91 @@
-"""`make sync`: upload the runs that were tracked offline, and the rest of online runs that lost the network.
-Safe to repeat: nothing is uploaded twice.
+"""`make sync`: upload what W&B's server lacks of the runs in <outputs>, however they were tracked.
 
-A resumed run has several logs, which are uploaded in order. W&B already has a part of an online run; the rest comes
-from its record.
+Safe to repeat, to stop and to kill, also from several machines: the server is asked first, and has each row once.
 """
 
+import os
 import sys
 from collections.abc import Sequence
-from itertools import zip_longest
 
+import wandb
 from rich.console import Console
 
-from experiments.config.errors import command
-from experiments.records.record import records
+from experiments.config.errors import ConfigError, HeldError, RecordError, command, first_line
+from experiments.records.record import Record, records
+from experiments.report.wandb.summary_runs import stored_summaries, upload_summaries
 from experiments.tracking.offline import unreachable, use_folder
-from experiments.tracking.upload import TO_SET, complete, identifier_of, is_locked, is_offline, logs_by_run, upload
+from experiments.tracking.switches import check_switches
+from experiments.tracking.upload import (
+    TO_SET,
+    by_project,
+    lacks,
+    logs_without_record,
+    runs_at,
+    send,
+    surplus,
+    upload_lock,
+)
+
+UPLOAD_PATIENCE = "300"  # seconds for the rest of one run
 
 
 @command
 def main(arguments: Sequence[str]) -> int:
-    """Upload the runs in <outputs>/wandb; returns the exit code."""
+    """Upload the runs in <outputs>; returns the exit code."""
     outputs = arguments[0] if arguments else "outputs"
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    waiting = logs_by_run(outputs)
-    known = {record.id: record for record in records(outputs)}
-    running = {record.id for record in known.values() if record.status == "running" and is_locked(record)}
-    for identifier in sorted(running & waiting.keys()):
-        console.print(f"skipped: {identifier} is still running")
-    waiting = {identifier: logs for identifier, logs in waiting.items() if identifier not in running}
-    begun_online = {identifier for identifier, logs in waiting.items() if not all(map(is_offline, logs))}
-    partial = [known[identifier] for identifier in begun_online & known.keys() if known[identifier].finished]
-    waiting = {identifier: logs for identifier, logs in waiting.items() if identifier not in begun_online}
-    if not waiting and not partial:
-        console.print(f"nothing to upload from {outputs}/wandb")
+    check_switches()
+    if os.environ.get("WANDB_MODE") == "disabled":
+        raise ConfigError("WANDB_MODE=disabled: nothing is uploaded; unset it to upload")
+    found = records(outputs)
+    for folder in logs_without_record(outputs, {record.id for record in found}):
+        console.print(f"skipped: {folder} has no record; `wandb sync {folder}` uploads W&B's own log")
+    if not found and not stored_summaries(outputs):
+        console.print(f"nothing to upload from {outputs}")
         return 0
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", UPLOAD_PATIENCE)
     use_folder(outputs)
-    reason = unreachable()
-    if reason:
-        console.print(f"error: W&B cannot be reached ({reason}): {TO_SET}", style="red", markup=False)
-        return 1
-    failed: dict[str, str] = {}
-    with console.status(f"uploading {len(waiting) + len(partial)} runs"):
-        for record in partial:
-            complete(record, outputs)
-        for logs in zip_longest(*waiting.values()):  # the first log of every run, then the second logs
-            failed |= upload([log for log in logs if log and identifier_of(log) not in failed])
+    with upload_lock(outputs):
+        reason = unreachable()
+        if reason:
+            raise RecordError(f"W&B cannot be reached ({reason}): {TO_SET}")
+        try:
+            return upload(found, outputs, console)
+        except wandb.errors.Error as error:
+            raise RecordError(f"W&B did not answer ({first_line(error)}): {TO_SET}") from error
+
+
+def upload(found: Sequence[Record], outputs: str, console: Console) -> int:
+    """Upload what the server lacks; returns the exit code."""
+    sent, failed = list[str](), dict[str, str]()
+    damaged = {record.id: f"{record.folder}: {record.damage}" for record in found if record.status == "damaged"}
+    failed |= damaged
+    with console.status("asking W&B"):
+        places = by_project([record for record in found if record.id not in damaged])
+        there = {place: runs_at(place, [record.id for record in some]) for place, some in places.items()}
+    for place, some in places.items():
+        for record in some:
+            run = there[place].get(record.id)
+            if more := surplus(record, run):
+                failed[record.id] = f"W&B has {more} rows too many: delete {'/'.join((*place, record.id))} there"
+            elif lacks(record, run):
+                try:
+                    with console.status(f"uploading {record.id}"):
+                        reason = send(record, outputs, place)
+                except HeldError:
+                    console.print(f"skipped: {record.id} is still running")
+                    continue
+                if reason:
+                    failed[record.id] = reason
+                else:
+                    sent.append(record.id)
+    sent += upload_summaries(outputs)
     for identifier, message in failed.items():
-        console.print(f"failed: {identifier}: {message}", style="red", markup=False)
-    sent = [*(record.id for record in partial), *(identifier for identifier in waiting if identifier not in failed)]
-    console.print(f"{len(sent)} runs uploaded{': ' if sent else ''}{', '.join(sent)}")
+        console.print(f"failed: {identifier}: {message}", style="red")
+    if not sent and not failed:
+        console.print(f"nothing to upload from {outputs}: W&B has it")
+    else:
+        console.print(f"{len(sent)} runs uploaded{': ' if sent else ''}{', '.join(sent)}")
     return 1 if failed else 0
 
 

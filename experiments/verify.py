@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         same = all(record.environment[name] == again.environment[name] for name in MACHINE)
         found = list(differences(record, again) if same else deviations(record, again))
     for difference in found:
-        console.print(difference, soft_wrap=True, highlight=False, markup=False)
+        console.print(difference, soft_wrap=True, highlight=False)
     way = "byte for byte" if same else f"within {TOLERANCE:.0%}, on another machine or with other libraries"
     console.print(f"{record.folder}: {'not repeated' if found else 'repeated'} {way}", soft_wrap=True, highlight=False)
     return 1 if found else 0

@@ -83,7 +83,7 @@ class Server:
         """The project that a request names, made if it is new."""
         entity = given.get("entityName") or given.get("entity") or ENTITY
         name = given.get("projectName") or given.get("project") or given.get("name")
-        identifier = self.projects.setdefault((entity, name), f"project-{len(self.projects) + 1}")
+        identifier = self.projects.setdefault((entity, name), f"{len(self.projects) + 1}")
         place = {"id": identifier, "internalId": identifier, "name": name, "entityName": entity}
         return place | {"entity": {"id": entity, "name": entity}, "createdAt": "2026-01-01T00:00:00Z"}
 
@@ -151,6 +151,7 @@ class Server:
         place = self.project(given)
         inserted = given["name"] not in self.runs
         run = self.run_of(place["entityName"], place["name"], given["name"])
+        run.notes = given["notes"] or run.notes
         run.name = given["displayName"] or run.name
         run.group = given["groupName"] or run.group
         run.job_type = given["jobType"] or run.job_type
@@ -175,6 +176,16 @@ class Server:
         lines = {"logLineCount": 0, "historyLineCount": len(run.history), "eventsLineCount": 0}
         state = {"summaryMetrics": json.dumps(run.summary), "config": config, "wandbConfig": '{"t": 1}'}
         return {"model": place | {"bucket": bucket | tails | lines | state}}
+
+    def on_Runs(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The runs of a project whose names a filter lists, all on one page."""
+        wanted = json.loads(given["filters"])["name"]["$in"]
+        place = (given["entity"], given["project"])
+        found = [run for run in self.runs.values() if run.id in wanted and (run.entity, run.project) == place]
+        nodes = [run.as_node(self.project(given)["internalId"]) for run in found]
+        page = {"endCursor": None, "hasNextPage": False}
+        edges = [{"node": node, "cursor": node["name"]} for node in nodes]
+        return {"project": {"runCount": len(nodes), "runs": {"edges": edges, "pageInfo": page}}}
 
     def on_CreateRunFiles(self, given: dict[str, Any]) -> dict[str, Any]:
         base = f"{self.url}/upload/{given['run']}/"

@@ -23,10 +23,19 @@ class Run:
     files: dict[str, bytes] = field(default_factory=dict)
     exit_code: int | None = None  # None until the client says that the run is over
     posts: int = 0  # file streams received
+    notes: str = ""
 
     def table(self, key: str) -> dict[str, Any]:
         """Columns and data of the last Table that was logged under a key."""
         return json.loads(self.files[self.summary[key]["path"]])
+
+    def as_node(self, project: str) -> dict[str, Any]:
+        """The run as W&B's public API gives it. project: its number."""
+        state = {None: "running", 0: "finished"}.get(self.exit_code, "failed")
+        named = {"id": self.id, "name": self.id, "displayName": self.name, "state": state, "tags": self.tags}
+        config = {key: {"value": value} for key, value in self.config.items()}
+        read = {"config": json.dumps(config), "summaryMetrics": json.dumps(self.summary), "systemMetrics": "{}"}
+        return {"projectId": project, "historyLineCount": len(self.history), **named, **read}
 
 
 @dataclass

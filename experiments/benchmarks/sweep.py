@@ -55,6 +55,6 @@ def execute_seconds(outputs: str) -> list[float]:
         overrides = [*SETTINGS, f"outputs={outputs}", f"seed={MANY + seed}"]
         spec = resolve(compose(overrides), overrides)
         started = time.perf_counter()
-        execute(spec, Console(file=StringIO()))
+        execute(spec, Console(markup=False, file=StringIO()))
         times.append(time.perf_counter() - started)
     return times

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from experiments.config.checks import plain
 from experiments.config.choices import CONF, groups
 from experiments.config.composition import compose_unchecked
+from experiments.config.schema import switches
 
 ROOT = CONF.parent
 SEED, OUTPUTS = 4_187_654_321, "<outputs>"  # placeholders: a composition differs by seed and outputs in nothing else
@@ -64,7 +65,7 @@ cached = DiskCache("compositions", "conf", "experiments/config")
 def composition(overrides: Sequence[str], seed: int, outputs: str) -> dict[str, Any]:
     """The plain configuration for these overrides, this seed and these outputs. Raises ConfigError."""
     own = [override for override in overrides if not override.startswith(("seed=", "outputs="))]
-    key = " ".join(own)
+    key = " ".join([*own, *switches()])
     if key not in cached.values:
         known = groups()
         choices = tuple(override for override in own if override.split("=")[0] in known)

@@ -1,5 +1,6 @@
 """Validate a composed configuration against the signatures of its targets."""
 
+import dataclasses
 import inspect
 import math
 import re
@@ -44,10 +45,12 @@ def is_setting(key: str) -> bool:
 def plain(config: DictConfig, complete: bool = True) -> dict[str, Any]:
     """The configuration as plain dicts and lists, with all interpolations resolved.
 
-    Raises ConfigError if the experiment has no row for the scale, if a `_target_` may not be called, if a node does not
-    match the signature of its `_target_`, if a number is out of its range, if the name is no name of a folder, or, if
+    Raises ConfigError if a key is not in the schema, if the experiment has no row for the scale, if a `_target_` may
+    not be called, if a node does not match the signature of its `_target_`, if a number is out of its range, if the
+    name is no name of a folder, or, if
     `complete`, a value is missing.
     """
+    check_keys(config)
     try:
         if config.get("scales") and config.scaled is None:
             offered = ", ".join(map(str, config.scales))
@@ -71,6 +74,17 @@ def check(config: dict[str, Any]) -> None:
     for key, node in config.items():
         if isinstance(node, dict):
             check_call(node, str(key), PARTIAL.get(str(key)))
+
+
+def check_keys(node: DictConfig, path: str = "") -> None:
+    """Raise ConfigError for a key, added with a plus, that is not in the schema and that nothing would read."""
+    schema: Any = OmegaConf.get_type(node)
+    known = [entry.name for entry in dataclasses.fields(schema)] if dataclasses.is_dataclass(schema) else [*node]
+    for key in map(str, node):
+        if key not in known:
+            raise ConfigError(f"unknown key '{path}{key}'; {nearest(key, known)}")
+        if not OmegaConf.is_interpolation(node, key) and isinstance(inner := node.get(key), DictConfig):
+            check_keys(inner, f"{path}{key}.")
 
 
 def check_recorded(config: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def command(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], i
 
     @functools.wraps(main)
     def run(arguments: Sequence[str]) -> int:
-        console = Console(stderr=True)
+        console = Console(markup=False, stderr=True)
         try:
             return main(arguments)
         except USER_ERRORS as error:

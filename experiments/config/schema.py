@@ -1,5 +1,6 @@
 """The schema of a configuration, and the resolvers of its interpolations."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,9 +19,9 @@ Precision = StrEnum("Precision", ["auto", "bf16", "fp32"])
 
 
 Mode = StrEnum("Mode", ["offline", "online", "disabled"])
-
-
 Goal = StrEnum("Goal", ["minimize", "maximize"])
+# W&B's own environment variables that conf/tracking/wandb.yaml reads.
+SWITCHES = ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_NOTES")
 
 
 def accepted_by_wandb(name: str) -> str:
@@ -75,11 +76,14 @@ class Training:
 
 @dataclass
 class Tracking:
-    """Where runs are logged. mode: offline, online or disabled."""
+    """Where runs are logged, and under what. mode: offline, online or disabled. tags: beside those of the run."""
 
     mode: Mode = MISSING
     project: WandbName = MISSING
     entity: WandbName | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    notes: str | None = None
 
 
 @dataclass
@@ -172,8 +176,25 @@ def quarters(steps: int) -> list[int]:
     return [step for step in (steps // 4, steps // 2) if step]
 
 
+def switch(name: str, default: str | None = None) -> str | None:
+    """The value of an environment variable in SWITCHES; the default if it is not set or empty."""
+    return os.environ.get(name) or default
+
+
+def switches() -> list[str]:
+    """The environment variables in SWITCHES that are set, as NAME=value."""
+    return [f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name)]
+
+
+def words(text: str | None) -> list[str]:
+    """The words of a text with commas between them."""
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
 def register() -> None:
     """Make the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="schema", node=Root)
     OmegaConf.register_new_resolver("dataset", dataset, replace=True)
     OmegaConf.register_new_resolver("quarters", quarters, replace=True)
+    OmegaConf.register_new_resolver("switch", switch, replace=True)
+    OmegaConf.register_new_resolver("words", words, replace=True)

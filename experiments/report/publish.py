@@ -26,6 +26,6 @@ def publish(evidence: Evidence, scale: str, outputs: str, console: Console | Non
             message = f"no finished run of scale {scale} under {outputs}: {command}"
             console.print(message, style="yellow", markup=False, soft_wrap=True)
         for line in as_lines(excluded):
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
         log_summaries(verdicts, evidence, scale, outputs)
     return write_report(verdicts, evidence, scale, Path(outputs), excluded)

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from experiments.ledger.effects import NOT_AS_CLAIMED
 from experiments.ledger.verdicts import NOT_REPRODUCED, REPRODUCED, Finding, Verdict
@@ -49,16 +49,18 @@ def terminal_table(verdicts: list[Verdict], scale: str) -> Group:
     shown: list[RenderableType] = [head]
     for verdict in verdicts:
         claim, colour = verdict.claim, COLOURS[verdict.verdict]
-        heading = f"\n[bold]{claim.id} [{colour}]{verdict.verdict}[/{colour}][/bold]  {escape(claim.statement)}"
+        heading = Text.assemble("\n", f"{claim.id} ", (verdict.verdict, colour), style="bold")
+        heading.append(f"  {claim.statement}", "not bold")
         table = rows()
         for finding in verdict.findings:
             comparison, colour = finding.comparison, COLOURS[VERDICT_OF[finding.outcome]]
             cells = (comparison.label, comparison.paper, interval(finding), count(finding))
             beside = "" if comparison.deciding else "beside: "
-            table.add_row(*map(escape, cells), f"[{colour}]{beside}{finding.outcome}")
+            table.add_row(*cells, Text(f"{beside}{finding.outcome}", colour))
         shown += [heading, table]
     counts = Counter(verdict.verdict for verdict in verdicts)
-    shown.append("\n" + ", ".join(f"[{COLOURS[name]}]{counts[name]} {name}[/]" for name in COLOURS if counts[name]))
+    counted = [Text(f"{counts[name]} {name}", COLOURS[name]) for name in COLOURS if counts[name]]
+    shown.append(Text("\n") + Text(", ").join(counted))
     shown.append(f"{corrected(verdicts)}.")
     return Group(*shown)
 

@@ -169,9 +169,9 @@ def attempt(
             return HELD, None
         print_error(console, error)
     except USER_ERRORS as error:
-        print_error(Console(stderr=True), error)
+        print_error(Console(markup=False, stderr=True), error)
     except Exception:
-        Console(stderr=True).print_exception()
+        Console(markup=False, stderr=True).print_exception()
     return "failed", None
 
 

@@ -103,7 +103,7 @@ def run_job(job: Job, wait: bool = True) -> str:
     try:
         spec = job.spec()
         spec.config["threads"] = 1
-        execute(spec, Console(file=StringIO()), wait)
+        execute(spec, Console(markup=False, file=StringIO()), wait)
     except Interrupted:
         stopped = True
         return "interrupted"

@@ -1,10 +1,7 @@
 """W&B's local folder and logs, and whether its server is reachable."""
 
-import json
 import os
 import socket
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from urllib.parse import urlparse
@@ -13,20 +10,25 @@ import wandb
 
 from experiments.config.errors import first_line
 
-FOLDERS = ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+FOLDERS = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
 PATIENCE = 15  # seconds that a finished run waits for its upload; `make sync` uploads the rest
 
 
+def local_folder(outputs: str | Path) -> Path:
+    """Where W&B writes the runs of `outputs`: WANDB_DIR, or `outputs`/wandb."""
+    return Path(os.environ.get("WANDB_DIR") or Path(outputs) / "wandb").resolve()
+
+
 def use_folder(outputs: str) -> str:
-    """Make W&B write all its files under `outputs`/wandb, so that `make sync` and its terminal dashboard find all runs.
+    """Make W&B write all its files under its local folder, so that its terminal dashboard finds all runs.
 
     Returns the folder, for `wandb.init`, which else takes the first that W&B was given in this process. Without
     WANDB_FINISH_TIMEOUT, W&B waits forever if the network is lost; with it, it raises TimeoutError.
     """
-    folder = Path(outputs).resolve() / "wandb"
+    folder = local_folder(outputs)
     folder.mkdir(parents=True, exist_ok=True)
     for name in FOLDERS:
-        os.environ[name] = str(folder)
+        os.environ.setdefault(name, str(folder))
     os.environ.setdefault("WANDB_FINISH_TIMEOUT", str(PATIENCE))
     os.environ["WANDB_FINISH_TIMEOUT_RAISES"] = "true"
     return str(folder)
@@ -34,18 +36,13 @@ def use_folder(outputs: str) -> str:
 
 def run_files(outputs: str, identifier: str = "*") -> list[Path]:
     """W&B's logs of all runs or of one, by start time. Folders of online runs are named run-…, others offline-run-…"""
-    folder = Path(outputs).resolve() / "wandb" / "wandb"
+    folder = local_folder(outputs) / "wandb"
     return sorted(folder.glob(f"*run-*-{identifier}/run-{identifier}.wandb"), key=start_time)
 
 
 def start_time(file: Path) -> str:
     """The start time of a log, from its folder's name: [offline-]run-<day>_<time>-<id>."""
     return file.parent.name.removeprefix("offline-").split("-")[1]
-
-
-def marker(log: Path) -> Path:
-    """The file that W&B creates next to a log once it is uploaded."""
-    return log.with_suffix(".wandb.synced")
 
 
 def check_reachable(server: str) -> None:
@@ -58,7 +55,7 @@ def unreachable() -> str | None:
     """Why W&B cannot be reached, in one line; None if it can. W&B itself would wait minutes for the network."""
     try:
         wandb.login(timeout=1, verify=False)
-        check_reachable(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+        check_reachable(wandb.setup().settings.base_url)
     except (OSError, wandb.errors.Error, ValueError) as error:
         return first_line(error)
     return None
@@ -70,18 +67,6 @@ def reachable_mode(mode: str) -> str:
     if reason:
         warnings.warn(f"W&B cannot be reached ({reason}): this run is tracked offline", stacklevel=2)
     return "offline" if reason else mode
-
-
-def steps(log: Path) -> list[int]:
-    """The steps of the rows in a log. The log of a killed run lacks the last ones: W&B writes 32 KiB at a time."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
-    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
-    return [int(json.loads(line)["history"]["step"]["num"]) for line in lines if '"type":"history"' in line]
-
-
-def last_step(outputs: str, identifier: str) -> int:
-    """The last step of a run in W&B's local logs, -1 if there is none."""
-    return max((step for log in run_files(outputs, identifier) for step in steps(log)), default=-1)
 
 
 def in_sweep() -> bool:

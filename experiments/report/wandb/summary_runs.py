@@ -1,7 +1,8 @@
 """One W&B run per experiment that summarizes its runs, since W&B has no confidence intervals over a group.
 
 It holds a table of levels × metrics with n, mean and 95 % interval, a bar chart of the means of each metric, and the
-verdicts of the claims that rest on the experiment. It is logged again, under the same id, when any of this changes.
+verdicts of the claims that rest on the experiment. It gets a row more when any of this changes. The contents
+are stored beside W&B's files, so that `make sync` can upload them.
 """
 
 import hashlib
@@ -18,30 +19,61 @@ from experiments.ledger.evidence import Evidence
 from experiments.ledger.verdicts import Verdict
 from experiments.report.runs import Row, Run, factors_of, final_rows, finished_runs, summarize
 from experiments.tracking.offline import reachable_mode, use_folder
+from experiments.tracking.switches import tracking_now
+from experiments.tracking.upload import project_of, runs_at
 from experiments.tracking.wandb_run import better, table
 from tasks.data.source import write_atomically
 
 JOB_TYPE = "summary"
+DIGEST = "digest"  # key in W&B's summary, of what the run shows
 
 
 def log_summaries(verdicts: list[Verdict], evidence: Evidence, scale: str, outputs: str) -> None:
     """Log what has changed since the last call. An error of W&B is a warning: the ledger does not depend on it."""
-    file = Path(outputs) / "wandb" / "summaries.json"
     try:
-        logged = json.loads(file.read_text()) if file.exists() else {}
+        stored = stored_summaries(outputs)
         for experiment, runs in finished_runs(evidence).items():
-            if not runs or runs[0].record.config["tracking"]["mode"] == "disabled":
+            tracking = tracking_now(runs[0].record) if runs else {"mode": "disabled"}
+            if tracking["mode"] == "disabled":
                 continue
-            levels, claimed = level_rows(experiment, runs), verdict_rows(experiment, verdicts)
-            digest = hashlib.sha256(json.dumps([levels, claimed]).encode()).hexdigest()
-            before = logged.get(f"{experiment}-{scale}", {"step": -1, "digest": ""})
-            if digest != before["digest"]:
-                step = before["step"] + 1
-                log(experiment, scale, runs[0].record.config, levels, claimed, step)
-                logged[f"{experiment}-{scale}"] = {"step": step, "digest": digest}
-                write_atomically(file, json.dumps(logged, indent=2).encode())
+            identifier = f"{JOB_TYPE}-{experiment}-{scale}"
+            rows = {"levels": level_rows(experiment, runs), "claims": verdict_rows(experiment, verdicts)}
+            content = {"experiment": experiment, "scale": scale, "tracking": tracking, **rows}
+            if digest(content) != digest(stored.get(identifier, {})):
+                stored[identifier] = json.loads(json.dumps(content))
+                write_atomically(stored_file(outputs), json.dumps(stored, indent=2).encode())
+                log(identifier, content, outputs, reachable_mode(tracking["mode"]))
     except (OSError, ValueError, TypeError, wandb.errors.Error) as error:
         warnings.warn(f"the summaries of the experiments were not logged to W&B ({error})", stacklevel=2)
+
+
+def stored_file(outputs: str) -> Path:
+    """The file with the rows of all summary runs."""
+    return Path(outputs) / "wandb" / "summary_runs.json"
+
+
+def stored_summaries(outputs: str) -> dict[str, Any]:
+    """The contents of all summary runs as they were logged last, by id."""
+    file = stored_file(outputs)
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def digest(content: dict[str, Any]) -> str:
+    """The hash of what a summary run shows."""
+    return hashlib.sha256(json.dumps([content.get("levels"), content.get("claims")]).encode()).hexdigest()
+
+
+def upload_summaries(outputs: str) -> list[str]:
+    """Upload the stored summary runs that W&B's server has not or has otherwise; returns their ids."""
+    sent = []
+    for identifier, content in stored_summaries(outputs).items():
+        place = project_of(content["tracking"])
+        run = runs_at(place, [identifier]).get(identifier)
+        if run is None or run.state != "finished" or run.summary_metrics.get(DIGEST) != digest(content):
+            tracking = dict(zip(("entity", "project"), place))
+            log(identifier, content | {"tracking": tracking}, outputs, "online")
+            sent.append(identifier)
+    return sent
 
 
 def metrics_of(experiment: str) -> list[str]:
@@ -85,17 +117,17 @@ def verdict_rows(experiment: str, verdicts: list[Verdict]) -> list[Row]:
     ]
 
 
-def log(experiment: str, scale: str, config: dict[str, Any], levels: list[Row], claimed: list[Row], step: int) -> None:
-    """Log the summary run of one experiment. step: how many times it was logged before; the last row is current."""
-    folder = use_folder(config["outputs"])
-    tracking = config["tracking"]
+def log(identifier: str, content: dict[str, Any], outputs: str, mode: str) -> None:
+    """Log a summary run, as the next row of what W&B has under its id."""
+    folder = use_folder(outputs)
+    experiment, scale, levels = content["experiment"], content["scale"], content["levels"]
     run = wandb.init(
         dir=folder,
-        mode=reachable_mode(tracking["mode"]),  # type: ignore[arg-type]
-        project=tracking["project"],
-        entity=tracking["entity"],
-        id=f"{JOB_TYPE}-{experiment}-{scale}",
-        resume="allow",
+        mode=mode,  # type: ignore[arg-type]
+        project=content["tracking"]["project"],
+        entity=content["tracking"]["entity"],
+        id=identifier,
+        resume="allow" if mode == "online" else None,
         name=f"{experiment} {JOB_TYPE}",
         group=experiment,
         job_type=JOB_TYPE,
@@ -104,13 +136,14 @@ def log(experiment: str, scale: str, config: dict[str, Any], levels: list[Row], 
         reinit="finish_previous",
         settings=wandb.Settings(console="off", x_save_requirements=False),
     )
-    row: dict[str, Any] = {"levels": table(levels), "claims": table(claimed)}
+    row: dict[str, Any] = {"levels": table(levels), "claims": table(content["claims"])}
     means: dict[str, Any] = {}
     for metric in dict.fromkeys(level["metric"] for level in levels):
         of_metric = [level for level in levels if level["metric"] == metric]
         title = metric + {"min": ", lower is better", "max": ", higher is better", None: ""}[better(metric)]
         row[f"mean/{metric}"] = wandb.plot.bar(table(of_metric), "level", "mean", title=title)
         means |= {f"{metric}/{level['level']}": level["mean"] for level in of_metric}
-    run.log(row, step=step, commit=True)
-    run.summary.update(means | {f"verdict/{each['claim']}": each["claim's verdict"] for each in claimed})
+    run.log(row, commit=True)
+    verdicts = {f"verdict/{each['claim']}": each["claim's verdict"] for each in content["claims"]}
+    run.summary.update(means | verdicts | {DIGEST: digest(content)})
     run.finish()
