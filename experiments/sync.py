@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
 def upload(found: Sequence[Record], outputs: str, console: Console) -> int:
     """Upload what the server lacks; returns the exit code."""
     sent, failed = list[str](), dict[str, str]()
-    damaged = {record.id: f"{record.folder}: {record.damage}" for record in found if record.status == "damaged"}
+    damaged = {record.id: damage for record in found if (damage := damage_of(record))}
     failed |= damaged
     with console.status("asking W&B"):
         places = by_project([record for record in found if record.id not in damaged])
@@ -87,6 +87,16 @@ def upload(found: Sequence[Record], outputs: str, console: Console) -> int:
     else:
         console.print(f"{len(sent)} runs uploaded{': ' if sent else ''}{', '.join(sent)}")
     return 1 if failed else 0
+
+
+def damage_of(record: Record) -> str:
+    """Why a record cannot be sent, "" if it can."""
+    if record.damage:
+        return f"{record.folder}: {record.damage}"
+    try:
+        return "" if record.config and record.environment else f"{record.folder} has no settings"
+    except RecordError as error:  # of a run that is not finished
+        return str(error)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from experiments.records.record import Record
 from experiments.tracking.offline import local_folder
 from experiments.tracking.switches import check_switches, check_tracking, tracking_now
 from experiments.tracking.wandb_run import tags_of
-from tests.conftest import ROOT
+from tests.conftest import CONFIGURATION, ENVIRONMENT, ROOT
 
 SWITCHES = {  # variable: what it is set to, the setting that it changes, and that setting's value then
     "WANDB_MODE": ("disabled", "mode", "disabled"),
@@ -62,7 +62,8 @@ def test_a_recorded_run_goes_where_the_variables_say_unless_its_command_said(
 ) -> None:
     record = Record(tmp_path / "run")
     settings = {"mode": "offline", "project": "recorded", "entity": None}
-    record.begin({"tracking": settings}, {"overrides": ["tracking.project=recorded"]})
+    overrides = {"overrides": ["tracking.project=recorded"]}
+    record.begin(CONFIGURATION | {"tracking": settings}, ENVIRONMENT | overrides)
     for name in ("MODE", "PROJECT", "ENTITY"):
         monkeypatch.setenv(f"WANDB_{name}", "now")
     assert tracking_now(record) == {"mode": "now", "project": "recorded", "entity": "now"}

@@ -22,6 +22,7 @@ from experiments.records.record import Record
 from experiments.report.wandb.summary_runs import log_summaries
 from experiments.sweeps.grid import Job
 from experiments.tracking.offline import FOLDERS, run_files
+from tests.conftest import CONFIGURATION, ENVIRONMENT
 from tests.loopback import KEY, Server
 
 pytestmark = pytest.mark.slow
@@ -41,8 +42,8 @@ def made(outputs: Path, seed: int, rows: int = ROWS, mode: str = "disabled", fin
     """A record, as a run of this mode leaves it, with its metrics, its table and the results of two evaluations."""
     record = Record(outputs / "runs" / "positions" / f"run{seed}")
     tracking = {"mode": mode, "project": "experiment-reproduction", "entity": None}
-    config = {"name": "positions", "seed": seed, "scale": "smoke", "outputs": str(outputs), "task": {}}
-    record.begin(config | {"tracking": tracking}, {"overrides": ["position=none", f"seed={seed}"]})
+    config = CONFIGURATION | {"name": "positions", "seed": seed, "scale": "smoke", "outputs": str(outputs)}
+    record.begin(config | {"tracking": tracking}, ENVIRONMENT | {"overrides": ["position=none", f"seed={seed}"]})
     lines = [json.dumps({"step": step, "train/loss": 1 / step}) for step in range(1, rows + 1)]
     metrics = {"nonoverlapping/loss": 1.0 + seed, "digits/128/start": 0.5}
     record.metrics_file.write_text("\n".join([*lines, json.dumps({"step": rows, **metrics})]) + "\n")
@@ -229,10 +230,9 @@ def evidence_of(outputs: Path, loss: float) -> Evidence:
     for place, position in enumerate(("learned", "rope")):
         for seed in (0, 1):
             record = Record(outputs / "runs" / "masked_lm" / f"{place}{seed}")
-            config = {"name": "masked_lm", "scale": "smoke", "outputs": str(outputs), "seed": seed, "task": {}}
+            config = CONFIGURATION | {"name": "masked_lm", "scale": "smoke", "outputs": str(outputs), "seed": seed}
             tracking = {"mode": "offline", "project": "experiment-reproduction", "entity": None}
-            versions = {"code": "1", "processor": "one", "python": "3", "libraries": {"torch": "1"}, "data": "none"}
-            record.begin(config | {"tracking": tracking}, versions)
+            record.begin(config | {"tracking": tracking}, ENVIRONMENT)
             metrics = dict.fromkeys(compared, loss + place + seed / 10)
             summary = {"metrics": metrics, "evaluations": {"8": metrics}, "parameters": 9, "seconds": 1.0, "steps": 8}
             record.metrics_file.write_text("".join(f"{json.dumps({'step': s, **metrics})}\n" for s in (4, 8)))

@@ -15,6 +15,7 @@ from tasks.data import glyphs, hub
 from tasks.data.images import Images
 from tasks.data.pairs import Pair
 from tasks.data.source import SPLITS, cached, fingerprint
+from tasks.data.text import Document
 from tasks.data.tokens import SPECIAL, TokenizedCorpus, TokenStream, to_bytes
 
 BOOK = 95_000  # tokens of a book of PG-19, whose 100 test books hold 6.97 million words
@@ -45,6 +46,9 @@ class SyntheticData:
 
     def __init__(self, settings: dict[str, Any]):
         self.settings = settings
+
+    def documents(self, split: str) -> list[Document]:
+        return [Document(f"{split}/0", "0 " * BOOK)]
 
     def pairs(self, split: str) -> list[Pair]:
         text = "0 " * (self.settings.get("longest") or LENGTHS.get(self.settings["configuration"], BOOK))
