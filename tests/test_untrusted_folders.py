@@ -1,5 +1,6 @@
 """A folder that someone else has made, of a model, a record or a cache, never runs code."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -15,6 +16,7 @@ import yaml
 from rich.console import Console
 from safetensors.torch import load_file
 
+from experiments.config.errors import RecordError
 from experiments.evaluation.repeat import repeat
 from experiments.evaluation.single_prompt import load
 from experiments.records.record import Record
@@ -24,6 +26,7 @@ from models.seq2seq import pretrained
 from tasks.data.glyphs import Glyphs
 from tasks.data.text import Document
 from tasks.data.tokens import TokenizedCorpus
+from tests.conftest import CONFIGURATION, ENVIRONMENT
 from tests.test_evaluate import folders
 from tests.test_external_models import change
 
@@ -195,9 +198,10 @@ def recorded(folder: Path, called: Path, **hostile: Any) -> Record:
     """A finished run as someone else might hand it over."""
     (folder / "hubconf.py").write_text(f"open({str(called)!r}, 'w')\ndef mine(): pass")
     record = Record(folder / "runs" / "mine" / "0123456789ab")
-    record.begin({"name": "mine", "training": {}, "tracking": {}, "data": None} | hostile, {"overrides": []})
+    own = {"name": "mine", "training": {}, "task": {"_target_": "tasks.passkey.Passkey"}}
+    record.begin(CONFIGURATION | own | hostile, ENVIRONMENT)
     record.metrics_file.write_text("")
-    record.finish({}, {})
+    record.finish({"metrics": {}, "evaluations": {"0": {}}, "parameters": 0, "steps": 0, "seconds": 0.0}, {})
     return record
 
 
@@ -223,7 +227,7 @@ def test_a_record_has_nothing_called(what: str, place: str, tmp_path: Path) -> N
     make, message = SETTINGS[what]
     record = recorded(tmp_path, tmp_path / "called", **{place: make(tmp_path)})
     for read in (lambda: repeat(record, str(tmp_path / "again"), Console()), lambda: load(record.folder)):
-        with pytest.raises(ValueError, match=message.replace("data", place)):
+        with pytest.raises((ValueError, RecordError), match=f"{message.replace('data', place)}|is damaged"):
             read()
     assert not (tmp_path / "called").exists()
 
@@ -256,17 +260,22 @@ def test_a_cache_is_data(tmp_path: Path) -> None:
     evil = np.array([Call(called)], dtype=object)
     np.savez(objects, tokens=evil, starts=evil, train=evil, test=evil)
     corpus = TokenizedCorpus(Texts(), 300, str(tmp_path))
-    stream = corpus.stream("train")
-    (corpus.folder / "train.npz").write_bytes(objects.getvalue())
-    with pytest.raises(ValueError, match="allow_pickle=False"):
-        corpus.stream("train")
-    corpus.leaked(stream, stream.tokens)
-    (file,) = corpus.folder.glob("leaked-*.npy")
-    np.save(file, evil, allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
-        corpus.leaked(stream, stream.tokens)
-    glyphs = Glyphs(str(tmp_path), train_size=62, test_size=62)
-    glyphs.cache.mkdir(parents=True)
-    (glyphs.cache / f"{glyphs.fingerprint}.npz").write_bytes(objects.getvalue())
-    assert len(glyphs.images("test").pixels) == 62  # drawn again
+
+    def tokenize() -> object:
+        return TokenizedCorpus(Texts(), 300, str(tmp_path)).stream("train")
+
+    def draw() -> object:
+        return Glyphs(str(tmp_path), train_size=62, test_size=62).images("test")
+
+    tokenize()
+    draw()
+    (drawn,) = (tmp_path / "glyphs").iterdir()
+    for file, read in ((corpus.folder / "train.npz", tokenize), (drawn, draw)):
+        file.write_bytes(objects.getvalue())
+        with pytest.warns(UserWarning, match="made again"):
+            read()
+        digest = hashlib.sha256("/".join(file.parts[-2:]).encode() + objects.getvalue()).hexdigest()
+        file.write_bytes(digest.encode() + b"\n" + objects.getvalue())
+        with pytest.raises(ValueError, match="allow_pickle=False"):  # even if its digest is forged
+            read()
     assert not called.exists()

@@ -10,6 +10,7 @@ from experiments.config.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ON_GPUS = ("gpu", "paper")  # scales that need GPUs
+MOST = 25  # words that a hint lists
 
 
 def groups() -> dict[str, list[str]]:
@@ -43,6 +44,7 @@ def named(names: str, known: Sequence[str], option: str) -> list[str]:
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
-    """A hint for an error message: the most similar of `words`, or all of them if none is similar."""
+    """A hint for an error message: the most similar of `words`, or the first ones if none is similar."""
     similar = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"the nearest is '{similar[0]}'" if similar else f"choose one of {', '.join(words)}"
+    more = f" and {len(words) - MOST} more" if len(words) > MOST else ""
+    return f"the nearest is '{similar[0]}'" if similar else f"choose one of {', '.join(words[:MOST])}{more}"
