@@ -270,7 +270,7 @@ def test_a_cache_is_data(tmp_path: Path) -> None:
     tokenize()
     draw()
     (drawn,) = (tmp_path / "glyphs").iterdir()
-    for file, read in ((corpus.folder / "train.npz", tokenize), (drawn, draw)):
+    for file, read in ((corpus.folder / "train", tokenize), (drawn, draw)):
         file.write_bytes(objects.getvalue())
         with pytest.warns(UserWarning, match="made again"):
             read()
