@@ -23,7 +23,7 @@ from experiments.report.wandb.report import escaped, report
 from experiments.report.wandb.workspace import specification, workspace
 from experiments.tracking.wandb_run import Tracker
 from tasks.data.source import write_atomically
-from tests.conftest import ROOT
+from tests.conftest import CONFIGURATION, ROOT
 from tests.loopback import ENTITY, Server
 from tests.test_report import HOSTILE, made_up, write
 
@@ -166,7 +166,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
         if job.experiment == "gates":
             write(record, job)
             tracking = {"mode": "offline", "project": PROJECT, "entity": None}
-            config = {"name": job.experiment, "scale": "smoke", "tracking": tracking}
+            config = CONFIGURATION | {"name": job.experiment, "scale": "smoke", "tracking": tracking}
             write_atomically(record.folder / "config.yaml", yaml.safe_dump(config).encode())
             record.set_status("finished")
     return found

@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_bytes(swept, program: Program, tmp_path: P
     assert first.metrics_file.read_bytes() == again.metrics_file.read_bytes()
 
 
-@pytest.mark.parametrize("setting", ["attention.memory_length=10_000_000_000", "model.width=1_000_000"])
+@pytest.mark.parametrize("setting", ["attention.memory_length=4_000_000_000", "model.width=1_000_000"])
 def test_a_run_that_memory_cannot_hold_is_refused_before_it_starts(
     setting: str, program: Program, tmp_path: Path
 ) -> None:
@@ -92,18 +92,16 @@ def test_a_run_that_memory_cannot_hold_is_refused_before_it_starts(
     assert not records(tmp_path)
 
 
-def test_a_job_that_fails_is_recorded_and_the_others_go_on(program: Program, tmp_path: Path) -> None:
-    sweep = ("-m", "position=rope", "optimizer.lr=-1,0.003", "seed=0", "tracking=none")
+def test_a_job_that_fails_is_told_and_the_others_go_on(program: Program, tmp_path: Path) -> None:
+    sweep = ("-m", "position=rope", "model.heads=3,2", "seed=0", "tracking=none")
     process = program(*tiny(tmp_path, *sweep))
     assert process.returncode == 1
-    statuses = sorted(record.status for record in records(tmp_path))
-    assert statuses == ["failed", "finished"]
-    failed = next(record for record in records(tmp_path) if record.status == "failed")
-    assert "Invalid learning rate: -1" in failed.read("status.json")["traceback"]
-    assert re.findall(r"│ (failed|finished) +│", process.stderr) == statuses
+    assert [record.status for record in records(tmp_path)] == ["finished"]
+    assert "32, is not divisible by the number of heads, 3" in process.stderr
+    assert re.findall(r"│ (failed|finished) +│", process.stderr) == ["failed", "finished"]
     again = program(*tiny(tmp_path, *sweep))
     assert again.returncode == 1
-    assert again.stderr.count("finished before: ") == 1 and f"run {failed.folder}" in again.stderr
+    assert again.stderr.count("finished before: ") == 1
 
 
 @pytest.mark.parametrize(

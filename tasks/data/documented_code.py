@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import PositiveInt
+
 from tasks.data.pairs import Pair
 from tasks.data.source import SPLITS, DataError, cached, fingerprint
+from tasks.ranges import Share
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -36,11 +39,11 @@ class DocumentedCode:
     def __init__(
         self,
         packages: dict[str, list[str]],
-        shortest: int,
-        longest: int,
-        shortest_summary: int,
-        longest_summary: int,
-        alike: float,
+        shortest: PositiveInt,
+        longest: PositiveInt,
+        shortest_summary: PositiveInt,
+        longest_summary: PositiveInt,
+        alike: Share,
         cache: str,
     ):
         named = [package for split in SPLITS for package in packages.get(split, [])]
