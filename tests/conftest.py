@@ -21,7 +21,7 @@ CONFIGURATION = {  # of a record, as far as all have it
     "seed": 0,
     "scale": "laptop",
     "outputs": "outputs",
-    "task": {"_target_": "tasks.base.Measurement"},
+    "task": {"_target_": "tasks.passkey.Passkey"},
     "data": None,
     "tracking": {"mode": "disabled", "project": "p", "entity": None},
 }

@@ -87,9 +87,9 @@ def test_settings_and_code_are_compared_before_the_data_is_built(
 
 def test_an_evaluation_is_not_repeated_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = Record(tmp_path / "runs" / "evaluate_passkey" / "0123456789ab")
-    record.begin({"name": "evaluate_passkey", "tracking": {}, "data": None}, {"overrides": []})
+    record.begin(CONFIGURATION | {"name": "evaluate_passkey", "pretrained": "mine"}, ENVIRONMENT)
     record.metrics_file.write_text("")
-    record.finish({}, {})
+    record.finish({"metrics": {}, "evaluations": {"0": {}}, "parameters": 0, "steps": 0, "seconds": 0.0}, {})
     code, told = verify(record, capsys)
     assert code == 1 and "is an evaluation of a model from outside" in " ".join(told.split())
 
