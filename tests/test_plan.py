@@ -23,8 +23,9 @@ from experiments.cost.machine import ACCELERATORS, Machine, accelerator, this_ma
 from experiments.cost.memory import step_bytes
 from experiments.cost.op_tracer import trace
 from experiments.cost.synthetic_data import task_of
+from experiments.ledger.runs import expected
 from experiments.measurements.tensor_memory import peak_bytes
-from experiments.plan import Row, table
+from experiments.plan import Row, rows_of, table
 from experiments.records.memory import process_peak, reset_peak
 from tasks.base import Reading
 from tests.conftest import ROOT, Program
@@ -244,3 +245,9 @@ def test_a_plan_leaves_no_tokens_where_a_run_looks_for_its_own(tmp_path: Path) -
     task = task_of(json.dumps(config["data"]), json.dumps(config["task"] | {"cache": str(tmp_path)}))
     assert task.batch(0)["tokens"].shape[1] == config["task"]["length"]
     assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.slow
+def test_trials_on_validation_documents_are_planned(tmp_path: Path) -> None:
+    trial = next(job for job in expected(["code_summarization"], "laptop", str(tmp_path)) if job.trial)
+    assert rows_of([trial], str(tmp_path))[0].needed.flops > 0

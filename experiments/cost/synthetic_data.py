@@ -52,7 +52,7 @@ class SyntheticData:
 
     def pairs(self, split: str) -> list[Pair]:
         text = "0 " * (self.settings.get("longest") or LENGTHS.get(self.settings["configuration"], BOOK))
-        return [Pair(f"{split}/{index}", text, "0 " * SUMMARY) for index in range(PAIRS[split])]
+        return [Pair(f"{split}/{index}", text, "0 " * SUMMARY) for index in range(PAIRS.get(split, PAIRS["test"]))]
 
     def images(self, split: str) -> Images:
         count = self.settings.get(f"{split}_size", IMAGES[split])
