@@ -16,10 +16,9 @@ from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.verdicts import judge
 from experiments.records.record import Record, to_json
-from experiments.report.figures.paper_tables import paper_tables
 from experiments.report.page.files import write_report
 from experiments.report.page.run_comparison import comparable_runs
-from experiments.report.runs import finished_runs, smooth
+from experiments.report.runs import smooth
 from experiments.sweeps.grid import Job
 from tasks.data.source import write_atomically
 from tests.conftest import CONFIGURATION, ENVIRONMENT
@@ -347,13 +346,3 @@ def test_what_is_compared_is_what_was_recorded(tmp_path: Path) -> None:
             assert compared["steps"][run["steps"]][-1] == record.summary["steps"]
             assert len(compared["steps"][run["steps"]]) == len(run["loss"])
     assert len(json.dumps(compared)) < 700 * len(found)  # a thousand runs leave the page below 3 MB
-
-
-def test_the_papers_tables_have_our_results_beside(tmp_path: Path) -> None:
-    found = paper_tables(finished_runs(made_up(tmp_path)))
-    perplexities, passkeys, summaries = found.values()
-    rows = {row[0]: row[1:] for row in perplexities.rows}
-    assert rows["transformer xl"][2:] == ["50M", 11.88, 2.42] and all(rows["transformer xl"][:2])
-    assert rows["full"][2:] == [None] * 3 and all(rows["full"][:2])
-    assert passkeys.rows and {row[0] for row in summaries.rows} == {"Infini (delta)", "BART"}
-    assert paper_tables({}) == {}

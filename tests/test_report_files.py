@@ -13,7 +13,9 @@ from experiments.report.export.chart_files import chart_files
 from experiments.report.export.records_csv import harmless, records_csv
 from experiments.report.figures import charts
 from experiments.report.figures.palette import theme
+from experiments.report.figures.paper_tables import paper_tables
 from experiments.report.figures.sections import sections
+from experiments.report.runs import finished_runs
 from experiments.sweeps.grid import Job
 from tests.test_report import CLAIMS, made_up, write
 
@@ -88,3 +90,13 @@ def test_charts_are_written_as_chart_files_with_colours_of_their_own(tmp_path: P
         assert b"<svg" in files["svg"] and b"var(--" not in files["svg"] and b"<script" not in files["svg"]
         image = Image.open(io.BytesIO(files["png"]))
         assert image.width > 400 and len(image.convert("RGB").getcolors(2**20) or []) > 3
+
+
+def test_the_papers_tables_have_our_results_beside(tmp_path: Path) -> None:
+    found = paper_tables(finished_runs(made_up(tmp_path)))
+    perplexities, passkeys, summaries = found.values()
+    rows = {row[0]: row[1:] for row in perplexities.rows}
+    assert rows["transformer xl"][2:] == ["50M", 11.88, 2.42] and all(rows["transformer xl"][:2])
+    assert rows["full"][2:] == [None] * 3 and all(rows["full"][:2])
+    assert passkeys.rows and {row[0] for row in summaries.rows} == {"Infini (delta)", "BART"}
+    assert paper_tables({}) == {}
