@@ -84,7 +84,8 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tmp_path: Path, progr
     arguments = ["--scale", "smoke", "--only", "positions", "--outputs", str(tmp_path)]
     expected = len(jobs("positions", "smoke", str(tmp_path), 0, compared_factors(claims())))
     command = [sys.executable, "-m", REPRODUCE, *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **both)  # type: ignore[call-overload]
     while not any(record.finished for record in records(tmp_path, "positions")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
