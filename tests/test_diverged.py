@@ -12,7 +12,6 @@ from rich.console import Console
 
 from experiments.config.compose import compose
 from experiments.config.errors import USER_ERRORS, RecordError, first_line
-from experiments.cost.memory import memory_errors_named
 from experiments.ledger.claims import claims
 from experiments.ledger.evidence import measured
 from experiments.ledger.tuning import FIRST_SEED, Tuning
@@ -22,6 +21,7 @@ from experiments.sweeps.grid import jobs
 from experiments.tracking.wandb_run import tags_of
 from experiments.training import execute as executing
 from experiments.training.execute import execute
+from experiments.training.memory_check import memory_errors_named
 from experiments.training.run_spec import RunSpec, resolve
 from tasks.base import Evaluation
 from tests.conftest import tiny

@@ -11,7 +11,6 @@ from torch import nn
 
 from experiments.config.build import build, data_source
 from experiments.config.errors import ConfigError, RecordError
-from experiments.cost.memory import check_fits, memory_errors_named, outline
 from experiments.records import environment
 from experiments.records.memory import process_peak, reset_peak
 from experiments.records.processes import is_first, processes
@@ -20,6 +19,7 @@ from experiments.tracking.wandb_run import Tracker, tags_of, warm_up
 from experiments.training.distributed import agreed, check_alone, check_shares, shard
 from experiments.training.learned_parameters import gates, trained_beta
 from experiments.training.loop import Interrupted, Result, checkpoint, parameter_groups, train, unit
+from experiments.training.memory_check import check_fits, memory_errors_named, outline
 from experiments.training.run_spec import RunSpec, spec_of_start
 from models.initialization import initialize
 from models.state import leaves

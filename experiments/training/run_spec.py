@@ -15,6 +15,7 @@ from experiments.records import environment
 from experiments.records.processes import is_first
 from experiments.records.record import Record, identity, run_id
 from experiments.training.distributed import record_of
+from experiments.training.revisions import pinned
 
 
 @dataclass
@@ -33,7 +34,9 @@ def resolve(composed: DictConfig, overrides: Sequence[str] = ()) -> RunSpec:
 
 
 def spec_of(config: dict[str, Any], overrides: Sequence[str], source: Callable[[str], Any] = data_source) -> RunSpec:
-    """The run that a plain, checked configuration specifies. source: builds the data from its settings as JSON."""
+    """The run that a plain, checked configuration specifies. source: builds the data from its settings as JSON; one
+    that only sketches them leaves branches of the hub unresolved."""
+    config = pinned(config) if source is data_source else config
     data = source(json.dumps(config["data"])) if config["data"] else None
     fingerprint = data.fingerprint if data is not None else "generated"
     precision = environment.resolve_precision(config["training"]["precision"])
