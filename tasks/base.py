@@ -50,7 +50,8 @@ class Task(Protocol):
     """What a model is trained and evaluated on. Tasks are independent of configuration, tracking and records.
 
     model_arguments: constructor arguments that fit a model to the task, such as the vocabulary size. A task of
-    sequences also has `length`, the longest sequence in tokens that a model must support.
+    sequences also has `length`, the longest sequence in tokens that a model must support, and one that asks for each
+    next token says so by `predicts_next`, so that a model that sees later tokens is refused.
     """
 
     model_arguments: dict[str, int]

@@ -27,6 +27,8 @@ class ContextExtension:
     documents and keys in the evaluation.
     """
 
+    predicts_next = True
+
     def __init__(
         self,
         data: Corpus,

@@ -27,6 +27,8 @@ class LanguageModeling(Scoring):
     not scored; the metric `leaked_share` is their share of the tokens that would be scored.
     """
 
+    predicts_next = True
+
     def __init__(
         self,
         data: Corpus,

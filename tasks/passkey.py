@@ -60,6 +60,8 @@ class Passkey(Prompts):
     such a memory just reads the short prompt. The evaluation reads every token of every prompt.
     """
 
+    predicts_next = True
+
     def __init__(
         self,
         seed: NonNegativeInt,

@@ -1,5 +1,6 @@
 """What the tests share: tiny settings, one cache of tokens, and the program as a user calls it."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -55,6 +56,21 @@ def program() -> Program:
     def call(*arguments: str, module: str = "experiments.run", timeout: float = 240) -> Ended:
         command = [sys.executable, "-m", module, *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+    return call
+
+
+@pytest.fixture
+def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Program:
+    """Call a command as `program` does, but in this process: for what is refused before any work."""
+
+    def call(*arguments: str, module: str = "experiments.run") -> Ended:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [module])
+        capsys.readouterr()
+        code = importlib.import_module(module).main(list(arguments))
+        printed = capsys.readouterr()
+        return Ended(arguments, code, printed.out, printed.err)
 
     return call
 

@@ -172,6 +172,8 @@ def members() -> Iterator[tuple[str, Damage]]:
     yield "another run", moved
     yield "config.yaml: deep", written("config.yaml", b"- " * DEEP + b"x")
     yield "config.yaml: not so deep", written("config.yaml", b"[" * 4999 + b"]" * 4999)
+    doubled = b"".join(b"a%d: &%d [*%d, *%d]\n" % (n, n, n - 1, n - 1) for n in range(1, 40))
+    yield "config.yaml: doubles forty times", written("config.yaml", b"a0: &0 [x]\n" + doubled)
     yield "config.yaml: refers to itself", written("config.yaml", b"&all\nname: *all\n")
     yield "config.yaml: python", written("config.yaml", b"!!python/object/apply:os.getcwd []")
     yield (

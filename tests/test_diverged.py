@@ -20,8 +20,8 @@ from experiments.sweeps.call import end, print_result, write_status
 from experiments.sweeps.grid import jobs
 from experiments.tracking.wandb_run import tags_of
 from experiments.training import execute as executing
+from experiments.training.checks import memory_errors_named
 from experiments.training.execute import execute
-from experiments.training.memory_check import memory_errors_named
 from experiments.training.run_spec import RunSpec, resolve
 from tasks.base import Evaluation
 from tests.conftest import tiny

@@ -26,7 +26,7 @@ from experiments.records import environment
 from experiments.records.contents import to_line
 from experiments.records.record import Record, identity, run_id
 from experiments.tracking.wandb_run import Tracker, tags_of
-from experiments.training.memory_check import memory_errors_named
+from experiments.training.checks import memory_errors_named
 from models.external import Source, find
 from tasks.data.source import write_atomically
 

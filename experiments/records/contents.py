@@ -217,7 +217,7 @@ def parsed_as(kind: Any, name: str, data: bytes) -> Any:
     """What a file holds if it is of this type. Raises ValueError, with a message of one line, if it is not."""
     try:
         if name == "config.yaml":
-            check_depth(data)
+            check_nodes(data)
             return adapter(kind).validate_python(adapter(Json).validate_python(yaml.load(data, Loader=YAML)))
         return adapter(kind).validate_json(b"[" + b",".join(data.splitlines()) + b"]" if name == METRICS else data)
     except ValidationError as error:
@@ -228,13 +228,28 @@ def parsed_as(kind: Any, name: str, data: bytes) -> Any:
         raise ValueError(f"{name} is damaged ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
-def check_depth(data: bytes) -> None:
-    """Raise ValueError for YAML so deep that loading it would overflow the stack and end the process."""
+def check_nodes(data: bytes) -> None:
+    """Raise ValueError for YAML so deep that loading it would end the process, or with nodes that stand for others,
+    whose copies could fill the memory."""
     depth = 0
-    for event in yaml.parse(data, Loader=YAML) if len(data) > LONG else ():
+    for event in yaml.parse(data, Loader=YAML) if len(data) > LONG or b"*" in data else ():
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise ValueError("it is nested too deeply")
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it has aliases, which no record has")
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes what occurs twice twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def to_yaml(config: dict[str, Any]) -> bytes:
+    """Encode a configuration as a YAML file, keys in their order."""
+    return yaml.dump(config, Dumper=Dumper, sort_keys=False).encode()
 
 
 def to_json(value: Any) -> bytes:

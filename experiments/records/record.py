@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import yaml
 from filelock import FileLock, Timeout
 
 from experiments.config.errors import HeldError, RecordError
@@ -31,6 +30,7 @@ from experiments.records.contents import (
     parsed,
     stamp,
     to_json,
+    to_yaml,
 )
 from tasks.data.source import write_atomically
 
@@ -173,7 +173,7 @@ class Record:
                 file.unlink(missing_ok=True)
         for unfinished in self.folder.glob(".*"):  # temporary files of a killed process
             unfinished.unlink()
-        write_atomically(self.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+        write_atomically(self.folder / "config.yaml", to_yaml(config))
         write_atomically(self.folder / "environment.json", to_json(environment))
         self.set_status("running")
 

@@ -16,10 +16,10 @@ from experiments.records.memory import process_peak, reset_peak
 from experiments.records.processes import is_first, processes
 from experiments.records.record import Record, check_same_data
 from experiments.tracking.wandb_run import Tracker, tags_of, warm_up
+from experiments.training.checks import check_causal, check_fits, memory_errors_named, outline
 from experiments.training.distributed import agreed, check_alone, check_shares, shard
 from experiments.training.learned_parameters import gates, trained_beta
 from experiments.training.loop import Interrupted, Result, checkpoint, parameter_groups, train, unit
-from experiments.training.memory_check import check_fits, memory_errors_named, outline
 from experiments.training.run_spec import RunSpec, spec_of_start
 from models.initialization import initialize
 from models.state import leaves
@@ -104,6 +104,7 @@ def assemble(spec: RunSpec) -> tuple[Any, nn.Module]:
     build(settings.optimizer)([nn.Parameter(torch.zeros(1))])  # raises ValueError for settings that it refuses
     model = build(settings.model, **task.model_arguments)
     initialize(model, config["seed"], config["training"]["initial_gain"])
+    check_causal(model, task)
     return task, model
 
 

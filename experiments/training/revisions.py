@@ -5,13 +5,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
-
 from experiments.config.errors import ConfigError, first_line
-from models.model_folder import fingerprint_of
 from tasks.data.source import cached, fingerprint
 
-digest_of_folder = cache(fingerprint_of)  # runs of one process read the same weights
 COMMIT = re.compile(r"[0-9a-f]{40}")
 NAMES = {"data": "identifier", "model": "checkpoint", "task": "tokenizer"}  # settings that name a repository or folder
 
@@ -30,15 +26,25 @@ def content_of(config: dict[str, Any], group: str, name: str) -> str | None:
     if config[group].get("path") or COMMIT.fullmatch(revision or ""):
         return revision
     if group != "data" and folder.is_dir():
-        return digest_of_folder(name, folder)
+        return digest_of_folder(name)
     kind = "dataset" if group == "data" else "model"
     # Asked once for all runs of these outputs, which belong together even if the branch moves on.
     file = Path(config["cache"]) / "commits" / fingerprint([kind, name, revision or "main"])
     return cached(file, lambda: commit_of(name, kind, revision or "main", f"{group}.revision")).decode()
 
 
+@cache
+def digest_of_folder(name: str) -> str:
+    """The digest of the files of a model's folder, once for all runs of a process."""
+    from models.model_folder import fingerprint_of  # imports transformers
+
+    return fingerprint_of(name, Path(name).expanduser())
+
+
 def commit_of(name: str, kind: str, revision: str, setting: str) -> bytes:
     """The commit of a repository's branch or tag, asked of the hub. Raises ConfigError."""
+    from huggingface_hub import HfApi
+
     try:
         return str(HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=30).sha).encode()
     except Exception as error:  # the libraries that it calls raise many types of errors

@@ -1,15 +1,18 @@
 """The encoder looks both ways under every position scheme, and learns from what is hidden from it alone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hydra
 import numpy as np
 import pytest
 import torch
-from support import HEADS, VOCABULARY, WIDTH, assert_close, choices, composed, noise, random_tokens, shake
+from support import HEADS, VOCABULARY, WIDTH, assert_close, choices, composed, decoder, noise, random_tokens, shake
 from test_tasks import Books
 
+from experiments.config.errors import ConfigError
+from experiments.training.checks import check_causal
 from models.initialization import initialize
 from models.positions.relative import RelativeBias
 from tasks.masked_language_modeling import MaskedLanguageModeling
@@ -25,6 +28,14 @@ def encoder(position: str, layers: int = 2) -> Any:
     initialize(model, 0)
     shake(model)
     return model.double()
+
+
+def test_a_model_that_sees_what_it_predicts_is_refused() -> None:
+    task = SimpleNamespace(predicts_next=True, length=64, model_arguments={"vocabulary_size": VOCABULARY})
+    check_causal(decoder(), task)
+    check_causal(encoder("rope"), SimpleNamespace())
+    with pytest.raises(ConfigError, match="sees the tokens that it is to predict"):
+        check_causal(encoder("rope"), task)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Whether a run's training step fits into memory, checked before the run starts."""
+"""Checks of a model before a run starts: a step fits into memory, and the model does not see what it predicts."""
 
 import contextlib
 import json
@@ -15,6 +15,8 @@ from experiments.cost.memory import MOMENTS, first_piece, free_bytes, step_bytes
 from experiments.cost.op_tracer import trace
 from experiments.records.processes import processes
 
+PROBED = 32  # tokens of the sequence that shows whether a model looks ahead
+EQUAL = 1e-3  # of the largest logit: differences up to it are rounding
 known: dict[str, float] = {}  # bytes of steps of this process's runs: those of other seeds need the same
 
 
@@ -47,6 +49,25 @@ def check_fits(model: nn.Module, task: Any, config: dict[str, Any], precision: s
             f"a training step needs {kept / 1e9:,.1f} GB for weights and optimizer and {known[kind] / 1e9:,.1f} GB for "
             f"gradients, activations and state, and {free_bytes() / 1e9:,.1f} GB are free: choose a smaller model, "
             "shorter sequences, a smaller batch or a smaller memory"
+        )
+
+
+@torch.no_grad()
+def check_causal(model: nn.Module, task: Any) -> None:
+    """Raise ConfigError if a model to be asked for each next token sees it: its logits depend on a later token."""
+    if not getattr(task, "predicts_next", False):
+        return
+    tokens = torch.arange(min(task.length, PROBED))[None] % task.model_arguments["vocabulary_size"]
+    changed = tokens.clone()
+    changed[:, -1] = (tokens[:, -1] + 1) % task.model_arguments["vocabulary_size"]
+    training = model.training
+    with torch.random.fork_rng(devices=[]):
+        before, after = (model.eval()(each)[0][:, :-1] for each in (tokens, changed))
+    model.train(training)
+    if (before - after).abs().max() > EQUAL * before.abs().max():
+        raise ConfigError(
+            "the model sees the tokens that it is to predict, since its logits depend on later ones: choose a decoder "
+            "with model=decoder and causal attention, or task=masked_language_modeling"
         )
 
 
