@@ -1,10 +1,11 @@
 """What the tests share: tiny settings, one cache of tokens, and the program as a user calls it."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,14 +51,22 @@ def own_wandb_service(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def program() -> Program:
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Call `python -m <module> <arguments>` in the project's folder as a process of its own."""
+    folder = tmp_path_factory.mktemp("printed")
+    files = {stream: str(folder / stream) for stream in ("stdout", "stderr")}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-m", "tests.forked"], cwd=ROOT, text=True, **pipes) as server:
+        assert server.stdin and server.stdout
 
-    def call(*arguments: str, module: str = "experiments.run", timeout: float = 240) -> Ended:
-        command = [sys.executable, "-m", module, *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+        def call(*arguments: str, module: str = "experiments.run", timeout: int = 240) -> Ended:
+            request = {"module": module, "arguments": arguments, "seconds": timeout, "environment": {**os.environ}}
+            print(json.dumps(request | files), file=server.stdin, flush=True)
+            code = int(server.stdout.readline())
+            return Ended(arguments, code, *(Path(file).read_text() for file in files.values()))
 
-    return call
+        yield call
+        server.stdin.close()
 
 
 @pytest.fixture

@@ -145,10 +145,13 @@ def test_a_search_is_all_that_it_trains() -> None:
 
 @pytest.mark.slow
 def test_processes_of_a_plan_wait_for_no_thread_of_their_parent() -> None:
-    """A fork has none of the threads that torch has begun to compute with."""
+    """A fork has none of the threads that torch and the tokenizers have begun to compute with."""
     code = """import torch
+from tokenizers import Tokenizer, models
 from experiments.cost.estimate import on_all_cores
-def used(size): return torch.ones(size).add(1).sum().item()
+def used(size):
+    Tokenizer(models.WordLevel({"a": 0}, "a")).encode_batch(["a"] * 1000)
+    return torch.ones(size).add(1).sum().item()
 used(2**24)
 print(on_all_cores(used, [2**24, 2**24]))"""
     command, threads = [sys.executable, "-c", code], os.environ | {"OMP_NUM_THREADS": "2"}

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -34,11 +35,15 @@ def quote_text(override: str) -> str:
     if not key.endswith(TEXTS) or value == "null":
         return override
     value = os.path.expanduser(value)
+    return f"{key}={value}" if is_text(value) else f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+
+
+@cache  # of a ledger's outputs folder, which each of its runs names
+def is_text(value: str) -> bool:
+    """Whether Hydra reads a value as text: it is in quotes, or stands for itself."""
     with contextlib.suppress(ConfigError):
-        read = parse(f"{key}={value}")
-        if value.startswith(("'", '"')) or read.value() == value:
-            return f"{key}={value}"
-    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+        return parse(f"text={value}").value() == value or value.startswith(("'", '"'))
+    return False
 
 
 def parse(override: str) -> Override:

@@ -63,6 +63,7 @@ def on_all_cores(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 def begin_process() -> None:
     """Compute on one thread, since a fork has no others and would wait for them, and leave Ctrl-C to the parent."""
     torch.set_num_threads(1)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

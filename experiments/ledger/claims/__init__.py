@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_v
 from pydantic.dataclasses import dataclass
 
 from experiments.ledger.intervals import ALPHA
+from experiments.records.contents import YAML
 
 FOLDER = Path(__file__).resolve().parent
 STRICT = ConfigDict(extra="forbid")
@@ -127,7 +128,7 @@ def read_claim(file: Path) -> Claim:
     """The claim in a YAML file. `defaults` has the settings that its comparisons share. Raises ClaimError."""
     text = file.read_text(encoding="utf-8")
     try:
-        content: dict[str, Any] = yaml.safe_load(text)
+        content: dict[str, Any] = yaml.load(text, Loader=YAML)
         defaults = content.pop("defaults", {})
         content["comparisons"] = [defaults | comparison for comparison in content.get("comparisons", [])]
         return Claim(**content)
@@ -142,7 +143,7 @@ def read_claim(file: Path) -> Claim:
 
 def line_of(text: str, path: Sequence[str | int]) -> int:
     """The line of a YAML text, from 1, where what a path names begins, or the last part of it that there is."""
-    node = yaml.compose(text, yaml.SafeLoader)
+    node = yaml.compose(text, YAML)
     line = 0
     for key in path:
         if isinstance(node, yaml.MappingNode):

@@ -1,0 +1,31 @@
+"""Starts the program as `python -m` does, but from a process that has imported the libraries already: each line of
+input is a request, each line of output the exit code of a process that was forked for it."""
+
+import json
+import os
+import runpy
+import signal
+import sys
+
+import torch
+
+import experiments.evaluation.pretrained
+import experiments.report.publish
+import experiments.sweeps.call  # noqa: F401
+
+torch.optim.AdamW([torch.zeros(1)])  # imports what torch imports with the first optimizer
+
+for line in sys.stdin:
+    request = json.loads(line)
+    if process := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+        continue
+    signal.alarm(request["seconds"])  # ends a process that hangs
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for stream, file in ((1, request["stdout"]), (2, request["stderr"])):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = ["", *request["arguments"]]
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    sys.exit()
