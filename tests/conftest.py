@@ -16,7 +16,7 @@ CACHE = ROOT / "outputs" / "cache"  # tokens are made once for all tests, and fo
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_CONSOLE"] = "off"  # W&B would wrap the streams that pytest replaces from test to test
 
-SLOW = {"program", "browser", "checkout"}  # fixtures: what starts processes or copies the source is slow
+SLOW = {"program", "called", "browser", "checkout"}  # fixtures: what calls the program or copies the source is slow
 
 CONFIGURATION = {  # of a record, as far as all have it
     "name": "made up",

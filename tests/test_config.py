@@ -18,6 +18,7 @@ from experiments.training.run_spec import resolve
 PARTS = ("attention", "position", "feedforward", "activation")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -54,6 +55,7 @@ def test_a_value_outside_of_a_choice_is_refused() -> None:
         compose(["attention=infini_linear", "attention.update=quadratic"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
     [
@@ -82,6 +84,7 @@ def test_models_and_optimizers_of_the_libraries_may_be_called() -> None:
         check_recorded({"name": "mine", "part": {"_target_": target}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../../pwn", "/tmp/pwn", "a/b", "", "..", ".hidden"])
 def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="a name has letters, digits"):
@@ -109,6 +112,7 @@ def test_every_model_is_built(choice: str) -> None:
     assert model.train()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", groups()["schedule"])
 def test_every_schedule_warms_up_and_stays_within_one(choice: str) -> None:
     schedule = hydra.utils.instantiate(compose([f"schedule={choice}"]).schedule)
@@ -144,6 +148,7 @@ def test_an_experiment_opens_with_its_own_command() -> None:
         assert command.startswith(f"# python -m experiments.run experiment={choice}")
 
 
+@pytest.mark.slow
 def test_the_id_changes_with_what_determines_the_numbers_and_with_nothing_else(tmp_path) -> None:
     def identifier(*overrides: str) -> str:
         return resolve(compose(["experiment=positions", "scale=smoke", *overrides])).record.id

@@ -187,6 +187,7 @@ def members() -> Iterator[tuple[str, Damage]]:
 MEMBERS = dict(members())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", MEMBERS.values(), ids=MEMBERS)
 def test_a_damaged_record_is_left_out_with_its_reason(damage: Damage, sound: Path, tmp_path: Path) -> None:
     evidence = copied(sound, tmp_path)
@@ -247,6 +248,7 @@ def replaced(node: Any, path: tuple[Any, ...], value: Any, drop: bool) -> Any:
     return pairs if isinstance(node, dict) else [*pairs.values()]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_record_stops_the_ledger(data: st.DataObject, sound: Path) -> None:

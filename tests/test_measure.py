@@ -36,6 +36,7 @@ def test_what_is_kept_for_the_way_back_counts() -> None:
     assert peak_bytes(call) >= forward + MIB
 
 
+@pytest.mark.slow
 def test_before_a_border_the_open_segment_is_counted_too() -> None:
     """At the paper's sizes: keys and values of 2,047 tokens, width 128 in 8 heads and 12 layers."""
     found, opened = memory_size().metrics, 2047 * 2 * 128 * 8 * 12

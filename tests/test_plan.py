@@ -67,6 +67,7 @@ def test_the_products_of_a_decoder_are_those_of_the_formula() -> None:
     assert 3 * half_seen <= work[0] <= 3 * all_seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attention", "hidden"), [("linear", 0.0), ("infini_delta", 0.2), ("recurrent_memory", 0.2)])
 def test_the_products_are_those_that_torch_counts(attention: str, hidden: float) -> None:
     """Without those that a causal mask hides, which are at most the share `hidden`."""
@@ -94,6 +95,7 @@ def test_further_layers_are_like_the_second() -> None:
     assert only(deep).parameters == 4 * found[2].parameters - 3 * found[1].parameters
 
 
+@pytest.mark.slow
 def test_memory_of_many_layers_is_that_of_a_step() -> None:
     """Even where reading long sequences for evaluation takes more than a step in a model of one layer or two."""
     config = composition(("experiment=extrapolation", "scale=smoke"), 0, "")

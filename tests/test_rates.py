@@ -73,6 +73,7 @@ def test_a_training_that_diverges_is_not_chosen(tmp_path: Path) -> None:
     assert tuning.chosen is not None and float(tuning.rate(tuning.chosen)) < 0.002
 
 
+@pytest.mark.slow
 def test_every_level_that_decides_has_the_same_budget_and_others_none(tmp_path: Path) -> None:
     evidence = gather("laptop", str(tmp_path))
     trials = missing_trials(evidence, ["positions"])
@@ -84,6 +85,7 @@ def test_every_level_that_decides_has_the_same_budget_and_others_none(tmp_path: 
     assert {job.seed for job in of_positions} == {0}  # of what decides nothing
 
 
+@pytest.mark.slow
 def test_judged_runs_have_the_chosen_rate_and_the_ledger_shows_it(tmp_path: Path) -> None:
     best = {"learned": 0.003, "sinusoidal": 0.00949}
 

@@ -311,6 +311,7 @@ def test_smoothing_keeps_a_constant_and_follows_a_step() -> None:
     assert followed[19] == 0 and 0 < followed[20] < followed[25] < 1 and followed[-1] > 0.99
 
 
+@pytest.mark.slow
 def test_without_records_the_page_says_what_to_run(tmp_path: Path) -> None:
     evidence: Evidence = {job: Record(tmp_path / "runs" / "none") for job in made_up(tmp_path, 0.0)}
     text = written(evidence, tmp_path).read_text(encoding="utf-8")
@@ -319,6 +320,7 @@ def test_without_records_the_page_says_what_to_run(tmp_path: Path) -> None:
     assert all(f'id="claim-{claim.id}"' in text for claim in CLAIMS)
 
 
+@pytest.mark.slow
 def test_what_is_compared_is_what_was_recorded(tmp_path: Path) -> None:
     """Configuration, last metrics and curve of a run, put together again from what the page holds."""
     evidence = made_up(tmp_path)

@@ -37,6 +37,7 @@ def without_switches(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_variable_of_wandb_takes_effect_and_an_override_wins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given, setting, expected = SWITCHES[name]

@@ -138,6 +138,7 @@ def test_no_value_is_tried_twice_and_each_is_tried(
     assert len(study.get_trials(states=[TrialState.COMPLETE])) == finished
 
 
+@pytest.mark.slow
 def test_a_study_that_is_damaged_or_locked_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no study " * 1000)
     file = tmp_path / "cut.db"

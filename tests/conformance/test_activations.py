@@ -88,6 +88,7 @@ def test_channels_may_be_the_first_dimension_of_an_image(activation: str) -> Non
     assert_close(first(x.movedim(-1, 1)), last(x).movedim(-1, 1))
 
 
+@pytest.mark.slow
 @every_activation
 def test_gradients_equal_finite_differences(activation: str) -> None:
     function = built(activation).double()

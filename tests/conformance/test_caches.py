@@ -71,6 +71,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Docstrings, "packages", ("documented",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("file", FILES)
 def test_a_damaged_cache_is_named_and_made_again(file: str, damage: str, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def test_a_stream_scores_every_token_as_one_pass_over_its_document_does(attentio
     np.testing.assert_allclose(scored.losses, alone, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["infini_delta", "infini_linear", "transformer_xl", "window", "recurrent_memory"])
 def test_a_stream_needs_as_much_memory_however_long_it_is(attention: str, tmp_path: Path) -> None:
     sizes: list[tuple[int, int]] = []

@@ -37,6 +37,7 @@ def test_a_line_is_nearer_for_small_beta_and_relu_for_large() -> None:
     assert found.metrics["share_from_1_nearer_to_relu"] == 1 > found.metrics["share_below_1_nearer_to_a_line"]
 
 
+@pytest.mark.slow
 def test_by_rows_is_the_same_attention_with_less_memory() -> None:
     found = attention_by_rows().metrics
     assert found["deviation/by_rows"] < 1e-5 and found["deviation/fused"] < 1e-5

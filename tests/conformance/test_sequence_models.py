@@ -152,6 +152,7 @@ def test_the_bytes_of_carried_state_do_not_grow(attention: str) -> None:
     assert grown == (attention in GROWING)
 
 
+@pytest.mark.slow
 @every_attention
 def test_the_state_has_the_size_of_the_papers_table(attention: str) -> None:
     """d_key (d_value + 1) H l for Infini-attention, (d_key + d_value) H N l for kept keys and values.
