@@ -34,7 +34,9 @@ def source_of(settings: str) -> Any:
     config = json.loads(settings)
     if not config.get("identifier") or config.get("path"):
         return data_source(settings)
-    known = hub.fingerprint_of(config["identifier"], config.get("configuration"), config.get("revision"))
+    known = hub.fingerprint_of(
+        config["identifier"], config.get("configuration"), config.get("revision"), config.get("files") or ()
+    )
     return SimpleNamespace(fingerprint=known)
 
 

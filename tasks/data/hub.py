@@ -20,7 +20,8 @@ class HubDataset:
 
     identifier, configuration, revision: of the data set on the hub. columns: the required columns.
     path: a folder of parquet, json, jsonl, csv or arrow files, compressed or not, whose names or folders say train,
-    validation or test; if given, the hub is not used. Other files and copies are left out with a warning. Raises
+    validation or test; if given, the hub is not used. Other files and copies are left out with a warning. patterns: the
+    files of the repository to read in this way, of one whose own layout the datasets library does not know. Raises
     DataError if files, splits or columns are missing, or if a split is there twice.
     """
 
@@ -32,11 +33,13 @@ class HubDataset:
         configuration: str | None = None,
         revision: str | None = None,
         path: str | None = None,
+        patterns: Sequence[str] = (),
     ):
         self.identifier, self.configuration, self.revision = identifier, configuration, revision
-        self.columns = columns
+        self.columns, self.patterns = columns, list(patterns)
         self.cache = Path(cache)
         self.path = Path(path).expanduser() if path else None
+        self.has_files = bool(path or patterns)
         self.digests = self.find_files(self.path) if self.path else {}
         if not self.path and os.environ.get("HF_HUB_OFFLINE") == "1":
             raise DataError(
@@ -44,21 +47,35 @@ class HubDataset:
                 "it, or data.path=<folder> to read files with the same columns"
             )
 
+    @cached_property
+    def downloaded(self) -> dict[DataFile, str]:
+        """The files of the hub that `patterns` name, with their digests. Raises DataError if they cannot be loaded."""
+        from huggingface_hub import snapshot_download
+
+        folder, own = str(self.cache / "hub"), {"allow_patterns": self.patterns, "revision": self.revision}
+        try:
+            found = snapshot_download(self.identifier, repo_type="dataset", cache_dir=folder, **own)
+        except Exception as error:  # the libraries that it calls raise many types of errors
+            raise DataError(
+                f"{self.identifier} cannot be loaded from the hub: {' '.join(str(error).split())}"
+            ) from error
+        return self.find_files(Path(found))
+
     def find_files(self, path: Path) -> dict[DataFile, str]:
-        """The files that are read, with their digests."""
+        """The data files in a folder, with their digests."""
         if not path.is_dir():
             raise DataError(f"data.path={path} is not a folder; pass a folder with files of {self.identifier}")
         found, left_out = good_files(path, self.examine)
         splits = {file.split for file in found}
         if "train" not in splits or not {"test", "validation"} & splits:
             raise DataError(
-                f"data.path={path} needs {', '.join(TABLES)} files whose names say train and test or "
+                f"{self.where} needs {', '.join(TABLES)} files whose names say train and test or "
                 f"validation; found {', '.join(sorted(filter(None, splits))) or 'none'}"
                 + (f", and {listed(left_out)}" if left_out else "")
             )
-        leave_out(f"data.path={path}", left_out)
+        leave_out(self.where, left_out)
         for split in SPLITS:
-            check_formats(f"the {split} split of data.path={path}", [file for file in found if file.split == split])
+            check_formats(f"the {split} split of {self.where}", [file for file in found if file.split == split])
         return found
 
     @staticmethod
@@ -78,12 +95,12 @@ class HubDataset:
 
     def files(self, split: str) -> list[DataFile]:
         """The local files of a split."""
-        return [file for file in self.digests if file.split == split]
+        return [file for file in (self.digests if self.path else self.downloaded) if file.split == split]
 
     @property
     def fingerprint(self) -> str:
         if not self.path:
-            return fingerprint_of(self.identifier, self.configuration, self.revision)
+            return fingerprint_of(self.identifier, self.configuration, self.revision, self.patterns)
         return fingerprint(f"{split}/{self.digests[file]}" for split in SPLITS for file in self.files(split))
 
     @cached_property
@@ -91,14 +108,14 @@ class HubDataset:
         """The splits that the data set has."""
         import datasets
 
-        if self.path:
+        if self.has_files:
             return [split for split in SPLITS if self.files(split)]
         return datasets.get_dataset_split_names(self.identifier, self.configuration, revision=self.revision)
 
     def rows(self, split: str) -> Rows:
         """The rows of a split. Validation and test replace each other if one is missing."""
         name = split if split in self.splits else "validation" if split == "test" else "test"
-        return read_tables(self.files(name), self.columns) if self.path else self.download(name)
+        return read_tables(self.files(name), self.columns) if self.has_files else self.download(name)
 
     def download(self, split: str) -> Rows:
         """The rows of a split of the hub's data set, with images as their bytes."""
@@ -166,6 +183,8 @@ def check_formats(split: str, files: Sequence[DataFile]) -> None:
             leave_out(split, [f"{start}*{end} has {len(totals)} of {totals[0]} shards"])
 
 
-def fingerprint_of(identifier: str, configuration: str | None, revision: str | None) -> str:
+def fingerprint_of(
+    identifier: str, configuration: str | None, revision: str | None, patterns: Sequence[str] = ()
+) -> str:
     """The fingerprint of a data set on the hub, whose revision identifies its contents."""
-    return fingerprint([identifier, configuration or "", revision or ""])
+    return fingerprint([identifier, configuration or "", revision or "", *patterns])

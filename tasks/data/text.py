@@ -127,8 +127,9 @@ def split_of_file(file: DataFile) -> str:
 class HubText:
     """A text corpus of the Hugging Face hub, one document per row.
 
-    on_bad: a row with an empty text is left out with a warning (skip) or stops the run (stop). Raises DataError for
-    such a row (stop), if no row remains, and if the column holds something else than texts.
+    files: patterns of the repository's files to read; see HubDataset. on_bad: a row with an empty text is left out with
+    a warning (skip) or stops the run (stop). Raises DataError for such a row (stop), if no row remains, and if the
+    column holds something else than texts.
     """
 
     def __init__(
@@ -140,10 +141,11 @@ class HubText:
         revision: str | None = None,
         path: str | None = None,
         on_bad: OnBad = "skip",
+        files: list[str] | None = None,
     ):
         self.name = identifier
         self.column, self.on_bad = column, on_bad
-        self.dataset = HubDataset(identifier, [column], cache, configuration, revision, path)
+        self.dataset = HubDataset(identifier, [column], cache, configuration, revision, path, files or ())
         self.dataset.check()
 
     @cached_property
