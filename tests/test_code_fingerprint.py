@@ -109,7 +109,7 @@ def test_adding_a_variant_leaves_every_id(checkout: Path) -> None:
     assert identities() == before
 
 
-def test_comments_and_docstrings_do_not_count(checkout: Path) -> None:
+def test_comments_docstrings_and_types_of_arguments_do_not_count(checkout: Path) -> None:
     before = identity()
     file = checkout / "models/attention/infini.py"
     text = file.read_text()
@@ -117,6 +117,11 @@ def test_comments_and_docstrings_do_not_count(checkout: Path) -> None:
     file.write_text(f"# a comment\n{text[: first + 3]}Another docstring. {text[first + 3 :]}")
     assert file.read_text() != text
     assert identity() == before
+    file.write_text(text.replace("segment_length: PositiveInt,", "segment_length: float,"))
+    assert file.read_text() != text
+    assert identity() == before
+    file.write_text(text.replace("initial_gate: float = 0.0", "initial_gate: float = 1.0"))
+    assert identity() != before
 
 
 def test_a_measurement_that_composes_models_reaches_all_of_them(checkout: Path) -> None:
