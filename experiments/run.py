@@ -93,6 +93,8 @@ def main(arguments: Sequence[str]) -> int:
     flags, overrides = sort_arguments(arguments)
     try:
         multirun = bool({"-m", "--multirun"} & set(flags))
+        if not arguments:
+            raise ConfigError("say what to run, such as experiment=positions position=rope; --help lists the choices")
         check_switches()
         check_overrides(overrides, multirun)
         Plugins.instance().register(GridSweeper)

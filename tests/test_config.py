@@ -23,6 +23,8 @@ PARTS = ("attention", "position", "feedforward", "activation")
     ("override", "message"),
     [
         ("positon=rope", "unknown key 'positon'; the nearest is 'position'"),
+        ("width=64", "unknown key 'width'; the nearest is 'model.width'"),
+        ("lr=1e-2", "unknown key 'lr'; the nearest are optimizer.lr, "),
         ("position=rop", "position=rop: no such choice; the nearest is 'rope'"),
         ("task.lenth=3", "unknown key 'task.lenth'; the nearest is 'task.length'"),
         ("training.steps=many", "training.steps: Value 'many' of type 'str' could not be converted to Integer"),

@@ -140,6 +140,10 @@ def test_a_network_or_function_that_does_not_exist_is_refused_before_any_work(
     assert not records(tmp_path) and not (tmp_path / "wandb").exists()
 
 
+def test_a_command_without_a_word_says_what_to_give(called: Program) -> None:
+    assert "say what to run, such as experiment=positions" in one_line(called())
+
+
 def test_data_that_lacks_its_column_is_named(called: Program, tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text(f'{{"title": "{split}"}}\n')

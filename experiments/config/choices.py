@@ -44,7 +44,10 @@ def named(names: str, known: Sequence[str], option: str) -> list[str]:
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
-    """A hint for an error message: the most similar of `words`, or the first ones if none is similar."""
-    similar = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    """A hint for an error message: those of `words` that end in .word, the most similar one, or else the first ones."""
+    similar = [each for each in words if each.endswith(f".{word}")]
+    similar = similar or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    if len(similar) > 1:
+        return f"the nearest are {', '.join(similar[:-1])} and {similar[-1]}"
     more = f" and {len(words) - MOST} more" if len(words) > MOST else ""
     return f"the nearest is '{similar[0]}'" if similar else f"choose one of {', '.join(words[:MOST])}{more}"
