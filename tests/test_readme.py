@@ -1,7 +1,10 @@
 """The README and docs/results.md show the claims as they are; only what was measured may differ."""
 
 import re
+from io import StringIO
 from xml.etree import ElementTree
+
+from rich.console import Console
 
 from experiments.ledger.claims import claims
 from experiments.ledger.verdicts import judge
@@ -15,6 +18,7 @@ from experiments.report.export.readme_table import (
     comparison_table,
     replace_ledger,
 )
+from experiments.report.terminal import terminal_table
 from experiments.report.verdict_marks import MARKS, VERDICT_OF
 from tests.conftest import ROOT
 
@@ -101,3 +105,10 @@ def test_the_list_of_experiments_is_complete_and_names_their_claims() -> None:
     files = {file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml")}
     used = {name: [c.id for c in claims() if name in {each.experiment for each in c.comparisons}] for name in files}
     assert listed == used
+
+
+def test_a_claim_of_which_nothing_ran_is_one_line_in_the_terminal() -> None:
+    console = Console(width=400, record=True, file=StringIO())
+    console.print(terminal_table([judge(claim, {}) for claim in claims()], "smoke"))
+    text = console.export_text()
+    assert text.count(" not run  ") == len(claims()) and claims()[0].comparisons[0].label not in text

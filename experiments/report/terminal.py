@@ -44,20 +44,23 @@ def count(finding: Finding) -> str:
 
 
 def terminal_table(verdicts: list[Verdict], scale: str) -> Group:
-    """Every claim with its verdict, followed by a row for every comparison."""
+    """Every claim with its verdict, followed by a row for every comparison if there is a run for any of them."""
     head = rows(f"ledger, {scale}", "paper", "here, and its interval", "seeds", "outcome")
     shown: list[RenderableType] = [head]
     for verdict in verdicts:
         claim, colour = verdict.claim, COLOURS[verdict.verdict]
         heading = Text.assemble("\n", f"{claim.id} ", (verdict.verdict, colour), style="bold")
         heading.append(f"  {claim.statement}", "not bold")
+        shown.append(heading)
+        if not any(finding.effect.n for finding in verdict.findings):
+            continue
         table = rows()
         for finding in verdict.findings:
             comparison, colour = finding.comparison, COLOURS[VERDICT_OF[finding.outcome]]
             cells = (comparison.label, comparison.paper, interval(finding), count(finding))
             beside = "" if comparison.deciding else "beside: "
             table.add_row(*cells, Text(f"{beside}{finding.outcome}", colour))
-        shown += [heading, table]
+        shown.append(table)
     counts = Counter(verdict.verdict for verdict in verdicts)
     counted = [Text(f"{counts[name]} {name}", COLOURS[name]) for name in COLOURS if counts[name]]
     shown.append(Text("\n") + Text(", ").join(counted))
