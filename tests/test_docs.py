@@ -50,7 +50,7 @@ def test_a_run_of_the_docs_works(command: str, program: Program, tmp_path: Path)
         write_data(tmp_path / "my")
     called = command.replace("=my/", f"={tmp_path}/my/").replace("torchrun", "python -m torch.distributed.run")
     _, _, module, *arguments = shlex.split(called)
-    ended = program(*arguments, "scale=smoke", f"outputs={tmp_path}", f"cache={CACHE}", module=module)
+    ended = program(*arguments, "scale=smoke", "threads=1", f"outputs={tmp_path}", f"cache={CACHE}", module=module)
     assert ended.returncode == 0, ended.stderr
 
 

@@ -16,7 +16,12 @@ def run(program: Program, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a finished run that has learnt nothing."""
     outputs = tmp_path_factory.mktemp("outputs")
     ended = program(
-        "experiment=passkey", "scale=smoke", f"outputs={outputs}", "tracking=none", "task.evaluation_lengths=[128]"
+        "experiment=passkey",
+        "scale=smoke",
+        "threads=1",
+        f"outputs={outputs}",
+        "tracking=none",
+        "task.evaluation_lengths=[128]",
     )
     assert ended.returncode == 0, ended.stderr
     return str(records(outputs)[0].folder)

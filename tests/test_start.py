@@ -102,7 +102,7 @@ def test_positions_that_do_not_fit_are_refused_before_any_work(
 
 
 def test_what_positions_cost_is_measured_beside_each_other(program: Program, tmp_path: Path) -> None:
-    ended = program("experiment=position_cost", "scale=smoke", f"outputs={tmp_path}", "tracking=none")
+    ended = program("experiment=position_cost", "scale=smoke", "threads=1", f"outputs={tmp_path}", "tracking=none")
     assert ended.returncode == 0, ended.stderr
     (record,) = records(tmp_path)
     costs = json.loads((record.folder / "tables.json").read_text())["costs"]

@@ -66,7 +66,14 @@ def test_what_cannot_be_repeated_is_one_line(record: Record, capsys: pytest.Capt
 
 
 def test_a_run_that_starts_from_another_is_repeated_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    overrides = ["experiment=context_extension", "scale=smoke", "model.width=32", "extension=2", "tracking=none"]
+    overrides = [
+        "experiment=context_extension",
+        "scale=smoke",
+        "model.width=32",
+        "extension=2",
+        "tracking=none",
+        "threads=1",
+    ]
     overrides += ["position=rope", "threads=1", f"outputs={tmp_path}", f"cache={CACHE}"]
     code, told = verify(execute(resolve(compose(overrides), overrides), Console(quiet=True)), capsys)
     assert code == 0 and "repeated byte for byte" in told
