@@ -1,6 +1,5 @@
 """What the tests share: tiny settings, one cache of tokens, and the program as a user calls it."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ CACHE = ROOT / "outputs" / "cache"  # tokens are made once for all tests, and fo
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_CONSOLE"] = "off"  # W&B would wrap the streams that pytest replaces from test to test
 
-SLOW = {"program", "called", "browser", "checkout"}  # fixtures: what calls the program or copies the source is slow
+SLOW = {"program", "browser", "checkout"}  # fixtures: what calls the program or copies the source is slow
 
 CONFIGURATION = {  # of a record, as far as all have it
     "name": "made up",
@@ -67,21 +66,6 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
         yield call
         server.stdin.close()
-
-
-@pytest.fixture
-def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Call a command as `program` does, but in this process: for what is refused before any work."""
-
-    def call(*arguments: str, module: str = "experiments.run") -> Ended:
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", [module])
-        capsys.readouterr()
-        code = importlib.import_module(module).main(list(arguments))
-        printed = capsys.readouterr()
-        return Ended(arguments, code, printed.out, printed.err)
-
-    return call
 
 
 def tiny(outputs: Path, *overrides: str) -> list[str]:

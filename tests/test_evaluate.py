@@ -319,8 +319,8 @@ def test_every_evaluation_opens_with_its_own_command_and_is_planned_at_every_sca
         assert composed(["model=some/model", f"task={task}", f"scale={scale}"])["name"] == f"evaluate_{task}"
 
 
-def test_a_hub_id_without_a_network_says_how_to_go_on(called: Program, tmp_path: Path) -> None:
-    ended = called("model=some/model", "task=passkey", f"outputs={tmp_path}", module="experiments.evaluate")
+def test_a_hub_id_without_a_network_says_how_to_go_on(program: Program, tmp_path: Path) -> None:
+    ended = program("model=some/model", "task=passkey", f"outputs={tmp_path}", module="experiments.evaluate")
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert "set HF_HUB_OFFLINE=0 to load it from the hub" in line

@@ -97,9 +97,9 @@ def test_a_record_of_a_newer_version_is_excluded_and_not_changed(evidence: Evide
     assert record.read("status.json") == status
 
 
-def test_excluded_records_are_reported_with_the_ledger(called: Program, tmp_path: Path) -> None:
+def test_excluded_records_are_reported_with_the_ledger(program: Program, tmp_path: Path) -> None:
     written(tmp_path, experiment="gone", scale="smoke")
-    ended = called("--scale", "smoke", "--outputs", str(tmp_path), "--no-runs", module="experiments.reproduce")
+    ended = program("--scale", "smoke", "--outputs", str(tmp_path), "--no-runs", module="experiments.reproduce")
     assert ended.returncode == 0, ended.stderr
     assert "excluded: 1 of gone, no claim uses this experiment" in ended.stdout
     assert "no finished run of scale smoke" in " ".join(ended.stdout.split())

@@ -47,12 +47,12 @@ def test_answer_seconds_and_memory_are_told(run: str, program: Program) -> None:
         (["size=4"], "size=4: Unexpected keyword argument"),
     ],
 )
-def test_a_wrong_question_is_one_line(run: str, arguments: list[str], message: str, called: Program) -> None:
-    assert_refused(called(run, *arguments, module=ONCE), message)
+def test_a_wrong_question_is_one_line(run: str, arguments: list[str], message: str, program: Program) -> None:
+    assert_refused(program(run, *arguments, module=ONCE), message)
 
 
-def test_a_folder_that_is_no_run_is_one_line(called: Program, tmp_path: Path) -> None:
-    assert_refused(called(str(tmp_path), module=ONCE), "is not the folder of a finished run")
+def test_a_folder_that_is_no_run_is_one_line(program: Program, tmp_path: Path) -> None:
+    assert_refused(program(str(tmp_path), module=ONCE), "is not the folder of a finished run")
 
 
 def assert_refused(ended: Ended, message: str) -> None:

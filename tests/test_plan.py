@@ -217,8 +217,8 @@ def test_freed_memory_is_not_part_of_a_later_peak() -> None:
         (["--only", "position"], "only=position: no such choice; the nearest is 'positions'"),
     ],
 )
-def test_a_wrong_name_is_one_line(arguments: list[str], message: str, called: Program) -> None:
-    ended = called(*arguments, module=PLAN)
+def test_a_wrong_name_is_one_line(arguments: list[str], message: str, program: Program) -> None:
+    ended = program(*arguments, module=PLAN)
     assert ended.returncode == 1 and message in ended.stderr and "Traceback" not in ended.stderr
 
 

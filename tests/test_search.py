@@ -128,7 +128,7 @@ def test_a_search_chooses_without_the_test_images(tmp_path: Path) -> None:
         ("search.units=3", "search.units"),
     ],
 )
-def test_a_wrong_setting_of_a_search_is_named(override: str, message: str, called: Program, tmp_path: Path) -> None:
-    ended = called(*arguments(tmp_path, override))
+def test_a_wrong_setting_of_a_search_is_named(override: str, message: str, program: Program, tmp_path: Path) -> None:
+    ended = program(*arguments(tmp_path, override))
     assert ended.returncode == 1
     assert message in ended.stderr and "Traceback" not in ended.stderr

@@ -55,12 +55,12 @@ def test_a_run_begins_with_the_weights_of_the_one_it_starts_from(extended: Path)
     assert names and not all(torch.equal(weights[name], ended[name]) for name in names)
 
 
-def test_a_first_run_that_is_damaged_is_told_in_one_line(extended: Path, called: Program, tmp_path: Path) -> None:
+def test_a_first_run_that_is_damaged_is_told_in_one_line(extended: Path, program: Program, tmp_path: Path) -> None:
     (first,), _ = split(extended)
     whole = first.checkpoint_file.read_bytes()
     try:
         first.checkpoint_file.write_bytes(whole[:1000])
-        line = one_line(called(*TINY, f"outputs={extended}", f"cache={CACHE}", "position=rope_ntk", "seed=0"))
+        line = one_line(program(*TINY, f"outputs={extended}", f"cache={CACHE}", "position=rope_ntk", "seed=0"))
     finally:
         first.checkpoint_file.write_bytes(whole)
     assert f"{first.checkpoint_file} is damaged" in line
@@ -94,9 +94,9 @@ def test_a_first_run_that_is_damaged_is_told_in_one_line(extended: Path, called:
     ],
 )
 def test_positions_that_do_not_fit_are_refused_before_any_work(
-    overrides: list[str], message: str, called: Program, tmp_path: Path
+    overrides: list[str], message: str, program: Program, tmp_path: Path
 ) -> None:
-    line = one_line(called("scale=smoke", f"outputs={tmp_path}", f"cache={CACHE}", "tracking=none", *overrides))
+    line = one_line(program("scale=smoke", f"outputs={tmp_path}", f"cache={CACHE}", "tracking=none", *overrides))
     assert message in line
     assert not records(tmp_path)
 

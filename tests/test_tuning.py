@@ -98,8 +98,8 @@ def test_a_trial_that_another_process_is_at_is_waited_for(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_metric_that_the_runs_lack_is_named_with_the_nearest(called: Program, tmp_path: Path) -> None:
-    ended = called(*searched(tmp_path, 2, *SPACE, "hydra.sweeper.metric=perplexity"))
+def test_a_metric_that_the_runs_lack_is_named_with_the_nearest(program: Program, tmp_path: Path) -> None:
+    ended = program(*searched(tmp_path, 2, *SPACE, "hydra.sweeper.metric=perplexity"))
     assert "the runs have no such metric; the nearest is 'sliding/perplexity'" in one_line(ended)
     assert not records(tmp_path)
 
