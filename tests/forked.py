@@ -1,5 +1,8 @@
 """Starts the program as `python -m` does, but from a process that has imported the libraries already: each line of
-input is a request, each line of output the exit code of a process that was forked for it."""
+input is a request, each line of output the exit code of a process that was forked for it.
+
+W&B is not imported, since what it sets up when it is imported belongs to one process.
+"""
 
 import json
 import os
@@ -7,11 +10,12 @@ import runpy
 import signal
 import sys
 
+import accelerate  # noqa: F401
+import hydra  # noqa: F401
+import pandas as pd  # noqa: F401
+import scipy.stats  # noqa: F401
 import torch
-
-import experiments.evaluation.pretrained
-import experiments.report.publish
-import experiments.sweeps.call  # noqa: F401
+import transformers  # noqa: F401
 
 torch.optim.AdamW([torch.zeros(1)])  # imports what torch imports with the first optimizer
 
