@@ -31,10 +31,13 @@ def claim_table(verdicts: Sequence[Verdict]) -> str:
 
 
 def comparison_table(verdicts: Sequence[Verdict]) -> str:
-    """A row for every claim, and one for every comparison that its verdict rests on."""
+    """A row for every claim, with its verdicts at shifted learning rates, and one for every comparison that its verdict
+    rests on."""
     rows: list[tuple[str, ...]] = []
     for verdict in verdicts:
-        rows.append((f"**{verdict.claim.id}**", f"**{verdict.claim.statement}**", "", "", "", f"**{verdict.verdict}**"))
+        shifted = "; ".join(f"{rate}: {own}" for rate, own in verdict.by_rate.items())
+        heading = (f"**{verdict.claim.id}**", f"**{verdict.claim.statement}**", "", shifted, "")
+        rows.append((*heading, f"**{verdict.verdict}**"))
         for finding in verdict.findings:
             comparison = finding.comparison
             if comparison.deciding:
