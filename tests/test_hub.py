@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from experiments.config.errors import ConfigError
+from experiments.evaluation.pretrained import composed, execute
 from experiments.records.record import records
 from experiments.training.revisions import pinned
 from tests.conftest import CACHE, ROOT, tiny
@@ -75,6 +77,10 @@ def test_a_hub_that_cannot_be_asked_is_one_line(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match=r"which commit main of someone/books is .*: set data\.revision=<commit>"):
         pinned(config(tmp_path, DATA))
+    save_llama(tmp_path / "llama")
+    overrides = [f"model={tmp_path}/llama", "task=summarization", "data=booksum", f"outputs={tmp_path}"]
+    with pytest.raises(ConfigError, match="the hub did not say which commit main of ubaada/booksum"):
+        execute(composed(overrides), overrides, Console(quiet=True))
 
 
 @pytest.mark.slow

@@ -67,12 +67,17 @@ def composition(overrides: Sequence[str], seed: int, outputs: str) -> dict[str, 
     own = [override for override in overrides if not override.startswith(("seed=", "outputs="))]
     key = " ".join([*own, *switches()])
     if key not in cached.values:
-        known = groups()
-        choices = tuple(override for override in own if override.split("=")[0] in known)
-        config = composed(choices)
-        config.merge_with_dotlist([override for override in own if override not in choices])  # as Hydra does
-        cached.add(key, plain(config))
+        cached.add(key, plain(merged(own)))
     return replaced(cached.values[key], seed, outputs)
+
+
+def merged(overrides: Sequence[str]) -> DictConfig:
+    """What Hydra composes of choices, with the values merged in as Hydra does. None is added (+) or taken away (~)."""
+    known = groups()
+    choices = tuple(override for override in overrides if override.split("=")[0] in known)
+    config = composed(choices)
+    config.merge_with_dotlist([override for override in overrides if override not in choices])
+    return config
 
 
 def composed(choices: tuple[str, ...]) -> DictConfig:

@@ -27,6 +27,7 @@ from experiments.records.contents import to_line
 from experiments.records.record import Record, identity, run_id
 from experiments.tracking.wandb_run import Tracker, tags_of
 from experiments.training.checks import memory_errors_named
+from experiments.training.revisions import pinned
 from models.external import Source, find
 from tasks.data.source import write_atomically
 
@@ -113,7 +114,7 @@ def execute(config: dict[str, Any], overrides: Sequence[str], console: Console) 
     Raises ConfigError, DataError and ValueError.
     """
     environment.use_threads(config["threads"])
-    source = find(config["pretrained"])
+    source, config = find(config["pretrained"]), pinned(config)
     task, data_fingerprint = assemble(config, source)
     determined = {**config, "pretrained": source.fingerprint, "training": {}}
     precision = str(source.config.dtype).removeprefix("torch.")

@@ -14,7 +14,7 @@ NAMES = {"data": "identifier", "model": "checkpoint", "task": "tokenizer"}  # se
 
 def pinned(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with revisions that name one content each. Raises ConfigError if the hub cannot be asked."""
-    named = {group: config[group][key] for group, key in NAMES.items() if (config[group] or {}).get(key)}
+    named = {group: config[group][key] for group, key in NAMES.items() if (config.get(group) or {}).get(key)}
     return config | {
         group: config[group] | {"revision": content_of(config, group, name)} for group, name in named.items()
     }

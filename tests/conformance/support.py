@@ -50,10 +50,7 @@ def composed(*overrides: str) -> DictConfig:
     """The configuration for these overrides; the same object for the same ones, not to be changed."""
     if any(override.startswith(("+", "~")) or "'" in override for override in overrides):
         return compose_unchecked(overrides)  # what only Hydra's own grammar reads
-    chosen = tuple(override for override in overrides if override.split("=")[0] in groups())
-    config = cache.composed(chosen)
-    config.merge_with_dotlist(["seed=0", "outputs=outputs", *(each for each in overrides if each not in chosen)])
-    return config
+    return cache.merged(["seed=0", "outputs=outputs", *overrides])
 
 
 INFINI = [name for name in choices("attention") if parts(name)["attention"]._target_.endswith(".Infini")]
