@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "outputs" / "cache"  # tokens are made once for all tests, and for `make reproduce`
 
+for name in [name for name in os.environ if name.startswith(("MAKE", "HYDRA_", "WANDB_"))]:
+    del os.environ[name]  # what a user or `make test` has set changes what the program prints
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_CONSOLE"] = "off"  # W&B would wrap the streams that pytest replaces from test to test
 
