@@ -6,6 +6,13 @@ BIN := .venv/bin
 # The value of a variable as one word of the shell.
 given = '$(subst ','\'',$(value $(1)))'
 RUN_ARGUMENTS = --scale $(call given,SCALE) --only $(call given,ONLY) --outputs $(call given,OUTPUTS) --workers $(call given,WORKERS) --launcher $(call given,LAUNCHER)
+# What is used from outside: packages, and folders of claims.
+ifdef PLUGINS
+export EXPERIMENTS_PLUGINS = $(value PLUGINS)
+endif
+ifdef CLAIMS
+export EXPERIMENTS_CLAIMS = $(value CLAIMS)
+endif
 .PHONY: help setup reproduce seeds rates ledger plan verify dashboard figures readme sync dashboards check quick test faults lint format bench clean
 
 help: ## show this help

@@ -10,7 +10,8 @@ import wandb
 from rich.console import Console
 from wandb.sdk.lib.wbauth import read_netrc_auth
 
-from experiments.config.errors import command, print_error
+from experiments.config.command import command
+from experiments.config.errors import print_error
 from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge_all
 from experiments.records.record import to_json

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import transformers
 from rich.console import Console
 
-from experiments.config.errors import command
+from experiments.config.command import command
 from experiments.evaluation.pretrained import composed, execute
 from experiments.ledger.runs import gather
 from experiments.report.publish import publish

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.config.errors import command
+from experiments.config.command import command
 from experiments.evaluation.single_prompt import answer, load, prompt_of
 from experiments.records import environment
 

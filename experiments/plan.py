@@ -11,7 +11,7 @@ from rich.table import Table
 
 from experiments.config.cache import composition
 from experiments.config.choices import groups, named
-from experiments.config.errors import command
+from experiments.config.command import command
 from experiments.cost.estimate import Estimate, estimates
 from experiments.cost.machine import Machine, accelerator, this_machine
 from experiments.cost.synthetic_data import source_of

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from experiments.config.errors import command
+from experiments.config.command import command
 from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge_all
 from experiments.report.export.readme_table import write_readme

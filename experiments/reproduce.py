@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from experiments.config.checks import check_value
-from experiments.config.errors import command
+from experiments.config.command import command
 from experiments.config.schema import Processors
 from experiments.ledger.runs import (
     EXACT,

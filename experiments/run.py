@@ -20,6 +20,7 @@ from experiments.config.compose import check_overrides
 from experiments.config.composition import compose_unchecked, hydra_at_conf
 from experiments.config.errors import USER_ERRORS, ConfigError, print_error
 from experiments.config.overrides import parse, quote_text
+from experiments.config.plugins import take
 from experiments.records.processes import is_first
 from experiments.sweeps.call import RESUME, begin, end, job, settle, stop_when_asked, wait_for_held, was_killed
 from experiments.sweeps.grid_sweeper import GridSweeper
@@ -90,8 +91,8 @@ def help_as_text() -> Iterator[None]:
 def main(arguments: Sequence[str]) -> int:
     """Execute the runs; returns the exit code."""
     console = Console(stderr=True, markup=False, quiet=not is_first())
-    flags, overrides = sort_arguments(arguments)
     try:
+        flags, overrides = sort_arguments(take(arguments))
         multirun = bool({"-m", "--multirun"} & set(flags))
         if not arguments:
             raise ConfigError("say what to run, such as experiment=positions position=rope; --help lists the choices")

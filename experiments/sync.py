@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import wandb
 from rich.console import Console
 
-from experiments.config.errors import ConfigError, HeldError, RecordError, command, first_line
+from experiments.config.command import command
+from experiments.config.errors import ConfigError, HeldError, RecordError, first_line
 from experiments.records.record import Record, records
 from experiments.report.wandb.summary_runs import stored_summaries, upload_summaries
 from experiments.tracking.offline import unreachable, use_folder

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from experiments.config.errors import command
+from experiments.config.command import command
 from experiments.evaluation.repeat import MACHINE, TOLERANCE, deviations, differences, finished, repeat
 
 

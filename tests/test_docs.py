@@ -4,17 +4,12 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
 import pytest
-import torch
-import yaml
 from PIL import Image
-from torch import Tensor
 
-from experiments.ledger.claims import read_claim
 from tests.conftest import CACHE, ROOT, Program
 from tests.test_evaluate import save_llama, write_texts
 
@@ -29,12 +24,12 @@ def blocks(language: str, text: str) -> list[str]:
 
 LINES = [line for text in TEXTS.values() for block in blocks("bash", text) for line in block.splitlines()]
 COMMANDS = {line.split(" #")[0].strip() for line in LINES if line.strip()}
-PROGRAMS = ("python -m experiments.run", "python -m experiments.evaluate", "torchrun ")
+TRIALS = "python -m experiments.conformance"
+PROGRAMS = ("python -m experiments.run", "python -m experiments.evaluate", "torchrun ", TRIALS)
 RUNS = sorted(line for line in COMMANDS if line.startswith(PROGRAMS))
 INLINE = {found for text in TEXTS.values() for found in re.findall(r"`(make [a-z].*?)`", text)}
 TARGETS = sorted(INLINE | {line for line in COMMANDS if line.startswith("make ")})
 EXAMPLE_FILES = {"conf/activation/snake.yaml", "conf/scale/mine.yaml"}
-EXAMPLES = blocks("python", TEXTS["docs/extending.md"])
 
 
 def test_every_command_is_one_that_is_tested_here() -> None:
@@ -44,13 +39,19 @@ def test_every_command_is_one_that_is_tested_here() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", RUNS)
-def test_a_run_of_the_docs_works(command: str, program: Program, tmp_path: Path) -> None:
+def test_a_run_of_the_docs_works(
+    command: str, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At smoke scale, into a folder and on small files of the test's own, else as written."""
     if "=my/" in command:
         write_data(tmp_path / "my")
+    if "mylib" in command:
+        write_package(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     called = command.replace("=my/", f"={tmp_path}/my/").replace("torchrun", "python -m torch.distributed.run")
     _, _, module, *arguments = shlex.split(called)
-    ended = program(*arguments, "scale=smoke", "threads=1", f"outputs={tmp_path}", f"cache={CACHE}", module=module)
+    own = [] if command.startswith(TRIALS) else ["scale=smoke", "threads=1", f"outputs={tmp_path}", f"cache={CACHE}"]
+    ended = program(*arguments, *own, module=module)
     assert ended.returncode == 0, ended.stderr
 
 
@@ -87,11 +88,8 @@ def test_every_link_leads_somewhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_path_of_ours_exists(name: str) -> None:
-    named = re.findall(r"\b(?:experiments|models|tasks|conf|tests|docs)/[\w/.-]*\w", TEXTS[name])
-    assert {path for path in named if not (ROOT / path).exists()} <= {
-        "conf/activation/snake.yaml",
-        "conf/scale/mine.yaml",
-    }
+    named = re.findall(r"(?<!mylib/)\b(?:experiments|models|tasks|conf|tests|docs)/[\w/.-]*\w", TEXTS[name])
+    assert {path for path in named if not (ROOT / path).exists()} <= EXAMPLE_FILES
 
 
 def test_the_drawn_tree_names_every_folder_and_every_module_of_experiments() -> None:
@@ -100,49 +98,33 @@ def test_the_drawn_tree_names_every_folder_and_every_module_of_experiments() -> 
     folders = [path for path in (ROOT / "experiments").glob("**/") if path.name != "__pycache__"]
     lacking = {f"{folder.name}/" for folder in folders if f"{folder.name}/" not in drawn}
     words = set(re.findall(r"\w+", drawn))
-    modules = [path for path in (ROOT / "experiments").glob("**/*.py") if path.stem != "__init__"]
+    modules = [path for path in (ROOT / "experiments").glob("**/*.py") if not path.stem.startswith("__")]
     in_report = ROOT / "experiments" / "report"
     lacking |= {path.stem for path in modules if path.stem not in words and in_report not in path.parents}
     assert lacking == set()
 
 
-def example(name: str) -> Any:
-    """A class that docs/extending.md shows."""
-    (source,) = [block for block in EXAMPLES if f"class {name}(" in block]
-    scope: dict[str, Any] = {"__name__": "example"}
-    exec(source, scope)
-    return scope[name]
+def write_package(folder: Path) -> None:
+    """Write the package that docs/extending.md builds."""
+    found = re.findall(r"`(mylib/[\w/.]+)`:\n\n```\w+\n(.*?)```", TEXTS["docs/extending.md"], flags=re.S)
+    assert len(found) == 10, "a file of the page is not named in the line before it"
+    for name, text in [("mylib/__init__.py", ""), *found]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
-def test_the_example_of_an_activation_is_its_formula() -> None:
-    x = torch.linspace(-3, 3, 7).double()
-    torch.testing.assert_close(example("Snake")(channels=7)(x), x + x.sin() ** 2)
-
-
-def test_the_example_of_a_position_scheme_is_a_bias_of_every_head() -> None:
-    places = torch.arange(5)
-    queries = torch.zeros(1, 2, 5, 4)
-    bias = example("LogDistance")(width=8, heads=2).bias(queries, queries, places, places)
-    assert bias.shape == (2, 5, 5)
-    torch.testing.assert_close(bias[1, 3, 0], -torch.tensor(4.0).log())
-
-
-def test_the_example_of_an_attention_mechanism_carries_its_state() -> None:
-    attention = example("PastMean")(width=8, heads=2).double()
-    x: Tensor = torch.randn(2, 6, 8, dtype=torch.float64)
-    whole, _ = attention(x, None)
-    first, state = attention(x[:, :2], None)
-    rest, state = attention(x[:, 2:], None, state)
-    torch.testing.assert_close(torch.cat([first, rest], dim=1), whole)
-    assert int(state.count) == 6 and not torch.allclose(whole[:, 0], whole[:, 5])
-
-
-def test_the_example_of_a_claim_is_one(tmp_path: Path) -> None:
-    (text,) = [block for block in blocks("yaml", TEXTS["docs/extending.md"]) if block.startswith("id:")]
-    assert len(EXAMPLES) == 3 and all(yaml.safe_load(block) for block in blocks("yaml", TEXTS["docs/extending.md"]))
-    file = tmp_path / "r12.yaml"
-    file.write_text(text, encoding="utf-8")
-    assert read_claim(file).comparisons[0].control == {"position": "alibi"}
+@pytest.mark.slow
+def test_what_the_docs_build_is_judged_and_on_the_page(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_package(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    options = ["plugins=mylib", "--scale", "smoke", "--only", "copying", "--outputs", str(tmp_path / "out")]
+    ended = program(*options, module="experiments.reproduce")
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"X1 \w+ +Attention over all tokens copies better", ended.stdout)
+    page = (tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Claims of Copying" in page and "Claims of RoPE" in page
 
 
 def write_data(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from experiments.config import choices, composition, schema
+from experiments.config import choices, composition
 from experiments.config.checks import plain
 from experiments.config.choices import CONF, groups
 from experiments.config.compose import compose
@@ -28,7 +28,7 @@ EXPERIMENTS = groups()["experiment"]
 def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of conf/, used in its place."""
     folder = Path(shutil.copytree(CONF, tmp_path / "conf"))
-    for module in (choices, composition, schema):
+    for module in (choices, composition):
         monkeypatch.setattr(module, "CONF", folder)
     return folder
 

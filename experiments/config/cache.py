@@ -4,6 +4,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -11,17 +12,19 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from experiments.config import plugins
 from experiments.config.checks import plain
-from experiments.config.choices import CONF, groups
+from experiments.config.choices import CONF, file_of, groups
 from experiments.config.composition import compose_unchecked
 from experiments.config.schema import switches
 
 ROOT = CONF.parent
+KEPT = 8  # files of a cache, the latest ones
 SEED, OUTPUTS = 4_187_654_321, "<outputs>"  # placeholders: a composition differs by seed and outputs in nothing else
 
 
 class DiskCache:
-    """JSON values by key, one line each, in a file that is replaced when one of the source files changes.
+    """JSON values by key, one line each, in a file for the source files as they are, and the folders from outside.
 
     sources: files and folders of the project. Where the file cannot be written, values are computed again.
     """
@@ -32,9 +35,10 @@ class DiskCache:
     @cached_property
     def file(self) -> Path:
         """The file for the sources as they are now."""
-        paths = (path for source in self.sources for path in [ROOT / source, *(ROOT / source).rglob("*")])
+        sources = [*(ROOT / source for source in self.sources), *plugins.folders()]
+        paths = (path for source in sources for path in [source, *source.rglob("*")])
         files = sorted(path for path in paths if path.suffix in (".py", ".yaml"))
-        content = b"".join(str(file.relative_to(ROOT)).encode() + file.read_bytes() for file in files)
+        content = b"".join(os.path.relpath(file, ROOT).encode() + file.read_bytes() for file in files)
         return self.folder / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
 
     @cached_property
@@ -53,7 +57,7 @@ class DiskCache:
         with contextlib.suppress(OSError):
             if not self.file.exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                for earlier in {*self.folder.iterdir()} - {self.file}:  # another process may have begun ours
+                for earlier in sorted(self.folder.iterdir(), key=os.path.getmtime)[:-KEPT]:
                     earlier.unlink(missing_ok=True)
             with open(self.file, "ab", buffering=0) as lines:  # each line is written at once, by any process
                 lines.write(json.dumps({key: value}).encode() + b"\n")
@@ -65,7 +69,7 @@ cached = DiskCache("compositions", "conf", "experiments/config")
 def composition(overrides: Sequence[str], seed: int, outputs: str) -> dict[str, Any]:
     """The plain configuration for these overrides, this seed and these outputs. Raises ConfigError."""
     own = [override for override in overrides if not override.startswith(("seed=", "outputs="))]
-    key = " ".join([*own, *switches()])
+    key = " ".join([*own, *switches(), *plugins.packages()])
     if key not in cached.values:
         cached.add(key, plain(merged(own)))
     return replaced(cached.values[key], seed, outputs)
@@ -108,7 +112,7 @@ def by_hydra(choices: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
 @cache
 def node_of(group: str, option: str) -> dict[str, Any] | None:
     """The file of a choice, interpolations as written; None if it fills more than the node of its group."""
-    file = CONF / group / f"{option}.yaml"
+    file = file_of(group, option)
     text = file.read_text() if file.exists() else "defaults:"
     node: Any = OmegaConf.to_container(OmegaConf.create(text))
     return None if "@package" in text or "defaults:" in text else node

@@ -1,4 +1,4 @@
-"""The config groups in conf/ and their options."""
+"""The config groups in conf/, and in folders from outside, and their options."""
 
 import difflib
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.config import plugins
 from experiments.config.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -14,12 +15,20 @@ MOST = 25  # words that a hint lists
 
 
 def groups() -> dict[str, list[str]]:
-    """The options of every config group in conf/."""
-    return {
-        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
-        for folder in sorted(CONF.iterdir())
-        if folder.is_dir() and any(folder.glob("*.yaml"))
-    }
+    """The options of every config group. Raises ConfigError for one that two folders have."""
+    found: dict[str, dict[str, Path]] = {}
+    for folder in (CONF, *plugins.folders()):
+        for file in sorted(folder.glob("*/*.yaml")):
+            other = found.setdefault(file.parent.name, {}).setdefault(file.stem, file)
+            if other != file:
+                raise ConfigError(f"{file.parent.name}={file.stem} is in {other} and in {file}: rename one of them")
+    return {group: sorted(found[group]) for group in sorted(found)}
+
+
+def file_of(group: str, option: str) -> Path:
+    """The file of an option, in conf/ or else in a folder from outside; it may not exist."""
+    files = [folder / group / f"{option}.yaml" for folder in (CONF, *plugins.folders())]
+    return next((file for file in files if file.exists()), files[0])
 
 
 def groups_of(root: str) -> dict[str, list[str]]:

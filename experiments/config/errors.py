@@ -1,8 +1,5 @@
 """Errors caused by user input or by the machine, printed in one line."""
 
-import functools
-from collections.abc import Callable, Sequence
-
 from hydra.errors import InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -52,21 +49,3 @@ def print_error(console: Console, error: BaseException) -> None:
     """Print an error in one line."""
     message = " ".join(str(error).split()) or type(error).__name__
     console.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
-
-
-def command(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
-    """A command that prints a user's error, or that it was stopped, in one line and returns the exit code for it."""
-
-    @functools.wraps(main)
-    def run(arguments: Sequence[str]) -> int:
-        console = Console(markup=False, stderr=True)
-        try:
-            return main(arguments)
-        except USER_ERRORS as error:
-            print_error(console, error)
-            return 1
-        except KeyboardInterrupt:
-            console.print("stopped; run the same command again to resume", style="yellow")
-            return 130
-
-    return run

@@ -12,8 +12,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from experiments.config.choices import CONF, groups
+from experiments.config.choices import file_of, groups
 from experiments.config.errors import ConfigError
+from experiments.config.plugins import packages
 
 Precision = StrEnum("Precision", ["auto", "bf16", "fp32"])
 
@@ -119,6 +120,7 @@ class Config:
     extension: PositiveInt = MISSING
     start: list[str] | None = None
     threads: Processors | None = None
+    plugins: list[str] = field(default_factory=list)
     model: Any = MISSING
     attention: Any = MISSING
     position: Any = MISSING
@@ -157,9 +159,10 @@ class Root(Scale, Config):
 
 def dataset(kind: str, *, _root_: DictConfig) -> Any:
     """The data set of a kind at the run's scale: ${dataset:text} in a defaults list, which cannot read settings."""
-    offered = scale_file(CONF / "scale" / f"{_root_.scale}.yaml").get("datasets", {})
+    file = file_of("scale", _root_.scale)
+    offered = scale_file(file).get("datasets", {})
     if kind not in offered:
-        raise ConfigError(f"conf/scale/{_root_.scale}.yaml has no datasets.{kind}, which the experiment needs")
+        raise ConfigError(f"conf/scale/{file.name} has no datasets.{kind}, which the experiment needs")
     return offered[kind]
 
 
@@ -167,7 +170,7 @@ def dataset(kind: str, *, _root_: DictConfig) -> Any:
 def scale_file(path: Path) -> DictConfig:
     """A file of conf/scale, with what it takes from the scales that its own defaults name."""
     file: Any = OmegaConf.load(path)
-    bases = (scale_file(path.with_stem(base)) for base in file.get("defaults", []) if base in groups()["scale"])
+    bases = (scale_file(file_of("scale", base)) for base in file.get("defaults", []) if base in groups()["scale"])
     return OmegaConf.merge(*bases, file)  # type: ignore[return-value]
 
 
@@ -195,6 +198,7 @@ def register() -> None:
     """Make the schema and the resolvers known to Hydra; safe to call again."""
     ConfigStore.instance().store(name="schema", node=Root)
     OmegaConf.register_new_resolver("dataset", dataset, replace=True)
+    OmegaConf.register_new_resolver("plugins", lambda: list(packages()), replace=True)
     OmegaConf.register_new_resolver("quarters", quarters, replace=True)
     OmegaConf.register_new_resolver("switch", switch, replace=True)
     OmegaConf.register_new_resolver("words", words, replace=True)

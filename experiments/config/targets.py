@@ -8,6 +8,7 @@ from typing import Any
 import hydra
 from torch import nn, optim
 
+from experiments.config import plugins
 from experiments.config.choices import CONF
 from experiments.config.errors import ConfigError, first_line
 
@@ -39,19 +40,27 @@ def check_targets(node: Any, path: str = "") -> None:
 
 
 def check_target(target: Any, path: str) -> None:
-    """Raise ConfigError unless a target is named in conf/, or is a class of models or optimizers of PACKAGES."""
+    """Raise ConfigError unless a target is named in conf/, is a class of models or optimizers of PACKAGES, or is a
+    class that one of the plugins defines."""
     refused = ConfigError(
-        f"{path}={target} is not allowed: it must be named in conf/, or be a model or an optimizer of one of "
-        f"{', '.join(PACKAGES)}"
+        f"{path}={target} is not allowed: it must be named in conf/, be a model or an optimizer of one of "
+        f"{', '.join(PACKAGES)}, or be a class of a package that plugins=[…] names"
     )
     if not isinstance(target, str):
         raise refused
-    known = target in named()
-    if not known and target.split(".")[0] not in PACKAGES:
+    known, package = target in named(), target.split(".")[0]
+    outside = package in plugins.packages()
+    if not (known or outside or package in PACKAGES):
         raise refused
     try:
         found = hydra.utils.get_object(target)
     except Exception as error:
-        raise ConfigError(f"{path}={target} cannot be imported: {first_line(error)}") from error
-    if not known and not (inspect.isclass(found) and issubclass(found, nn.Module | optim.Optimizer)):
+        raise ConfigError(f"{path}={target} cannot be imported: {first_line(error.__cause__ or error)}") from error
+    own = inspect.isclass(found) and (found.__module__.split(".")[0] == package if outside else is_part(found))
+    if not (known or own):
         raise refused
+
+
+def is_part(found: type) -> bool:
+    """Whether a class is one of models or optimizers."""
+    return issubclass(found, nn.Module | optim.Optimizer)

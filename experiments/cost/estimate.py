@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from experiments.config.build import build
 from experiments.config.cache import DiskCache
-from experiments.config.choices import CONF, ON_GPUS
+from experiments.config.choices import ON_GPUS, file_of
 from experiments.cost.memory import MIXED, MOMENTS, first_piece, step_bytes, step_of
 from experiments.cost.op_tracer import OpTracer, Trace, trace
 from experiments.cost.synthetic_data import task_of, without_checkpoint
@@ -83,7 +83,7 @@ def trainings(config: dict[str, Any], precision: str) -> list[tuple[str, float]]
     image = "ImageClassification" in config["task"]["_target_"]
     activation = "atan_squared_minus_x" if search else "swish" if image else "silu"
     stands = {"activation": activation} | ({"position": "rope"} if config["extension"] > 1 else {})
-    nodes = {group: OmegaConf.to_container(OmegaConf.load(CONF / group / f"{x}.yaml")) for group, x in stands.items()}
+    nodes = {group: OmegaConf.to_container(OmegaConf.load(file_of(group, x))) for group, x in stands.items()}
     model = config["model"] | {group: node for group, node in nodes.items() if group in config["model"]}
     task = config["task"] | ({"seed": 0} if "seed" in config["task"] else {})
     kinds = [(task, model, training["steps"], 1)]

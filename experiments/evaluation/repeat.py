@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments.config.checks import check_recorded
+from experiments.config.plugins import packages
 from experiments.config.schema import register
 from experiments.records import environment
 from experiments.records.contents import to_json
@@ -32,13 +33,17 @@ def finished(identifier: str, outputs: str) -> Record:
 def settings_of(record: Record) -> dict[str, Any]:
     """The settings of a finished training, checked before anything of them is built.
 
-    Raises ConfigError if they name something that may not be called, and ValueError for an evaluation.
+    Raises ConfigError if they name something that may not be called, and ValueError for an evaluation or for a run with
+    packages from outside that this command does not use.
     """
     if "training" not in record.config:
         raise ValueError(
             f"{record.folder} is an evaluation of a model from outside: repeat it by python -m experiments.evaluate "
             "with outputs=<another folder>"
         )
+    unused = [str(name) for name in record.config.get("plugins", []) if name not in packages()]
+    if unused:
+        raise ValueError(f"{record.folder} was run with plugins={','.join(unused)}: add that to this command")
     register()
     check_recorded(record.config)
     return record.config

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from experiments.config.choices import groups, named, nearest
 from experiments.config.errors import ConfigError
-from experiments.ledger.claims import check_levels, claims, compared_factors
+from experiments.ledger.claims import check_experiments, check_levels, claims, compared_factors
 from experiments.ledger.effects import NOT_RUN
 from experiments.ledger.evidence import Evidence, Key, fits
 from experiments.ledger.tuning import FIRST_SEED, GRID, SHIFTS, Gathered, Tuning, tunings_of
@@ -27,6 +27,7 @@ def gather(scale: str, outputs: str, seeds: int = 0) -> Gathered:
     """
     if scale not in groups()["scale"]:
         raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
+    check_experiments(claims(), groups()["experiment"])
     compared = compared_factors(claims())
     experiments = list(compared)
     known = jobs_of_all(experiments, [scale], outputs, seeds, compared)[scale]

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from experiments.config.choices import CONF, groups
+from experiments.config.choices import file_of, groups
 from models.activations import Activation, Swish
 from tasks.base import Evaluation
 
@@ -18,7 +18,7 @@ NEAR = 5.0  # the inputs over which Swish is compared with a line and with ReLU 
 
 def activation(choice: str) -> Activation:
     """A configured activation for one channel, in float64, with trainable parameters at their initial values."""
-    return hydra.utils.instantiate(OmegaConf.load(CONF / "activation" / f"{choice}.yaml"))(1).double()
+    return hydra.utils.instantiate(OmegaConf.load(file_of("activation", choice)))(1).double()
 
 
 def swish(x: Tensor, beta: float) -> Tensor:

@@ -1,8 +1,8 @@
 """The fingerprint of the code that a run's numbers depend on.
 
-It covers definitions: the functions, classes and constants in `FOLDERS` that the run reaches by name, starting from the
-function that executes it and the classes that its configuration names. Comments, docstrings and definitions that the
-run does not reach have no effect.
+It covers definitions: the functions, classes and constants in `FOLDERS`, and in packages from outside, that the run
+reaches by name, starting from the function that executes it and the classes that its configuration names. Comments,
+docstrings and definitions that the run does not reach have no effect.
 """
 
 import ast
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from experiments.config.plugins import packages, source
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (
@@ -159,8 +161,9 @@ def parsed(module: str) -> Module:
             node.returns = None
         elif isinstance(node, ast.Import):
             found.imports |= {(name.asname or name.name.split(".")[0]): (name.name, "") for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.imports |= {(name.asname or name.name): (node.module, name.name) for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = origin_of(node, module, file)
+            found.imports |= {(name.asname or name.name): (origin, name.name) for name in node.names}
     for statement in tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom) or is_docstring(statement, tree):
             continue
@@ -169,6 +172,14 @@ def parsed(module: str) -> Module:
         if not names:
             found.other.append(statement)
     return found
+
+
+def origin_of(node: ast.ImportFrom, module: str, file: Path) -> str:
+    """The module that a statement of `module` imports from, absolute where the statement is relative."""
+    if not node.level:
+        return node.module or ""
+    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
 
 
 def names_bound(statement: ast.stmt) -> Iterator[str]:
@@ -186,8 +197,8 @@ def is_docstring(statement: ast.stmt, tree: ast.Module) -> bool:
 
 
 def in_folders(name: str) -> bool:
-    """Whether a module or definition is in one of `FOLDERS`."""
-    return any(name == folder or name.startswith(f"{folder}.") for folder in FOLDERS)
+    """Whether a module or definition is in one of `FOLDERS`, or in a package from outside."""
+    return any(name == folder or name.startswith(f"{folder}.") for folder in (*FOLDERS, *packages()))
 
 
 def split(target: str) -> Name:
@@ -197,14 +208,16 @@ def split(target: str) -> Name:
 
 
 def is_module(name: str) -> bool:
-    """Whether a dotted path is a module of this repository."""
+    """Whether a dotted path is a module of this repository, or of a package from outside."""
     return file_of(name) is not None
 
 
 @cache
 def file_of(module: str) -> Path | None:
-    """The file of a module of this repository, None if there is none."""
-    base = ROOT.joinpath(*module.split("."))
+    """The file of a module of this repository, or of a package from outside; None if there is none."""
+    package, *below = module.split(".")
+    base = source(package).with_suffix("") if package in packages() else ROOT / package
+    base = base.joinpath(*below)
     return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
 
 

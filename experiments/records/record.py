@@ -35,7 +35,7 @@ from experiments.records.contents import (
 from tasks.data.source import write_atomically
 
 # Settings that do not affect a run's numbers.
-INCIDENTAL = {"outputs", "cache", "threads", "tracking", "tuning"}
+INCIDENTAL = {"outputs", "cache", "threads", "plugins", "tracking", "tuning"}
 
 
 def identity(config: dict[str, Any], data_fingerprint: str, precision: str, entry: str = TRAINING) -> dict[str, str]:

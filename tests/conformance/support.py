@@ -1,32 +1,21 @@
 """What the conformance tests share: every variant that the configuration offers, at a tiny size and in float64."""
 
 import functools
-import zlib
 from itertools import product
 from typing import Any
 
 import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.config import cache
 from experiments.config.choices import CONF, groups
 from experiments.config.composition import compose_unchecked
-from models.generation import read_prompt
+from experiments.conformance.tiny import HEADS, LAYERS, SMALL, VOCABULARY, WIDTH, noise, shake
 from models.initialization import initialize
 from models.positions import Position
 from models.state import leaves
-
-VOCABULARY, WIDTH, HEADS, LAYERS = 23, 16, 2, 2
-SEGMENT = 4
-SMALL = {  # settings of an attention, and what they are shrunk to
-    **dict.fromkeys(["segment_length", "memory_length", "cache_length", "compressed_length", "window"], SEGMENT),
-    "neighbours": 2,
-    "buckets": 4,
-    "rounds": 2,
-    "memory_tokens": 3,
-}
 
 
 def choices(group: str) -> list[str]:
@@ -103,32 +92,6 @@ def default_decoder(attention: str) -> Any:
     return model
 
 
-@torch.no_grad()
-def shake(model: nn.Module) -> None:
-    """Add noise to every parameter, drawn from its name: the same in two models that share it. See `decoder`."""
-    for name, parameter in model.named_parameters():
-        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        scale = 0.5 if parameter.ndim == 1 or not parameter.any() else 0.1 * float(parameter.std())
-        parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
-        if name.endswith((".output.weight", ".down.weight")):
-            parameter.mul_(8)
-
-
-def random_tokens(rows: int, length: int, seed: int = 0) -> Tensor:
-    """Tokens (rows, length)."""
-    return torch.randint(VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(seed))
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    """Normal numbers in float64."""
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
-    """Same shape, type and values, up to `tolerance` absolute and relative."""
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
-
-
 @functools.cache
 def scheme_of(position: str) -> Position:
     """A position scheme of the configuration."""
@@ -172,48 +135,6 @@ def reach(model: Any, length: int, pieces: int) -> Tensor:
         parts.append(y)
     y = torch.cat(parts, dim=1)
     return ((y[1:] - y[:1]).abs() > 1e-12).any(dim=-1)
-
-
-PIECES = {"segments": [4, 4, 4, 4, 2], "tokens": [1] * 18, "ragged": [3, 1, 7, 5, 2]}
-
-
-def assert_causal(model: Any, changed: int) -> None:
-    """No token from the one at `changed` on shows in a logit before it, and that one shows in its own."""
-    tokens = random_tokens(2, 3 * SEGMENT)
-    others = torch.cat([tokens[:, :changed], (tokens[:, changed:] + 1) % VOCABULARY], dim=1)
-    before, after = model(tokens)[0], model(others)[0]
-    assert torch.equal(before[:, :changed], after[:, :changed])
-    assert (before[:, changed] != after[:, changed]).any(dim=-1).all()
-
-
-def assert_pieces_equal_the_whole(model: Any, pieces: list[int]) -> None:
-    """A sequence fed in these pieces with carried state has the logits, final state and gradients of one call."""
-    tokens, importance = random_tokens(2, sum(pieces)), noise(2, sum(pieces), VOCABULARY)
-    parameters = list(model.parameters())
-    whole, whole_state = model(tokens)
-    whole_gradients = torch.autograd.grad((whole * importance).sum(), parameters)
-
-    state, parts = None, []
-    for piece in tokens.split(pieces, dim=1):
-        logits, state = model(piece, state)
-        parts.append(logits)
-    joined = torch.cat(parts, dim=1)
-    assert_close(joined, whole)
-    for leaf, expected in zip(leaves(state), leaves(whole_state), strict=True):
-        assert_close(leaf, expected)
-    gradients = torch.autograd.grad((joined * importance).sum(), parameters)
-    for gradient, expected in zip(gradients, whole_gradients, strict=True):
-        assert_close(gradient, expected, 1e-8)
-
-
-def assert_cached_generation_equals_the_whole(model: Any, length: int) -> None:
-    """Token after token from a prompt of this length is what reading all of the text again for each token gives."""
-    prompt = text = random_tokens(4, length)
-    for _ in range(SEGMENT + 2):
-        text = torch.cat([text, model(text)[0][:, -1:].argmax(dim=-1)], dim=1)
-    assert torch.equal(model.answer(prompt, SEGMENT + 2), text[:, length:])
-    in_pieces, _ = read_prompt(model, prompt, piece=3)
-    assert_close(in_pieces, model(prompt)[0][:, -1])
 
 
 def state_floats(state: Any) -> int:

@@ -8,10 +8,12 @@ import hydra
 import numpy as np
 import pytest
 import torch
-from support import HEADS, VOCABULARY, WIDTH, assert_close, choices, composed, decoder, noise, random_tokens, shake
+from support import choices, composed, decoder
 from test_tasks import Books
 
 from experiments.config.errors import ConfigError
+from experiments.conformance.contracts import assert_close
+from experiments.conformance.tiny import HEADS, VOCABULARY, WIDTH, noise, random_tokens, shake
 from experiments.training.checks import check_causal
 from models.initialization import initialize
 from models.positions.relative import RelativeBias

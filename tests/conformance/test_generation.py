@@ -4,8 +4,9 @@ import math
 from typing import Any
 
 import pytest
-from support import SEGMENT, choices, decoder, random_tokens
+from support import choices, decoder
 
+from experiments.conformance.tiny import SEGMENT, random_tokens
 from models.generation import generate, read_prompt
 
 

@@ -7,28 +7,19 @@ import hydra
 import pytest
 import torch
 from hydra.errors import InstantiationException
-from support import (
-    LAYERS,
-    PAIRS,
-    PIECES,
-    SEGMENT,
-    WIDTH,
-    assert_cached_generation_equals_the_whole,
-    assert_causal,
-    assert_close,
-    assert_pieces_equal_the_whole,
-    choices,
-    composed,
-    decoder,
-    noise,
-    random_tokens,
-    settings,
-    state_floats,
-)
+from support import PAIRS, choices, composed, decoder, settings, state_floats
 from torch import nn
 from torch.nn import functional as F
 from transformers.models.llama.modeling_llama import repeat_kv
 
+from experiments.conformance.contracts import (
+    PIECES,
+    assert_cached_generation_equals_the_whole,
+    assert_causal,
+    assert_close,
+    assert_pieces_equal_the_whole,
+)
+from experiments.conformance.tiny import LAYERS, SEGMENT, WIDTH, noise, random_tokens
 from models.attention.base import attend, repeat_key_values
 from models.attention.linear import Linear
 from models.initialization import initialize

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from support import SEGMENT, VOCABULARY, assert_close, composed, noise, random_tokens
+from support import composed
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from experiments.conformance.contracts import assert_close
+from experiments.conformance.tiny import SEGMENT, VOCABULARY, noise, random_tokens
 from experiments.records.record import Record
 from experiments.training.loop import parameter_groups, train
 from models.attention.infini import Infini

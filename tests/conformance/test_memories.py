@@ -6,22 +6,12 @@ from typing import Any
 import pytest
 import torch
 from hydra.errors import InstantiationException
-from support import (
-    SEGMENT,
-    VOCABULARY,
-    WIDTH,
-    assert_close,
-    choices,
-    composed,
-    decoder,
-    default_decoder,
-    noise,
-    random_tokens,
-    reach,
-)
+from support import choices, composed, decoder, default_decoder, reach
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from experiments.conformance.contracts import assert_close
+from experiments.conformance.tiny import SEGMENT, VOCABULARY, WIDTH, noise, random_tokens
 from experiments.training.loop import parameter_groups
 from models.attention.compressive import Compressive
 from models.attention.memorizing import Memorizing

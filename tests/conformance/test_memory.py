@@ -10,23 +10,13 @@ import hydra
 import pytest
 import torch
 from omegaconf.errors import InterpolationResolutionError
-from support import (
-    INFINI,
-    LAYERS,
-    SEGMENT,
-    Shifted,
-    assert_close,
-    choices,
-    composed,
-    decoder,
-    default_decoder,
-    noise,
-    random_tokens,
-)
+from support import INFINI, Shifted, choices, composed, decoder, default_decoder
 from torch import Tensor
 from torch.nn import functional as F
 
 from experiments.config.choices import CONF
+from experiments.conformance.contracts import assert_close
+from experiments.conformance.tiny import LAYERS, SEGMENT, noise, random_tokens
 from experiments.training.loop import parameter_groups
 from models.attention.infini import Infini
 from models.generation import read_prompt

@@ -15,12 +15,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from rich.console import Console
-from support import VOCABULARY, choices, composed, decoder
+from support import choices, composed, decoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.config.build import build
 from experiments.config.checks import plain
+from experiments.conformance.tiny import VOCABULARY
 from experiments.records.record import Record
 from experiments.training.execute import train_model
 from experiments.training.loop import parameter_groups

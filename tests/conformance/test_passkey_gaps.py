@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import INFINI, assert_close, choices, task_decoder
+from support import INFINI, choices, task_decoder
 from torch import Tensor
 
+from experiments.conformance.contracts import assert_close
 from models.state import leaves
 from tasks.passkey import Passkey, words
 

@@ -6,21 +6,11 @@ from typing import Any
 import hydra
 import pytest
 import torch
-from support import (
-    HEADS,
-    PAIRS,
-    WIDTH,
-    Shifted,
-    assert_close,
-    choices,
-    composed,
-    decoder,
-    noise,
-    random_tokens,
-    scheme_of,
-)
+from support import PAIRS, Shifted, choices, composed, decoder, scheme_of
 from torch import Tensor
 
+from experiments.conformance.contracts import assert_close
+from experiments.conformance.tiny import HEADS, WIDTH, noise, random_tokens
 from models.positions import Position
 from models.positions.absolute import Learned
 from models.positions.relative import RelativeBias

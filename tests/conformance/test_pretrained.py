@@ -11,12 +11,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
-from support import SEGMENT, VOCABULARY, WIDTH, assert_close, choices, composed, decoder, decoder_config, random_tokens
+from support import choices, composed, decoder, decoder_config
 from tokenizers import Tokenizer
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedTokenizerFast
 
 import models.pretrained
+from experiments.conformance.contracts import assert_close
+from experiments.conformance.tiny import SEGMENT, VOCABULARY, WIDTH, random_tokens
 from experiments.records.record import records
 from models.generation import generate
 from models.pretrained import DecoderConfig, DecoderForCausalLM

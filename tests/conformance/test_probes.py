@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from experiments.conformance.tiny import VOCABULARY, random_tokens
 from experiments.measurements.activation_properties import monotonicity, swish_by_beta
 from experiments.measurements.attention_by_rows import attention_by_rows
 from experiments.measurements.gradient_flow import WORST, GradientFlow, imbalance
@@ -15,7 +16,7 @@ from models.activations import ReLU, Sigmoid
 from models.positions.absolute import Learned, Sinusoidal
 from models.vision.plain import PlainNetwork
 from tasks.data.images import Digits
-from tests.conformance.support import VOCABULARY, decoder, random_tokens
+from tests.conformance.support import decoder
 
 LENGTH = 128
 

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import torch
 from hydra.errors import InstantiationException
-from support import HEADS, WIDTH, assert_close, decoder, noise, random_tokens
+from support import decoder
 from torch import Tensor
 
+from experiments.conformance.contracts import assert_close
+from experiments.conformance.tiny import HEADS, WIDTH, noise, random_tokens
 from models.positions.relative import ALiBi, Shaw, TransformerXLRelative
 from models.positions.rotary import Rotary, rotation_matrix
 from models.positions.rotary_scaling import (

@@ -6,10 +6,12 @@ from typing import Any
 import hydra
 import pytest
 import torch
-from support import VOCABULARY, assert_close, composed, noise, random_tokens, shake
+from support import composed
 from torch import Tensor
 
 from experiments.config.compose import compose
+from experiments.conformance.contracts import assert_close
+from experiments.conformance.tiny import VOCABULARY, noise, random_tokens, shake
 from experiments.training.execute import assemble
 from experiments.training.run_spec import resolve
 from models.initialization import initialize

@@ -7,33 +7,19 @@ import hydra
 import pytest
 import torch
 from hydra.errors import InstantiationException
-from support import (
-    HEADS,
-    INFINI,
-    LAYERS,
-    PAIRS,
+from support import INFINI, PAIRS, UNFIT, choices, composed, decoder, reach, state_floats
+
+from experiments.conformance.contracts import (
     PIECES,
-    SEGMENT,
-    SMALL,
-    UNFIT,
-    VOCABULARY,
-    WIDTH,
+    assert_a_state_is_a_value,
     assert_cached_generation_equals_the_whole,
     assert_causal,
     assert_close,
     assert_pieces_equal_the_whole,
-    choices,
-    composed,
-    decoder,
-    noise,
-    random_tokens,
-    reach,
-    shake,
-    state_floats,
+    assert_rows_do_not_meet,
 )
-
+from experiments.conformance.tiny import HEADS, LAYERS, SEGMENT, SMALL, VOCABULARY, WIDTH, noise, random_tokens, shake
 from models.initialization import initialize
-from models.state import leaves
 
 every_attention = pytest.mark.parametrize("attention", choices("attention"))
 every_pair = pytest.mark.parametrize(("attention", "position"), PAIRS)
@@ -58,26 +44,13 @@ def test_no_token_changes_a_logit_before_it_through_the_feed_forward(feedforward
 @pytest.mark.slow
 @every_pair
 def test_rows_of_a_batch_do_not_meet(attention: str, position: str) -> None:
-    model, tokens = decoder(attention, position), random_tokens(3, 4 * SEGMENT + 1)
-    alone = torch.cat([model(row[None])[0] for row in tokens])
-    assert_close(model(tokens)[0], alone)
+    assert_rows_do_not_meet(decoder(attention, position))
 
 
 @pytest.mark.slow
 @every_pair
 def test_a_state_is_a_value(attention: str, position: str) -> None:
-    """A call neither changes the state it is given nor leaves anything in the model."""
-    model = decoder(attention, position)
-    _, state = model(random_tokens(2, 2 * SEGMENT + 1))
-    copies = [leaf.clone() for leaf in leaves(state)]
-    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    tokens = random_tokens(2, SEGMENT + 2, seed=1)
-    first = model(tokens, state)[0]
-    model(random_tokens(3, 3 * SEGMENT, seed=2))
-    assert torch.equal(model(tokens, state)[0], first)
-    assert all(torch.equal(leaf, copy) for leaf, copy in zip(leaves(state), copies, strict=True))
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
-    assert not list(model.buffers())
+    assert_a_state_is_a_value(decoder(attention, position))
 
 
 @pytest.mark.slow

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from support import PAIRS, SEGMENT, assert_close, choices, decoder, random_tokens
+from support import PAIRS, choices, decoder
 from torch import Tensor
 
+from experiments.conformance.contracts import assert_close
+from experiments.conformance.tiny import SEGMENT, random_tokens
 from models.state import leaves, load_state, save_state
 
 every_attention = pytest.mark.parametrize("attention", choices("attention"))

@@ -9,9 +9,10 @@ import hydra
 import numpy as np
 import pytest
 import torch
-from support import choices, composed, decoder, noise, settings
+from support import choices, composed, decoder, settings
 from torch import Tensor, nn
 
+from experiments.conformance.tiny import noise
 from tasks.data.images import Digits
 from tasks.data.pairs import Docstrings, Pair
 from tasks.data.text import Document

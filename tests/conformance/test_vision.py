@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from support import choices, composed, noise, settings
+from support import choices, composed, settings
 from torch import nn
 
 from experiments.config.build import build
+from experiments.conformance.tiny import noise
 from models.initialization import initialize
 from models.vision.efficientnet import REDUCTIONS
 

@@ -1,23 +1,25 @@
-"""The claims, one YAML file each."""
+"""The claims, one YAML file each, and the paper that they are of."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
+from experiments.config import plugins
+from experiments.config.choices import nearest
 from experiments.ledger.intervals import ALPHA
 from experiments.records.contents import YAML
 
 FOLDER = Path(__file__).resolve().parent
 STRICT = ConfigDict(extra="forbid")
-Idea = Literal["Swish", "RoPE", "Infini-attention"]
-IDEAS = get_args(Idea)
+PAPER = "paper.yaml"  # beside the claims; a folder from outside that has one is a ledger of its own
+T = TypeVar("T")
 Levels = dict[str, str | int | float]
 
 
@@ -89,6 +91,16 @@ class Comparison:
 
 
 @dataclass(config=STRICT)
+class Paper:
+    """What a ledger is about: its title, a sentence below it, and its ideas in order, each with the question that the
+    claims answer."""
+
+    title: str
+    lead: str
+    ideas: dict[str, str]
+
+
+@dataclass(config=STRICT)
 class Claim:
     """A claim: its statement, its source, the published figures, and how it is tested here.
 
@@ -96,7 +108,7 @@ class Claim:
     """
 
     id: Annotated[str, Field(pattern=r"^[A-Z]\d+$")]
-    idea: Idea
+    idea: str
     statement: str
     source: str
     paper: str
@@ -126,18 +138,26 @@ class ClaimError(ValueError):
 
 def read_claim(file: Path) -> Claim:
     """The claim in a YAML file. `defaults` has the settings that its comparisons share. Raises ClaimError."""
-    text = file.read_text(encoding="utf-8")
-    try:
-        content: dict[str, Any] = yaml.load(text, Loader=YAML)
+
+    def claim(content: dict[str, Any]) -> Claim:
         defaults = content.pop("defaults", {})
         content["comparisons"] = [defaults | comparison for comparison in content.get("comparisons", [])]
         return Claim(**content)
+
+    return read(file, claim)
+
+
+def read(file: Path, build: Callable[[dict[str, Any]], T]) -> T:
+    """What is built of the content of a YAML file. Raises ClaimError with the file's name and line."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        return build(yaml.load(text, Loader=YAML))
     except ValidationError as error:
         first = min(error.errors(), key=lambda each: each["type"] != "unexpected_keyword_argument")
         line, name = line_of(text, first["loc"]), ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise ClaimError(f"{file}, line {line}: {name}: {message}") from error
-    except (TypeError, AttributeError, yaml.YAMLError) as error:
+    except (TypeError, AttributeError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ClaimError(f"{file}: {' '.join(str(error).split())}") from error
 
 
@@ -163,10 +183,24 @@ def cached_claim(file: Path, modified: int) -> Claim:
     return read_claim(file)
 
 
-def claims(folder: Path = FOLDER) -> list[Claim]:
-    """All claims, ordered by idea and number."""
-    found = [cached_claim(file, file.stat().st_mtime_ns) for file in folder.glob("*.yaml")]
-    return sorted(found, key=lambda claim: (IDEAS.index(claim.idea), claim.id[0], int(claim.id[1:])))
+def folders() -> list[Path]:
+    """The folders of the claims: ours and those from outside, or only the latter if one of them has a paper."""
+    outside = plugins.folders(plugins.CLAIMS, "claims")
+    return outside if any((folder / PAPER).exists() for folder in outside) else [FOLDER, *outside]
+
+
+def paper() -> Paper:
+    """What the ledger is about. Raises ClaimError."""
+    files = [folder / PAPER for folder in folders()]
+    return read(next(file for file in files if file.exists()), lambda content: Paper(**content))
+
+
+def claims() -> list[Claim]:
+    """All claims, ordered by idea and number. One from outside replaces ours of the same id. Raises ClaimError."""
+    files = [file for folder in folders() for file in sorted(folder.glob("*.yaml")) if file.name != PAPER]
+    found = {claim.id: claim for claim in (cached_claim(file, file.stat().st_mtime_ns) for file in files)}
+    ideas = list(dict.fromkeys([*paper().ideas, *(claim.idea for claim in found.values())]))
+    return sorted(found.values(), key=lambda claim: (ideas.index(claim.idea), claim.id[0], int(claim.id[1:])))
 
 
 def compared_factors(found: list[Claim]) -> dict[str, set[str]]:
@@ -176,6 +210,15 @@ def compared_factors(found: list[Claim]) -> dict[str, set[str]]:
         own = factors.setdefault(comparison.experiment, set())
         own |= {name for side in comparison.sides for name in side} | {*comparison.over}
     return factors
+
+
+def check_experiments(found: list[Claim], known: Sequence[str]) -> None:
+    """Raise ClaimError if a claim is about an experiment that there is none of."""
+    for claim in found:
+        for comparison in claim.comparisons:
+            if comparison.experiment not in known:
+                hint = nearest(comparison.experiment, known)
+                raise ClaimError(f"claim {claim.id}: there is no experiment {comparison.experiment}; {hint}")
 
 
 def check_levels(found: list[Claim], known: dict[str, dict[str, set[str]]]) -> None:

@@ -14,6 +14,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from experiments.ledger.claims import paper
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.excluded_records import ExcludedRecords
 from experiments.ledger.verdicts import Verdict
@@ -31,15 +32,7 @@ from experiments.report.verdict_marks import MARKS, VERDICT_OF
 
 FOLDER = Path(__file__).resolve().parent
 SMALL = (8, 5)  # rows and columns of a table that is not folded
-QUESTIONS = {
-    "Swish": "Is Swish, x · σ(βx), better than ReLU and the other activations, in image classification and in the "
-    "feed-forward of a transformer, and does a search find it?",
-    "RoPE": "Do rotary positions train faster and to a lower loss than learned, sinusoidal and relative ones, and do "
-    "they work beyond the trained length?",
-    "Infini-attention": "Does a compressive memory of fixed size match attention over the whole of a long text in "
-    "language modelling, retrieval and summarization?",
-    own_models.SECTION: "How do your own models perform on the same tasks?",
-}
+OWN_QUESTION = "How do your own models perform on the same tasks?"
 
 
 def render(
@@ -78,7 +71,8 @@ def render(
         compared_runs=comparable_runs(evidence | (own or {})),
         compared_curves=comparison_chart(),
         most_points=MOST_POINTS,
-        questions=QUESTIONS,
+        paper=paper(),
+        questions=paper().ideas | {own_models.SECTION: OWN_QUESTION},
         planned=sum(not job.added or record.finished for job, record in evidence.items()),
         statuses=statuses,
         ended=sum(statuses[status] for status in ENDED),
