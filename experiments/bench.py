@@ -7,7 +7,7 @@ from experiments.benchmarks import peers as bench_peers
 from experiments.benchmarks import sweep as bench_sweep
 from experiments.benchmarks.models import REPEATS, activation_table, attention_table, decoding_table, position_table
 from experiments.benchmarks.tracking import tracking_table
-from experiments.records import environment
+from experiments.recording import environment
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from experiments.config.command import command
 from experiments.config.errors import print_error
 from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge_all
-from experiments.records.record import to_json
+from experiments.recording.record import to_json
 from experiments.report.runs import finished_runs
 from experiments.report.wandb.report import report
 from experiments.report.wandb.workspace import PUBLISHED, save_boards, specification, workspace

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from experiments.config.command import command
-from experiments.evaluation.single_prompt import answer, load, prompt_of
-from experiments.records import environment
+from experiments.evaluation.single_prompt import answer, passkey_model, prompt_of
+from experiments.recording import environment
 
 
 @command
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     prompt = prompt_of(arguments[1:])
     environment.use_threads(None)
-    task, model, precision = load(Path(arguments[0]))
+    task, model, precision = passkey_model(Path(arguments[0]))
     found = answer(task, model, precision, prompt)
     right = found.digits.replace(" ", "") == str(prompt.key)
     print(f"{prompt.length:,} tokens, key {prompt.key} at the {prompt.depth}")

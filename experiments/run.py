@@ -21,8 +21,9 @@ from experiments.config.composition import compose_unchecked, hydra_at_conf
 from experiments.config.errors import USER_ERRORS, ConfigError, print_error
 from experiments.config.overrides import parse, quote_text
 from experiments.config.plugins import take
-from experiments.records.processes import is_first
-from experiments.sweeps.call import RESUME, begin, end, job, settle, stop_when_asked, wait_for_held, was_killed
+from experiments.recording.processes import is_first
+from experiments.report.sweep_answer import print_answer
+from experiments.sweeps.call import RESUME, begin, end, entries, job, settle, stop_when_asked, wait_for_held, was_killed
 from experiments.sweeps.grid_sweeper import GridSweeper
 from experiments.tracking.switches import check_switches
 from experiments.training.distributed import leave
@@ -118,7 +119,9 @@ def main(arguments: Sequence[str]) -> int:
         with help_as_text():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
         wait_for_held(folder, console)
-        return end(folder, console)
+        code = end(folder, console)
+        print_answer(entries(folder), console)
+        return code
     except KeyboardInterrupt:
         settle(folder)
         if end(folder, console) != 130:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from experiments.config.command import command
 from experiments.config.errors import ConfigError, HeldError, RecordError, first_line
-from experiments.records.record import Record, records
+from experiments.recording.record import Record, records
 from experiments.report.wandb.summary_runs import stored_summaries, upload_summaries
 from experiments.tracking.offline import unreachable, use_folder
 from experiments.tracking.switches import check_switches

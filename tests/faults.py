@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from experiments.evaluation.repeat import COSTS
-from experiments.records.record import Record, records, to_json
+from experiments.recording.record import Record, records, to_json
 from experiments.tracking.offline import run_files
 from tests.conftest import ROOT, Ended, Program, tiny
 from tests.test_run import one_line

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records.record import records
+from experiments.recording.record import records
 from experiments.tracking.offline import run_files
 from tests.conftest import ROOT, Program, tiny
 from tests.faults import bytes_of, contents, finished, rows, tell

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from experiments.config.errors import RecordError
-from experiments.records.contents import digest_of
+from experiments.recording.contents import digest_of
 from experiments.training import checkpoint
 from experiments.training.checkpoint import Progress
 from models.state import read_tensors, save_tensors

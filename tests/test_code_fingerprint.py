@@ -9,8 +9,8 @@ import pytest
 
 from experiments.config.checks import plain
 from experiments.config.compose import compose
-from experiments.records import code
-from experiments.records.code import code_fingerprint
+from experiments.recording import code
+from experiments.recording.code import code_fingerprint
 from tests.conftest import ROOT
 
 RUN = ("experiment=memory_lm", "attention=infini_delta", "scale=smoke")

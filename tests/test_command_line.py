@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from hydra.errors import InstantiationException
 
-from experiments import reproduce, run
 from experiments.config.build import build, check_arguments
 from experiments.config.choices import groups
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError, first_line
 from experiments.config.overrides import parse, quote_text
 from experiments.evaluation.pretrained import composed
+from experiments.reproduce import main as reproduce_main
+from experiments.run import main as run_main
 from experiments.sweeps.executors import failure
 from experiments.sweeps.grid_sweeper import GridSweeper
 from experiments.training.execute import assemble
@@ -117,8 +118,8 @@ def test_an_error_of_what_hydra_calls_is_told_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
-        (run.main, ["hydra/launcher=submitit_slurm", "-m"], "hydra/launcher=submitit_slurm: this machine has no Slurm"),
-        (run.main, ["-m", "hydra/sweeper=optuna", "experiment=positions,gates"], "a study is of one experiment"),
+        (run_main, ["hydra/launcher=submitit_slurm", "-m"], "hydra/launcher=submitit_slurm: this machine has no Slurm"),
+        (run_main, ["-m", "hydra/sweeper=optuna", "experiment=positions,gates"], "a study is of one experiment"),
     ],
 )
 def test_a_sweep_that_cannot_start_is_refused(command, arguments, message, monkeypatch, capsys) -> None:
@@ -131,7 +132,7 @@ def test_a_sweep_that_cannot_start_is_refused(command, arguments, message, monke
 def test_a_ledger_for_a_cluster_that_is_not_there_is_refused(monkeypatch, capsys, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", "")
     arguments = ["--scale", "smoke", "--only", "gradient_flow", "--outputs", str(tmp_path), "--launcher", "slurm"]
-    assert reproduce.main(arguments) == 1
+    assert reproduce_main(arguments) == 1
     assert "error: LAUNCHER=slurm: this machine has no Slurm" in capsys.readouterr().err
     assert not list(tmp_path.rglob("status.json"))
 

@@ -11,7 +11,7 @@ from experiments.config.choices import groups
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
 from experiments.ledger.claims import claims
-from experiments.records.environment import resolve_precision
+from experiments.recording.environment import resolve_precision
 from experiments.sweeps.grid import jobs
 from experiments.training.run_spec import resolve
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records.record import Record, records
+from experiments.recording.record import Record, records
 from tests.conftest import ROOT, tiny
 
 pytestmark = pytest.mark.slow

@@ -19,8 +19,8 @@ from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.excluded_records import excluded_records
 from experiments.ledger.verdicts import judge, judge_all
-from experiments.records.contents import FILES, METRICS, STATUS, TYPES, to_json, to_line
-from experiments.records.record import Record, records
+from experiments.recording.contents import FILES, METRICS, STATUS, TYPES, to_json, to_line
+from experiments.recording.record import Record, records
 from experiments.report.export.records_csv import records_csv
 from experiments.report.page.files import write_report
 from experiments.report.page.run_comparison import comparable_runs

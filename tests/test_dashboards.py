@@ -16,7 +16,7 @@ from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge
-from experiments.records.record import to_json
+from experiments.recording.record import to_json
 from experiments.report.figures.registry import title
 from experiments.report.runs import finished_runs
 from experiments.report.wandb.report import escaped, report

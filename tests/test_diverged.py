@@ -15,8 +15,8 @@ from experiments.config.errors import USER_ERRORS, RecordError, first_line
 from experiments.ledger.claims import claims
 from experiments.ledger.evidence import measured
 from experiments.ledger.tuning import FIRST_SEED, Tuning
-from experiments.records.record import Record, records
-from experiments.sweeps.call import end, print_result, write_status
+from experiments.recording.record import Record, records
+from experiments.sweeps.call import Ended, end, print_result, write_status
 from experiments.sweeps.grid import jobs
 from experiments.tracking.wandb_run import tags_of
 from experiments.training import execute as executing
@@ -124,9 +124,9 @@ def test_it_is_printed_and_only_a_sweep_ends_well(tmp_path: Path) -> None:
         f"diverged: {record.folder}: by step 1 of 2 the loss was no finite number: choose a smaller optimizer.lr or "
         "training.initial_gain\n"
     )
-    write_status(tmp_path / "0.json", ["seed=0"], record.status)
+    write_status(tmp_path / "0.json", ["seed=0"], Ended(record.status, record))
     assert end(tmp_path, QUIET) == 1
-    write_status(tmp_path / "1.json", ["seed=1"], "finished")
+    write_status(tmp_path / "1.json", ["seed=1"], Ended("finished"))
     assert end(tmp_path, QUIET) == 0
 
 

@@ -26,7 +26,7 @@ from transformers import (
 
 from experiments.config.choices import CONF, groups
 from experiments.evaluation.pretrained import composed, execute
-from experiments.records.record import Record, records
+from experiments.recording.record import Record, records
 from models.external import Tokenizer, find
 from models.pretrained import export
 from tasks.external.passkey import ANSWER, ExternalPasskey, scores_of

@@ -13,8 +13,8 @@ from experiments.ledger.evidence import Evidence
 from experiments.ledger.excluded_records import excluded_records
 from experiments.ledger.runs import gather, last_look, next_look
 from experiments.ledger.verdicts import Verdict, judge
-from experiments.records.contents import FORMAT
-from experiments.records.record import Record, run_id, to_json
+from experiments.recording.contents import FORMAT
+from experiments.recording.record import Record, run_id, to_json
 from experiments.sweeps.grid import jobs
 from tasks.data.source import write_atomically
 from tests.conftest import Program

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from experiments.config.errors import ConfigError
 from experiments.evaluation.pretrained import composed, execute
-from experiments.records.record import records
+from experiments.recording.record import records
 from experiments.training.revisions import pinned
 from tests.conftest import CACHE, ROOT, tiny
 from tests.loopback_hub import Hub, running

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from experiments.records.record import Record, records
+from experiments.recording.record import Record, records
 from tests.conftest import ROOT, tiny
 
 pytestmark = pytest.mark.slow

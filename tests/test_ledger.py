@@ -15,7 +15,7 @@ from experiments.ledger.curves import rank_correlation, steps_to_equal
 from experiments.ledger.evidence import Evidence, environments_of, fits, pythons
 from experiments.ledger.runs import last_look
 from experiments.ledger.verdicts import as_json, judge
-from experiments.records.record import Record, to_json
+from experiments.recording.record import Record, to_json
 from experiments.sweeps.grid import Job, jobs
 from tasks.data.source import write_atomically
 from tests.conftest import CONFIGURATION, ENVIRONMENT

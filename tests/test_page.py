@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from tests.test_report import HOSTILE, made_up, written
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

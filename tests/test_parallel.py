@@ -11,7 +11,7 @@ import torch
 
 from experiments import evaluate, reproduce
 from experiments.config.errors import ConfigError
-from experiments.records.record import Record, records
+from experiments.recording.record import Record, records
 from experiments.training.distributed import check_alone, check_shares, own_rows
 from experiments.training.loop import check_state
 from tests.conftest import ROOT, tiny

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records.record import records
+from experiments.recording.record import records
 from tests.conftest import Ended, Program
 
 ONCE = "experiments.passkey_once"

@@ -26,7 +26,7 @@ from experiments.cost.synthetic_data import task_of
 from experiments.ledger.runs import expected
 from experiments.measurements.tensor_memory import peak_bytes
 from experiments.plan import Row, rows_of, table
-from experiments.records.memory import process_peak, reset_peak
+from experiments.recording.memory import process_peak, reset_peak
 from tasks.base import Reading
 from tests.conftest import ROOT, Program
 

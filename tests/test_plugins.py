@@ -14,7 +14,7 @@ from experiments.config.targets import check_targets
 from experiments.conformance import __main__ as conformance
 from experiments.ledger.claims import FOLDER, ClaimError, claims, paper
 from experiments.ledger.runs import gather
-from experiments.records.code import code_fingerprint
+from experiments.recording.code import code_fingerprint
 from experiments.training.run_spec import resolve
 from tests.conftest import Program, tiny
 
@@ -72,7 +72,7 @@ def test_what_a_run_reaches_of_a_package_determines_it(
     monkeypatch.setenv(plugins.PLUGINS, f"{other},{package}_copied")
 
     def of(name: str) -> set[str]:
-        from experiments.records import code
+        from experiments.recording import code
 
         found = code.reached([code.split(f"{name}.parts.Snake")])
         return {text for (module, _), text in found.items() if module.startswith(name)}

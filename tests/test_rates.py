@@ -11,7 +11,7 @@ from experiments.ledger.excluded_records import excluded_records
 from experiments.ledger.runs import deciding_of, gather, missing_trials
 from experiments.ledger.tuning import FIRST_SEED, GRID, WIDEST, Tuning, tunings_of
 from experiments.ledger.verdicts import NOT_REPRODUCED, REPRODUCED, judge
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.sweeps.grid import Job, jobs
 from tests.test_ledger import write_record
 

@@ -15,7 +15,7 @@ import pytest
 from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.verdicts import judge
-from experiments.records.record import Record, to_json
+from experiments.recording.record import Record, to_json
 from experiments.report.page.files import write_report
 from experiments.report.page.run_comparison import comparable_runs
 from experiments.report.runs import smooth

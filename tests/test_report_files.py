@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments.ledger.verdicts import judge
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.report.export.chart_files import chart_files
 from experiments.report.export.records_csv import harmless, records_csv
 from experiments.report.figures import charts

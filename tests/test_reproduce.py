@@ -15,7 +15,7 @@ import pytest
 from experiments.config.errors import ConfigError
 from experiments.ledger.claims import claims, compared_factors
 from experiments.ledger.runs import TIMED
-from experiments.records.record import records
+from experiments.recording.record import records
 from experiments.sweeps.executors import on_cluster
 from experiments.sweeps.grid import jobs
 from tests.conftest import ROOT, Ended, Program

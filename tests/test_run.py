@@ -12,7 +12,7 @@ import hydra
 import pytest
 
 from experiments.config.choices import CONF
-from experiments.records.record import Record, records, to_json
+from experiments.recording.record import Record, records, to_json
 from experiments.run import help_as_text
 from tests.conftest import CACHE, ROOT, Program, tiny
 
@@ -98,7 +98,10 @@ def test_a_job_that_fails_is_told_and_the_others_go_on(program: Program, tmp_pat
     assert process.returncode == 1
     assert [record.status for record in records(tmp_path)] == ["finished"]
     assert "32, is not divisible by the number of heads, 3" in process.stderr
-    assert re.findall(r"│ (failed|finished) +│", process.stderr) == ["failed", "finished"]
+    assert "1 failed, 1 finished" in process.stderr
+    assert re.findall(r"│ (\S+) +│ (failed|finished) +│ (the width)", process.stderr) == [
+        ("model.heads=3", "failed", "the width")
+    ]
     again = program(*tiny(tmp_path, *sweep))
     assert again.returncode == 1
     assert again.stderr.count("finished before: ") == 1

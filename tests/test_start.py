@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.records.record import Record, records
+from experiments.recording.record import Record, records
 from tests.conftest import CACHE, Program
 from tests.test_run import one_line
 

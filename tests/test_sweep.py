@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from experiments.config.compose import compose
 from experiments.config.composition import hydra_at_conf
-from experiments.records.record import Record, records
+from experiments.recording.record import Record, records
 from experiments.sweeps.grid_sweeper import CachingLoader
 from experiments.training.run_spec import resolve
 from tests.conftest import ROOT, Program, tiny

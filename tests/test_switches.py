@@ -10,7 +10,7 @@ from experiments.config.cache import composition
 from experiments.config.checks import plain
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.tracking.offline import local_folder
 from experiments.tracking.switches import check_switches, check_tracking, tracking_now
 from experiments.tracking.wandb_run import tags_of

@@ -18,7 +18,7 @@ from experiments import sync
 from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.verdicts import judge
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.report.wandb.summary_runs import log_summaries
 from experiments.sweeps.grid import Job
 from experiments.tracking.offline import FOLDERS, run_files

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records.record import Record, records
+from experiments.recording.record import Record, records
 from experiments.tracking.wandb_run import better
 from tests.conftest import ROOT, Ended, tiny
 from tests.loopback import KEY, Server

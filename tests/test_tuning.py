@@ -19,7 +19,7 @@ from rich.console import Console
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
 from experiments.config.overrides import parse
-from experiments.records.record import records
+from experiments.recording.record import records
 from experiments.run import tunes
 from experiments.sweeps.optuna_sweeper import OptunaSweeper, direction_of, distribution, size_of, study_in
 from experiments.training.run_spec import resolve

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from experiments.config.errors import RecordError
 from experiments.evaluation.repeat import repeat
-from experiments.evaluation.single_prompt import load
-from experiments.records.record import Record
+from experiments.evaluation.single_prompt import passkey_model
+from experiments.recording.record import Record
 from models.external import find
 from models.pretrained import export
 from models.seq2seq import pretrained
@@ -226,7 +226,7 @@ SETTINGS: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_a_record_has_nothing_called(what: str, place: str, tmp_path: Path) -> None:
     make, message = SETTINGS[what]
     record = recorded(tmp_path, tmp_path / "called", **{place: make(tmp_path)})
-    for read in (lambda: repeat(record, str(tmp_path / "again"), Console()), lambda: load(record.folder)):
+    for read in (lambda: repeat(record, str(tmp_path / "again"), Console()), lambda: passkey_model(record.folder)):
         with pytest.raises((ValueError, RecordError), match=f"{message.replace('data', place)}|is damaged"):
             read()
     assert not (tmp_path / "called").exists()
@@ -237,7 +237,7 @@ def test_a_recorded_configuration_is_data(tmp_path: Path) -> None:
     record = recorded(tmp_path, called)
     (record.folder / "config.yaml").write_text(f"!!python/object/apply:builtins.open ['{called}', 'w']")
     record.set_status("finished")
-    for read in (lambda: repeat(record, str(tmp_path), Console()), lambda: load(record.folder)):
+    for read in (lambda: repeat(record, str(tmp_path), Console()), lambda: passkey_model(record.folder)):
         with pytest.raises((ValueError, RuntimeError), match="is damaged"):
             read()
     with pytest.raises((ValueError, yaml.YAMLError)):

@@ -8,8 +8,8 @@ from rich.console import Console
 from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
 from experiments.evaluation.repeat import TOLERANCE, repeat
-from experiments.evaluation.single_prompt import load
-from experiments.records.record import Record, to_json
+from experiments.evaluation.single_prompt import passkey_model
+from experiments.recording.record import Record, to_json
 from experiments.training.execute import execute
 from experiments.training.run_spec import resolve
 from experiments.verify import main
@@ -109,7 +109,7 @@ def test_a_record_cannot_have_anything_called(tmp_path: Path) -> None:
     record.begin(CONFIGURATION | {"name": "mine", "training": {}, "data": hostile}, ENVIRONMENT)
     record.metrics_file.write_text("")
     record.finish({"metrics": {}, "evaluations": {"0": {}}, "parameters": 0, "steps": 0, "seconds": 0.0}, {})
-    for call in (lambda: repeat(record, str(tmp_path), Console()), lambda: load(record.folder)):
+    for call in (lambda: repeat(record, str(tmp_path), Console()), lambda: passkey_model(record.folder)):
         with pytest.raises(ConfigError, match=r"data\._target_=torch\.hub\.load is not allowed"):
             call()
     assert not (tmp_path / "called").exists()

@@ -16,8 +16,8 @@ from rich.console import Console
 from experiments.activation_search.findings import findings
 from experiments.activation_search.study import BASELINES, Study, Train
 from experiments.config.schema import Processors
-from experiments.records.contents import to_line
-from experiments.records.record import Record
+from experiments.recording.contents import to_line
+from experiments.recording.record import Record
 from experiments.tracking.wandb_run import Tracker
 from experiments.training.loop import Result
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.activation_search.space import Choice, all_choices, candidate, options
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.training.loop import Result
 from models.expressions import ExpressionError
 

@@ -15,7 +15,7 @@ from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge_all
-from experiments.records import environment
+from experiments.recording import environment
 from experiments.report.page.files import write_report
 from experiments.sweeps.grid import Job
 from tasks.data.source import write_atomically

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.config.compose import compose
-from experiments.records.code import ROOT
-from experiments.records.record import records
+from experiments.recording.code import ROOT
+from experiments.recording.record import records
 from experiments.training.execute import execute
 from experiments.training.run_spec import resolve
 

@@ -19,7 +19,7 @@ from experiments.cost.estimate import OPERATIONS, PASSES, Estimate
 from experiments.cost.memory import free_bytes, step_of
 from experiments.cost.op_tracer import trace
 from experiments.cost.synthetic_data import task_of
-from experiments.records import environment
+from experiments.recording import environment
 from models.initialization import initialize
 
 FLOPS_SHARE = 0.4  # of the peak of an accelerator's matrix products that training is assumed to reach

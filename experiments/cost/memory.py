@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from experiments.cost.op_tracer import Trace
-from experiments.records.processes import processes_here
+from experiments.recording.processes import processes_here
 from tasks.base import Batch, device_of
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")

@@ -22,9 +22,9 @@ from experiments.config.compose import compose
 from experiments.config.errors import ConfigError
 from experiments.config.overrides import quote_text
 from experiments.config.schema import Scale, Tracking
-from experiments.records import environment
-from experiments.records.contents import to_line
-from experiments.records.record import Record, identity, run_id
+from experiments.recording import environment
+from experiments.recording.contents import to_line
+from experiments.recording.record import Record, identity, run_id
 from experiments.tracking.wandb_run import Tracker, tags_of
 from experiments.training.checks import memory_errors_named
 from experiments.training.revisions import pinned

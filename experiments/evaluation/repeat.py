@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
+from torch import nn
 
 from experiments.config.checks import check_recorded
 from experiments.config.plugins import packages
 from experiments.config.schema import register
-from experiments.records import environment
-from experiments.records.contents import to_json
-from experiments.records.record import Record, identity, records
-from experiments.training.execute import execute
+from experiments.recording import environment
+from experiments.recording.contents import to_json
+from experiments.recording.record import Record, identity, records
+from experiments.training import checkpoint
+from experiments.training.execute import assemble, execute
 from experiments.training.run_spec import spec_of
 
 TOLERANCE = 0.02  # relative to a metric's value, or to 1 if it is smaller: the effect of bf16 over a few hundred steps
@@ -47,6 +49,19 @@ def settings_of(record: Record) -> dict[str, Any]:
     register()
     check_recorded(record.config)
     return record.config
+
+
+def trained(record: Record) -> tuple[Any, nn.Module]:
+    """The task of a finished run, and its trained model for evaluation.
+
+    Raises ValueError, among them ConfigError for settings that must not be built, or RecordError.
+    """
+    if not record.finished or record.diverged:
+        reason = record.damage or f"its status is {record.status}"
+        raise ValueError(f"{record.folder} is not the folder of a finished run: {reason}")
+    task, model = assemble(spec_of(settings_of(record), ()))
+    checkpoint.load_weights(record.checkpoint_file, model, record.config["training"]["steps"])
+    return task, model.eval()
 
 
 def repeat(record: Record, folder: str, console: Console) -> Record:

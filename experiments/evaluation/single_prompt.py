@@ -10,12 +10,9 @@ import numpy as np
 import pydantic.dataclasses
 import torch
 
-from experiments.evaluation.repeat import settings_of
-from experiments.records.memory import process_peak, reset_peak
-from experiments.records.record import Record
-from experiments.training import checkpoint
-from experiments.training.execute import assemble
-from experiments.training.run_spec import spec_of
+from experiments.evaluation.repeat import trained
+from experiments.recording.memory import process_peak, reset_peak
+from experiments.recording.record import Record
 from tasks.base import device_of
 from tasks.passkey import DIGITS, Passkey
 
@@ -51,20 +48,16 @@ def prompt_of(arguments: Sequence[str]) -> Prompt:
     return prompt
 
 
-def load(folder: Path) -> tuple[Passkey, Any, str]:
+def passkey_model(folder: Path) -> tuple[Passkey, Any, str]:
     """The task, the trained model and the precision of a finished run.
 
     Raises ValueError, among them ConfigError for settings that must not be built, or RecordError.
     """
     record = Record(folder.resolve())
-    if not record.finished or record.diverged:
-        reason = record.damage or f"its status is {record.status}"
-        raise ValueError(f"{folder} is not the folder of a finished run: {reason}")
-    task, model = assemble(spec_of(settings_of(record), ()))
+    task, model = trained(record)
     if not isinstance(task, Passkey):
         raise ValueError(f"{folder} is a run of the task {type(task).__name__}, not Passkey")
-    checkpoint.load_weights(record.checkpoint_file, model, record.config["training"]["steps"])
-    return task, model.eval(), record.environment["precision"]
+    return task, model, record.environment["precision"]
 
 
 def answer(task: Passkey, model: Any, precision: str, prompt: Prompt) -> Answer:

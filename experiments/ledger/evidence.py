@@ -10,7 +10,7 @@ from typing import Any
 from experiments.ledger.claims import Comparison, Levels
 from experiments.ledger.curves import rank_correlation, smooth, steps_to_equal
 from experiments.ledger.effects import Pair, Sample
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.sweeps.grid import Job
 
 Evidence = dict[Job, Record]

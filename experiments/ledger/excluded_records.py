@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence, lacking, records_of
 from experiments.ledger.tuning import shifted_in, tunings_in
-from experiments.records.record import Record, records
+from experiments.recording.record import Record, records
 
 OWN = "evaluate_"  # evaluations of the user's own models, which have their own section in the report
 

@@ -17,21 +17,22 @@ EXACT = "properties"  # an experiment without training, which claims of every id
 TIMED = ("position_cost", "context_cost")  # experiments that measure time: after all others, one at a time
 
 
-def gather(scale: str, outputs: str, seeds: int = 0) -> Gathered:
+def gather(scale: str, outputs: str, seeds: int = 0, only: Sequence[str] = ()) -> Gathered:
     """All jobs that claims need, in the order to run them, each with its record, finished or not.
 
     What no verdict rests on has one seed, and the experiment's learning rate. What a verdict rests on is missing until
-    its rate is chosen. seeds: minimum number of seeds; 0 for those of the sweeps. Seeds that were
-    added before are always included. Raises ConfigError for an unknown scale and ClaimError for a claim about runs that
-    do not exist.
+    its rate is chosen. seeds: minimum number of seeds; 0 for those of the sweeps. Seeds that were added before are
+    always included. only: these experiments; all that claims need if empty. Raises ConfigError for an unknown scale and
+    ClaimError for a claim about runs that do not exist.
     """
     if scale not in groups()["scale"]:
         raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
     check_experiments(claims(), groups()["experiment"])
     compared = compared_factors(claims())
-    experiments = list(compared)
+    experiments = list(only or compared)
     known = jobs_of_all(experiments, [scale], outputs, seeds, compared)[scale]
-    check_levels(claims(), {experiment: levels_of(experiment, known) for experiment in experiments})
+    if not only:
+        check_levels(claims(), {experiment: levels_of(experiment, known) for experiment in experiments})
     specs: dict[Job, RunSpec] = {}
     tunings: list[Tuning] = []
     shifted: dict[str, Evidence] = {name: {} for name in SHIFTS}

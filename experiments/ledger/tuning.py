@@ -10,7 +10,7 @@ from experiments.ledger.claims import Comparison
 from experiments.ledger.effects import effect_of
 from experiments.ledger.evidence import Evidence, measured
 from experiments.ledger.intervals import ALPHA, Estimate, average
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.sweeps.grid import Job
 
 FIRST_SEED = 1000  # of trials; no run that is judged has it

@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
 from experiments.measurements.tensor_memory import peak_bytes
-from experiments.records import environment
+from experiments.recording import environment
 from models.state import leaves
 from tasks.base import Evaluation, Measurement, Reading, device_of
 

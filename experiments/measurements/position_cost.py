@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from experiments.config.composition import compose_unchecked
 from experiments.measurements.tensor_memory import peak_bytes
 from experiments.measurements.timing import interleaved
-from experiments.records import environment
+from experiments.recording import environment
 from models.initialization import initialize
 from models.positions.rotary import Rotary, rotation_matrix
 from tasks.base import Evaluation, Measurement

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.ledger.curves import smooth
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.intervals import average, mean
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.report.numbers import is_number
 from experiments.sweeps.grid import Job
 

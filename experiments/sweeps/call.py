@@ -8,10 +8,11 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
@@ -21,10 +22,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from experiments.config.composition import compose_unchecked
-from experiments.config.errors import USER_ERRORS, HeldError, print_error
+from experiments.config.errors import USER_ERRORS, HeldError, first_line, print_error
 from experiments.config.schema import register
-from experiments.records.processes import is_first, processes
-from experiments.records.record import ENDED, Record, to_json
+from experiments.recording.metrics import main_metric, meaning
+from experiments.recording.processes import is_first, processes
+from experiments.recording.record import ENDED, Record, to_json
 from experiments.tracking.offline import in_sweep
 from experiments.tracking.wandb_run import Tracker, tags_of
 from experiments.training.execute import execute
@@ -41,6 +43,20 @@ PATIENCE = 60  # seconds that jobs have to save a checkpoint
 RESUME = "stopped; run the same command again to resume"
 KILLED = "a job's process was killed, possibly out of memory: run the same command again to resume"
 CUT_OFF = "cut off"  # the status of a job whose process was killed, or that could not write its status
+
+
+class Ended(NamedTuple):
+    """How a job ended: its status, its record if it has a result, and why it has none."""
+
+    status: str
+    record: Record | None = None
+    reason: str = ""
+
+    @property
+    def metrics(self) -> dict[str, float] | None:
+        """The metrics of a run that finished and did not diverge."""
+        return None if self.record is None or self.record.diverged else self.record.summary["metrics"]
+
 
 register()  # the processes of Hydra's launchers import this module first
 
@@ -70,19 +86,19 @@ def job(composed: DictConfig) -> dict[str, float] | None:
     settings = HydraConfig.get().job
     file = folder / f"{0 if OmegaConf.is_missing(settings, 'num') else settings.num:06d}.json"
     with FileLock(file.with_suffix(".lock")), contextlib.nullcontext() if in_main else stoppable(folder):
-        write_status(file, overrides, CUT_OFF)
-        status, metrics = "not started", None
+        write_status(file, overrides, Ended(CUT_OFF))
+        ended = Ended("not started")
         if not is_stopped(folder):
-            status, metrics = attempt(composed, overrides, console)
-        if status == HELD and HydraConfig.get().sweeper._target_.endswith(TUNING):
-            status, metrics = attempt(composed, overrides, console, wait=True)
+            ended = attempt(composed, overrides, console)
+        if ended.status == HELD and HydraConfig.get().sweeper._target_.endswith(TUNING):
+            ended = attempt(composed, overrides, console, wait=True)
         with contextlib.suppress(OSError):  # a full disk, which was reported before
-            if status == "interrupted":
+            if ended.status == "interrupted":
                 stop(folder)
-            write_status(file, overrides, status)
-    if status == "failed" and processes() > 1:
+            write_status(file, overrides, ended)
+    if ended.status == "failed" and processes() > 1:
         sys.exit(1)  # the other processes wait for this one; torchrun stops them
-    return metrics
+    return ended.metrics
 
 
 def stop(folder: Path) -> None:
@@ -143,15 +159,15 @@ def exit_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def write_status(file: Path, overrides: list[str], status: str) -> None:
-    """Record the status of a job."""
-    write_atomically(file, to_json({"overrides": overrides, "status": status}))
+def write_status(file: Path, overrides: list[str], ended: Ended) -> None:
+    """Record how a job ended."""
+    folder = str(ended.record.folder.resolve()) if ended.record else ""
+    content = {"overrides": overrides, "status": ended.status, "record": folder, "reason": ended.reason}
+    write_atomically(file, to_json(content))
 
 
-def attempt(
-    composed: DictConfig, overrides: list[str], console: Console, wait: bool = False
-) -> tuple[str, dict[str, float] | None]:
-    """Execute a composed run; returns its status and, if it finished and did not diverge, its metrics.
+def attempt(composed: DictConfig, overrides: list[str], console: Console, wait: bool = False) -> Ended:
+    """Execute a composed run; returns how it ended.
 
     wait: if another process holds the run, wait for it. Otherwise a single run fails, and a run of a sweep is postponed
     to the end.
@@ -160,19 +176,21 @@ def attempt(
         spec = resolve(composed, overrides)
         record = execute_for_agent(spec, console) if in_sweep() else execute(spec, console, wait)
         print_result(console, record)
-        return record.status, None if record.diverged else record.summary["metrics"]
+        return Ended(record.status, record)
     except (Interrupted, KeyboardInterrupt):
-        return "interrupted", None
+        return Ended("interrupted")
     except HeldError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN and processes() == 1:
             console.print(f"postponed: {error}", highlight=False, soft_wrap=True)
-            return HELD, None
+            return Ended(HELD)
         print_error(console, error)
+        return Ended("failed", reason=first_line(error))
     except USER_ERRORS as error:
         print_error(Console(markup=False, stderr=True), error)
-    except Exception:
+        return Ended("failed", reason=first_line(error))
+    except Exception as error:
         Console(markup=False, stderr=True).print_exception()
-    return "failed", None
+        return Ended("failed", reason=f"{type(error).__name__}: {first_line(error)}")
 
 
 def execute_for_agent(spec: RunSpec, console: Console) -> Record:
@@ -195,7 +213,7 @@ def wait_for_held(folder: Path, console: Console) -> None:
         entry = json.loads(file.read_text())
         if entry["status"] == HELD and not is_stopped(folder):
             overrides = entry["overrides"]
-            write_status(file, overrides, attempt(compose_unchecked(overrides), overrides, console, wait=True)[0])
+            write_status(file, overrides, attempt(compose_unchecked(overrides), overrides, console, wait=True))
 
 
 def settle(folder: Path) -> None:
@@ -222,13 +240,19 @@ def was_killed(folder: Path) -> bool:
 
 
 def end(folder: Path, console: Console) -> int:
-    """Print the statuses of the jobs if there are several; returns the exit code."""
+    """Print how many jobs ended how if there are several, and which have no result, and why; returns the exit code."""
     begun = entries(folder)
     if len(begun) > 1:
-        table = Table("job", Column("status", no_wrap=True))
+        counts = Counter(entry["status"] for entry in begun)
+        console.print(", ".join(f"{count} {status}" for status, count in counts.items()), highlight=False)
+        shared = set[str].intersection(*({*entry["overrides"]} for entry in begun))
+        table = Table("job", Column("status", no_wrap=True), "why")
         for entry in begun:
-            table.add_row(shlex.join(entry["overrides"]), entry["status"])
-        console.print(table)
+            if entry["status"] not in ("finished", "not started"):
+                own = [override for override in entry["overrides"] if override not in shared]
+                table.add_row(shlex.join(own), entry["status"], entry["reason"])
+        if table.row_count:
+            console.print(table)
     if was_killed(folder):
         console.print(f"error: {KILLED}", style="red", soft_wrap=True)
         return 1
@@ -241,7 +265,8 @@ def end(folder: Path, console: Console) -> int:
 
 
 def print_result(console: Console, record: Record) -> None:
-    """Print a record's folder and ten of its metrics: those with the shortest paths, without the gates of each head.
+    """Print a record's folder and ten of its metrics: the main one with its unit, and those with the shortest paths,
+    without the gates of each head.
     Of a run that diverged, where it did.
     """
     if record.diverged:
@@ -254,7 +279,10 @@ def print_result(console: Console, record: Record) -> None:
             soft_wrap=True,
         )
         return
-    by_depth = sorted(record.summary["metrics"].items(), key=lambda metric: metric[0].count("/"))
-    values = [f"{name} {value:.4g}" for name, value in by_depth if not name.startswith("gates/")]
-    metrics = ", ".join(values[:10])
-    console.print(f"{record.folder}: {metrics}", highlight=False, soft_wrap=True)
+    found = record.summary["metrics"]
+    main = main_metric(record.config, found)
+    by_depth = sorted((name for name in found if name != main), key=lambda name: name.count("/"))
+    others = [f"{name} {found[name]:.4g}" for name in by_depth if not name.startswith("gates/")]
+    unit, direction = meaning(main)
+    first = f"{main} {found[main]:.4g} {unit}".strip() + f" ({direction})" * bool(direction) if found else ""
+    console.print(f"{record.folder}: {', '.join([first, *others[:9]])}", highlight=False, soft_wrap=True)

@@ -43,7 +43,7 @@ from experiments.config.choices import nearest
 from experiments.config.composition import compose_unchecked
 from experiments.config.errors import ConfigError, first_line
 from experiments.config.overrides import parse, values_of
-from experiments.records.record import digest_of, to_json
+from experiments.recording.record import digest_of, to_json
 from experiments.sweeps.call import CALL, STOPPED
 from experiments.sweeps.grid_sweeper import caching
 from experiments.tracking.wandb_run import BETTER, better

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments.records import environment
+from experiments.recording import environment
 from experiments.sweeps.executors import on_cluster, on_this_machine
 from experiments.sweeps.grid import Job
 

@@ -8,7 +8,7 @@ import wandb
 
 from experiments.config.errors import ConfigError, first_line
 from experiments.config.schema import Mode
-from experiments.records.record import Record
+from experiments.recording.record import Record
 
 
 def check_switches() -> None:

@@ -16,7 +16,7 @@ import wandb
 from filelock import FileLock, Timeout
 
 from experiments.config.errors import RecordError
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.tracking.offline import run_files
 from experiments.tracking.switches import tracking_now
 from experiments.tracking.wandb_run import Tracker, final_values, results_of, tags_of

@@ -17,7 +17,7 @@ import numpy as np
 import wandb
 
 from experiments.config.errors import RecordError, first_line
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.tracking.offline import in_sweep, reachable_mode, unreachable, use_folder
 from experiments.tracking.switches import check_switches, check_tracking
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.config.errors import RecordError
-from experiments.records.contents import METRICS, digest_of
+from experiments.recording.contents import METRICS, digest_of
 from experiments.training.distributed import parted, whole
 from models.state import leaves, read_tensors, rebuild, save_tensors
 

@@ -13,7 +13,7 @@ from torch import nn
 from experiments.config.errors import ConfigError, first_line
 from experiments.cost.memory import MOMENTS, first_piece, free_bytes, step_bytes, step_of
 from experiments.cost.op_tracer import trace
-from experiments.records.processes import processes
+from experiments.recording.processes import processes
 
 PROBED = 32  # tokens of the sequence that shows whether a model looks ahead
 EQUAL = 1e-3  # of the largest logit: differences up to it are rounding

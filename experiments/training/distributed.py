@@ -19,8 +19,8 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from experiments.config.errors import ConfigError
-from experiments.records.processes import is_first, on_processors, processes
-from experiments.records.record import Record
+from experiments.recording.processes import is_first, on_processors, processes
+from experiments.recording.record import Record
 from models.transformer import Block
 from tasks.base import Batch, Task
 

@@ -11,10 +11,10 @@ from torch import nn
 
 from experiments.config.build import build, data_source
 from experiments.config.errors import ConfigError, RecordError
-from experiments.records import environment
-from experiments.records.memory import process_peak, reset_peak
-from experiments.records.processes import is_first, processes
-from experiments.records.record import Record, check_same_data
+from experiments.recording import environment
+from experiments.recording.memory import process_peak, reset_peak
+from experiments.recording.processes import is_first, processes
+from experiments.recording.record import Record, check_same_data
 from experiments.tracking.wandb_run import Tracker, tags_of, warm_up
 from experiments.training.checks import check_causal, check_fits, memory_errors_named, outline
 from experiments.training.distributed import agreed, check_alone, check_shares, shard

@@ -17,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from torch import nn
 
-from experiments.records.contents import digest_of, to_line
-from experiments.records.processes import is_first, on_processors, processes
-from experiments.records.record import Record
+from experiments.recording.contents import digest_of, to_line
+from experiments.recording.processes import is_first, on_processors, processes
+from experiments.recording.record import Record
 from experiments.tracking.wandb_run import Tracker
 from experiments.training import checkpoint
 from experiments.training.checkpoint import Progress

@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from experiments.config.build import data_source
 from experiments.config.checks import plain
 from experiments.config.composition import compose_unchecked
-from experiments.records import environment
-from experiments.records.processes import is_first
-from experiments.records.record import Record, identity, run_id
+from experiments.recording import environment
+from experiments.recording.processes import is_first
+from experiments.recording.record import Record, identity, run_id
 from experiments.training.distributed import record_of
 from experiments.training.revisions import pinned
 

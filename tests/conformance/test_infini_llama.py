@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from experiments.conformance.contracts import assert_close
 from experiments.conformance.tiny import SEGMENT, VOCABULARY, noise, random_tokens
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.training.loop import parameter_groups, train
 from models.attention.infini import Infini
 from models.infini_llama import InfiniLlamaAttention, InfiniLlamaForCausalLM, LlamaDecoder

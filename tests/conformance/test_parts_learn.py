@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from experiments.config.build import build
 from experiments.config.checks import plain
 from experiments.conformance.tiny import VOCABULARY
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.training.execute import train_model
 from experiments.training.loop import parameter_groups
 from experiments.training.run_spec import RunSpec

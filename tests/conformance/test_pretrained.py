@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 import models.pretrained
 from experiments.conformance.contracts import assert_close
 from experiments.conformance.tiny import SEGMENT, VOCABULARY, WIDTH, random_tokens
-from experiments.records.record import records
+from experiments.recording.record import records
 from models.generation import generate
 from models.pretrained import DecoderConfig, DecoderForCausalLM
 from models.state import leaves, save_tensors

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from experiments.config import plugins
 from experiments.config.choices import nearest
 from experiments.ledger.intervals import ALPHA
-from experiments.records.contents import YAML
+from experiments.recording.contents import YAML
 
 FOLDER = Path(__file__).resolve().parent
 STRICT = ConfigDict(extra="forbid")

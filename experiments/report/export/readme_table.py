@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.ledger.evidence import Evidence, environments_of, pythons
 from experiments.ledger.verdicts import Finding, Verdict
-from experiments.records.code import ROOT
+from experiments.recording.code import ROOT
 from experiments.report.figures.ledger_picture import ledger_picture
 from experiments.report.numbers import MISSING
 from experiments.report.terminal import corrected, count, interval

@@ -5,7 +5,7 @@ import io
 from typing import Any
 
 from experiments.ledger.evidence import Evidence
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from experiments.report.runs import COUNTS
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a formula in a spreadsheet

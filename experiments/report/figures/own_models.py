@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.ledger.evidence import Evidence
-from experiments.records.record import records
+from experiments.recording.record import records
 from experiments.report.figures.builders import Built, retrieval_chart
 from experiments.report.figures.chart import Table
 from experiments.report.figures.figure import Figure

@@ -18,7 +18,7 @@ from experiments.ledger.claims import paper
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.excluded_records import ExcludedRecords
 from experiments.ledger.verdicts import Verdict
-from experiments.records.record import ENDED
+from experiments.recording.record import ENDED
 from experiments.report import numbers
 from experiments.report.figures import forest, own_models
 from experiments.report.figures.chart import Table

@@ -13,7 +13,7 @@ from typing import Any
 import altair as alt
 
 from experiments.ledger.evidence import Evidence
-from experiments.records.record import INCIDENTAL, Record
+from experiments.recording.record import INCIDENTAL, Record
 from experiments.report.figures.chart import HEIGHT, finish, fitted, named, rounded
 from experiments.report.figures.palette import DASHES, SERIES
 from experiments.report.runs import COUNTS, finished_runs, smoothed, thinned

@@ -12,7 +12,7 @@ from wandb_workspaces import expr
 from wandb_workspaces.reports.v2.interface import PanelTypes
 
 from experiments.ledger.verdicts import Verdict
-from experiments.records.record import to_json
+from experiments.recording.record import to_json
 from experiments.report.figures.registry import title
 from experiments.report.runs import Run
 from experiments.report.wandb.panels import MOST_RUNS, panels

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from experiments.config.errors import HeldError, RecordError
-from experiments.records.code import TRAINING, code_fingerprint
-from experiments.records.contents import (
+from experiments.recording.code import TRAINING, code_fingerprint
+from experiments.recording.contents import (
     ENDED,
     FILES,
     FORMAT,

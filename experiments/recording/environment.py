@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from experiments.records.code import ROOT
-from experiments.records.processes import processes, processes_here
+from experiments.recording.code import ROOT
+from experiments.recording.processes import processes, processes_here
 
 LIBRARIES = ("torch", "numpy", "accelerate", "transformers", "tokenizers", "datasets", "wandb", "scikit-learn", "scipy")
 
