@@ -145,13 +145,13 @@ def test_of_two_runs_with_the_same_levels_the_later_one_counts(
     outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The ledger's own runs are those of today's code; beside them, the user's latest."""
-    for width in ("model.width=32", "+model.width=16"):
+    for width in ("model.width=32", "model.width=16"):
         run([*own(tmp_path, "position=rope", "seed=7"), width, "name=mine"], quiet=True)
     for record in [Record(folder) for folder in (tmp_path / "runs" / "mine").iterdir()]:
         environment = record.environment | {"overrides": ["experiment=mine", "seed=7", "position=rope"]}
         (record.folder / "environment.json").write_text(json.dumps(environment))
         record.set_status("finished")
-    code, out, err = compared(capsys, "mine", "position", "--scale", "smoke", "--outputs", str(tmp_path))
+    code, _, err = compared(capsys, "mine", "position", "--scale", "smoke", "--outputs", str(tmp_path))
     assert code == 0 and "1 runs are left out: later ones have the same levels and seed" in err
 
 
