@@ -1,5 +1,6 @@
 SCALE ?= laptop
 OUTPUTS ?= outputs
+TO ?= published
 WORKERS ?= 0
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +14,7 @@ endif
 ifdef CLAIMS
 export EXPERIMENTS_CLAIMS = $(value CLAIMS)
 endif
-.PHONY: help setup reproduce seeds rates ledger plan verify dashboard figures readme sync dashboards check quick test faults lint format bench clean
+.PHONY: help setup reproduce seeds rates ledger plan verify dashboard tables merge publish figures readme sync dashboards check quick test faults lint format bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,7 +35,13 @@ verify: setup ## repeat a finished run and compare it with its record (RUN=<run 
 	$(BIN)/python -m experiments.verify $(call given,RUN) --outputs $(call given,OUTPUTS)
 dashboard: setup ## open the page in a browser, or W&B's board of all runs in a terminal
 	$(BIN)/python -m experiments.dashboard $(call given,OUTPUTS)
-figures: setup ## write every chart of the page as SVG and PNG
+tables: setup ## write the ledger and the means of every experiment as LaTeX, Markdown and CSV
+	$(BIN)/python -m experiments.tables --scale $(call given,SCALE) --outputs $(call given,OUTPUTS)
+merge: setup ## bring the records of other outputs folders into this one (FROM="a/outputs b/outputs")
+	$(BIN)/python -m experiments.merge $(FROM) --outputs $(call given,OUTPUTS)
+publish: setup ## write a folder with page and records, without paths and user names, for a web server (TO=published)
+	$(BIN)/python -m experiments.publish --scale $(call given,SCALE) --outputs $(call given,OUTPUTS) --to $(call given,TO)
+figures: setup ## write every chart of the page as SVG, PNG and PDF
 	$(BIN)/python -m experiments.figures --scale $(call given,SCALE) --outputs $(call given,OUTPUTS)
 readme: setup ## update the tables and the picture in README.md and docs/ from the records
 	$(BIN)/python -m experiments.readme --scale $(call given,SCALE) --outputs $(call given,OUTPUTS)

@@ -1,4 +1,4 @@
-"""`make figures`: every chart of the page as SVG and PNG."""
+"""`make figures`: every chart of the page as SVG, PNG and PDF."""
 
 import argparse
 import sys

@@ -2,10 +2,14 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from experiments import list as listing
+from experiments import new
 from experiments.config import plugins
 from experiments.config.choices import groups
 from experiments.config.compose import compose
@@ -237,3 +241,44 @@ def test_what_cannot_be_tried_is_one_line(
 ) -> None:
     assert conformance.main(arguments) == 1
     assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_a_package_for_another_paper_passes_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Program
+) -> None:
+    """Laid out, tested by its own tests, reproduced; its ledger and page stand alone."""
+    folder = tmp_path / "My-paper 2"
+    assert new.main(["paper", str(folder)]) == 0
+    tests = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=folder, capture_output=True, text=True)
+    assert tests.returncode == 0 and "2 passed" in tests.stdout, tests.stdout
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    outputs = folder / "outputs"
+    options = ["plugins=my_paper_2", "--scale", "smoke", "--outputs", str(outputs)]
+    ended = program(*options, module="experiments.reproduce")
+    assert ended.returncode == 0, ended.stderr
+    assert {file.name for file in (outputs / "runs").iterdir()} == {"my_paper_2"}
+    page = (outputs / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<h1>My-paper 2: a ledger of claims</h1>" in page and "Claims of Bump" in page
+    assert "Infini" not in re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.S)
+
+
+def test_a_folder_that_is_there_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, message in ((tmp_path, "is there already"), (tmp_path / "___", "letters and digits")):
+        assert new.main(["paper", str(folder)]) == 1 and message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_choices_are_listed_with_what_their_files_say(
+    package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert listing.main(["position"]) == 0
+    assert re.search(r"^rope +Rotary", capsys.readouterr().out, re.M)
+    assert listing.main(["--outputs", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^{name} +0 finished +\S", shown, re.M) for name in groups()["experiment"])
+    assert listing.main(["claims"]) == 0
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^{claim.id} +{claim.idea}", shown, re.M) for claim in claims())
+    assert listing.main(["postion"]) == 1
+    assert "postion: no such group; the nearest is 'position'" in capsys.readouterr().err

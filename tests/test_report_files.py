@@ -90,6 +90,7 @@ def test_charts_are_written_as_chart_files_with_colours_of_their_own(tmp_path: P
         assert b"<svg" in files["svg"] and b"var(--" not in files["svg"] and b"<script" not in files["svg"]
         image = Image.open(io.BytesIO(files["png"]))
         assert image.width > 400 and len(image.convert("RGB").getcolors(2**20) or []) > 3
+        assert files["pdf"].startswith(b"%PDF")
 
 
 def test_the_papers_tables_have_our_results_beside(tmp_path: Path) -> None:

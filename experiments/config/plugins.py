@@ -32,7 +32,7 @@ def take(arguments: Sequence[str]) -> list[str]:
         argument = waiting.pop(0)
         name, equals, value = argument.partition("=")
         variable = VARIABLES.get(name)
-        if variable is None:
+        if variable is None or not (equals or name.startswith("-")):
             rest.append(argument)
             continue
         follows = not equals and waiting and not waiting[0].startswith("-")

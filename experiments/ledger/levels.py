@@ -41,6 +41,11 @@ class Level:
     difference: Estimate | None = None
 
     @property
+    def half_width(self) -> float:
+        """Half of the interval of the mean, NaN if there is none."""
+        return (self.estimate.high - self.estimate.low) / 2
+
+    @property
     def decided(self) -> bool:
         """Whether the interval of the difference to the best level excludes 0."""
         own = self.difference

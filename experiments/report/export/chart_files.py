@@ -1,4 +1,4 @@
-"""Every chart of the page as SVG and PNG, for papers and slides."""
+"""Every chart of the page as SVG, PNG and PDF, for papers and slides."""
 
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,18 @@ WIDTH = 640  # pixels of an SVG, axes included, if a chart has no width of its o
 
 
 def chart_files(spec: dict[str, Any]) -> dict[str, bytes]:
-    """The contents of an SVG and of a PNG file of a chart, in the colours of the light theme, by extension."""
+    """The contents of a chart's SVG, PNG and PDF file, in the colours of the light theme, by extension."""
     fixed = concrete(spec)
     if fixed.get("width") == "container":
         fixed["width"] = WIDTH
     config = concrete(CONFIG | {"background": "var(--paper)", "font": "sans-serif"})
     svg: str = vl_convert.vegalite_to_svg(fixed, config=config)
-    return {"svg": svg.encode(), "png": vl_convert.vegalite_to_png(fixed, config=config, scale=2)}
+    pdf: bytes = vl_convert.vegalite_to_pdf(fixed, config=config)
+    return {"svg": svg.encode(), "png": vl_convert.vegalite_to_png(fixed, config=config, scale=2), "pdf": pdf}
 
 
 def write_charts(evidence: Evidence, scale: str, outputs: str) -> tuple[Path, int]:
-    """Write report/figures/<experiment>-<title>.svg and .png under `outputs`.
+    """Write report/figures/<experiment>-<title>.svg, .png and .pdf under `outputs`.
 
     Returns the folder and the number of charts.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 from experiments.ledger.evidence import Evidence, environments_of, pythons
 from experiments.ledger.verdicts import Finding, Verdict
 from experiments.recording.code import ROOT
+from experiments.report.export.text_tables import markdown
 from experiments.report.figures.ledger_picture import ledger_picture
 from experiments.report.numbers import MISSING
 from experiments.report.terminal import corrected, count, interval
@@ -55,12 +56,6 @@ def deciding(verdict: Verdict) -> Finding:
 def measured(finding: Finding) -> str:
     """The effect, its interval and its unit."""
     return f"{interval(finding)} {finding.comparison.unit}".strip() if finding.effect.n else MISSING
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
 
 
 def caption(verdicts: Sequence[Verdict], evidence: Evidence) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from experiments.report.export.records_csv import harmless
 
 FORMATS = {"latex": "tex", "markdown": "md", "csv": "csv"}  # and the extension of a file
-SPECIAL = {**{sign: f"\\{sign}" for sign in "&%$#_{}"}, "\\": r"\textbackslash{}", "~": r"\textasciitilde{}"} | {
-    **{"^": r"\textasciicircum{}", "−": "$-$", "–": "--", "‑": "-", "×": r"$\times$", "·": r"$\cdot$", "±": r"$\pm$"},
-    **{"≥": r"$\ge$", "≤": r"$\le$", "²": "$^2$", "√": r"$\surd$", "…": r"\ldots{}", "/": "/", "°": r"$^\circ$"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "→": r"$\to$", "∞": r"$\infty$"},
+SPECIAL = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "“": "``", "”": "''", "–": "--", "‑": "-", "…": r"\ldots{}"},
+    **{"−": "$-$", "×": r"$\times$", "·": r"$\cdot$", "±": r"$\pm$", "≥": r"$\ge$", "≤": r"$\le$", "→": r"$\to$"},
+    **{"²": "$^2$", "⁶": "$^6$", "√": r"$\surd$", "∞": r"$\infty$", "°": r"$^\circ$"},
     **{"α": r"$\alpha$", "β": r"$\beta$", "σ": r"$\sigma$", "θ": r"$\theta$", "π": r"$\pi$", "ε": r"$\epsilon$"},
 }
 
