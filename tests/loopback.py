@@ -197,14 +197,31 @@ class Server:
         name = (wanted.get("artifactCollectionNames") or [wanted.get("artifactCollectionName")])[0]
         metadata = json.loads(wanted.get("metadata") or "{}")
         run = wanted.get("runName") or ""
-        self.artifacts.append(Artifact(name, wanted["artifactTypeName"], run, wanted["digest"], metadata))
-        identifier = f"artifact-{len(self.artifacts)}"
+        known = [(own.name, own.digest) for own in self.artifacts]
+        if (name, wanted["digest"]) not in known:
+            self.artifacts.append(Artifact(name, wanted["artifactTypeName"], run, wanted["digest"], metadata, []))
+            known.append((name, wanted["digest"]))
+        identifier = f"artifact-{known.index((name, wanted['digest'])) + 1}"
         sequence = {"latestArtifact": {"id": identifier}}
         artifact = {"id": identifier, "state": "COMMITTED", "artifactSequence": sequence}  # its files are not wanted
         return {"createArtifact": {"artifact": artifact}}
 
     def on_UseArtifact(self, given: dict[str, Any]) -> dict[str, Any]:
-        return {"useArtifact": {"artifact": {"id": given["input"]["artifactID"]}}}
+        wanted = given["input"]
+        self.artifacts[int(wanted["artifactID"].split("-")[1]) - 1].used_by.append(wanted["runName"])
+        return {"useArtifact": {"artifact": {"id": wanted["artifactID"]}}}
+
+    def on_ArtifactByID(self, given: dict[str, Any]) -> dict[str, Any]:
+        own = self.artifacts[int(given["id"].split("-")[1]) - 1]
+        place = self.project({"entity": ENTITY, "project": next(iter(self.projects))[1]})
+        sequence = {"__typename": "ArtifactSequence", "name": own.name, "project": place}
+        kind = {"name": own.type}
+        times = dict.fromkeys(("createdAt", "updatedAt"), place["createdAt"])
+        none = dict.fromkeys(("description", "historyStep", "commitHash", "digestAlgorithm"))
+        rest = {"size": 1, "digest": own.digest, "fileCount": 1, "aliases": [], "tags": [], "state": "COMMITTED"}
+        kept = {"ttlDurationSeconds": -1, "ttlIsInherited": True, "metadata": json.dumps(own.metadata)}
+        about = {"__typename": "Artifact", "id": given["id"], "versionIndex": 0, "artifactType": kind}
+        return {"artifact": about | {"artifactSequence": sequence} | times | none | rest | kept}
 
     def on_ArtifactType(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"project": None}

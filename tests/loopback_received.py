@@ -61,3 +61,4 @@ class Artifact:
     run: str
     digest: str
     metadata: dict[str, Any]
+    used_by: list[str]  # ids of runs

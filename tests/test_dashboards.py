@@ -16,7 +16,7 @@ from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge
-from experiments.recording.record import to_json
+from experiments.recording.record import Record, to_json
 from experiments.report.figures.registry import title
 from experiments.report.runs import finished_runs
 from experiments.report.wandb.report import escaped, report
@@ -245,7 +245,7 @@ def test_a_run_has_its_levels_where_the_panels_look_for_them(tmp_path: Path, mon
         monkeypatch.setenv(name, str(tmp_path))
     settings = {"mode": "disabled", "project": "p", "entity": None}
     config = {"name": "gates", "seed": 0, "scale": "smoke", "outputs": str(tmp_path), "task": {}, "tracking": settings}
-    tracker = Tracker(config, "abc", ["attention=full", "depth=8"])
+    tracker = Tracker(config, Record(tmp_path / "abc"), ["attention=full", "depth=8"])
     levels = {"attention": "full", "depth": "8", "condition": "full, 8"}
     assert tracker.run.config["factors"] == {"gates": levels}
     tracker.abandon()

@@ -122,3 +122,37 @@ def test_the_dashboard_says_what_to_run_where_there_is_nothing(tmp_path: Path) -
     assert ended.stderr.splitlines() == [
         f"error: there is nothing to show in {tmp_path} yet: run `make reproduce` first"
     ]
+
+
+def test_artifacts_lead_from_the_data_to_the_ledger(server: Server, tmp_path: Path) -> None:
+    """Data → start run → run → ledger, by the edges that the server gets."""
+    shared = ["tracking=wandb_online", "task.vocabulary_size=300", "task.prompts=1", "data=stdlib"]
+    start = [*tiny(tmp_path), "experiment=context_extension", "position=rope_interpolated", "extension=2", *shared]
+    ended = call(server, "experiments.run", *start)
+    assert ended.returncode == 0, ended.stderr
+    first, second = sorted(records(tmp_path), key=lambda record: record.environment["start"] is not None)
+    own = {artifact.name: artifact for artifact in server.artifacts if artifact.type in ("data", "run")}
+    data = own[f"data-{first.environment['data']}"]
+    assert set(data.used_by) >= {first.id, second.id}
+    assert own[f"run-{first.id}"].run == first.id and own[f"run-{first.id}"].used_by == [second.id]
+    assert own[f"run-{second.id}"].metadata == {"experiment": "context_extension", "scale": "smoke"}
+
+
+def test_the_ledger_is_an_artifact_of_the_runs_that_it_judges(server: Server, tmp_path: Path) -> None:
+    options = ["--scale", "smoke", "--only", "masked_lm", "--outputs", str(tmp_path)]
+    ended = call(server, "experiments.reproduce", *options, WANDB_MODE="online")
+    assert ended.returncode == 0, ended.stderr
+    (ledger,) = [artifact for artifact in server.artifacts if artifact.name == "ledger-masked_lm-smoke"]
+    used = {artifact.name for artifact in server.artifacts if ledger.run in artifact.used_by}
+    assert used == {f"run-{record.id}" for record in records(tmp_path, "masked_lm")}
+
+
+def test_artifacts_are_switched_off_and_weights_are_asked_for(server: Server, tmp_path: Path) -> None:
+    for amount, names in (("none", set()), ("all", {"data", "run"})):
+        ended = call(
+            server, "experiments.run", *tiny(tmp_path / amount), f"tracking.artifacts={amount}", "tracking=wandb_online"
+        )
+        assert ended.returncode == 0, ended.stderr
+        (record,) = records(tmp_path / amount)
+        own = [each for each in server.artifacts if record.id in (each.run, *each.used_by)]
+        assert {each.type for each in own if each.type in ("data", "run")} == names

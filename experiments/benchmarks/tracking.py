@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.table import Table
@@ -9,6 +10,7 @@ from rich.table import Table
 from experiments.benchmarks.models import REPEATS
 from experiments.config.checks import plain
 from experiments.config.compose import compose
+from experiments.recording.record import Record
 from experiments.tracking.wandb_run import Tracker
 
 ROWS = 40  # of a training run at laptop scale
@@ -22,7 +24,7 @@ def tracking_table() -> Table:
         metrics = dict.fromkeys(("nonoverlapping/loss", "nonoverlapping/perplexity"), 1.0)
         for count in range(1 + REPEATS):
             started = time.perf_counter()
-            tracker = Tracker(config, f"bench{count}", [])
+            tracker = Tracker(config, Record(Path(outputs) / f"bench{count}"), [])
             logging = time.perf_counter()
             for step in range(1, 1 + ROWS):
                 tracker.log({"train/loss": 1.0 / step, "train/gradient_norm": 1.0, "train/learning_rate": 0.01}, step)

@@ -21,6 +21,7 @@ Precision = StrEnum("Precision", ["auto", "bf16", "fp32"])
 
 Mode = StrEnum("Mode", ["offline", "online", "disabled"])
 Goal = StrEnum("Goal", ["minimize", "maximize"])
+Artifacts = StrEnum("Artifacts", ["none", "small", "all"])
 # W&B's own environment variables that conf/tracking/wandb.yaml reads.
 SWITCHES = ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_NOTES")
 
@@ -77,7 +78,8 @@ class Training:
 
 @dataclass
 class Tracking:
-    """Where runs are logged, and under what. mode: offline, online or disabled. tags: beside those of the run."""
+    """Where runs are logged, and under what. mode: offline, online or disabled. tags: beside those of the run.
+    artifacts: none, small (all but weights) or all."""
 
     mode: Mode = MISSING
     project: WandbName = MISSING
@@ -85,6 +87,7 @@ class Tracking:
     group: str | None = None
     tags: list[str] = field(default_factory=list)
     notes: str | None = None
+    artifacts: Artifacts = MISSING
 
 
 @dataclass

@@ -130,7 +130,7 @@ def execute(config: dict[str, Any], overrides: Sequence[str], console: Console) 
         started, tracker = time.monotonic(), None
         try:
             tags = tags_of([line for line in overrides if not line.startswith("model=")])
-            tracker = Tracker(config, record.id, tags)
+            tracker = Tracker(config, record, tags)
             with torch.no_grad():
                 result = task.evaluate(model)
             for name, value in result.metrics.items():

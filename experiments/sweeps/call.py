@@ -203,7 +203,7 @@ def execute_for_agent(spec: RunSpec, console: Console) -> Record:
         execute(start, console, wait=True)
     record = execute(spec, console)
     if finished_before:
-        Tracker(config, record.id, tags_of(spec.overrides)).log_again(record)
+        Tracker(config, record, tags_of(spec.overrides)).log_again(record)
     return record
 
 

@@ -19,7 +19,7 @@ from experiments.config.errors import RecordError
 from experiments.recording.record import Record
 from experiments.tracking.offline import run_files
 from experiments.tracking.switches import tracking_now
-from experiments.tracking.wandb_run import Tracker, final_values, results_of, tags_of
+from experiments.tracking.wandb_run import ARTIFACTS, Tracker, final_values, results_of, tags_of
 
 PAGE = 100  # runs that W&B's server is asked for at a time
 TO_SET = "set WANDB_API_KEY (WANDB_BASE_URL for your own server, WANDB_ENTITY for a team) and run `make sync` again"
@@ -91,7 +91,9 @@ def lacks(record: Record, run: Any) -> bool:
     if not record.finished:
         return False
     tables = {name for name, rows in record.read("tables.json").items() if rows}
-    return run.state != "finished" or not {*final_values(record.summary), *tables} <= run.summary_metrics.keys()
+    linked = {ARTIFACTS} if record.config["tracking"].get(ARTIFACTS, "none") != "none" else set[str]()
+    needed = {*final_values(record.summary), *tables, *linked}
+    return run.state != "finished" or not needed <= run.summary_metrics.keys()
 
 
 def surplus(record: Record, run: Any) -> int:
@@ -107,7 +109,7 @@ def send(record: Record, outputs: str, place: Project) -> str | None:
     tracking = record.config["tracking"] | {"mode": "online", "entity": entity, "project": project}
     with record.locked():
         config = record.config | {"outputs": outputs, "tracking": tracking}
-        tracker = Tracker(config, record.id, tags_of(record.environment.get("overrides", [])))
+        tracker = Tracker(config, record, tags_of(record.environment.get("overrides", [])))
         tracker.log_rows(record)
         if record.finished and tracker.mode == "online":
             return tracker.close(*results_of(record))

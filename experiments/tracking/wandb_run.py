@@ -18,6 +18,7 @@ import wandb
 
 from experiments.config.errors import RecordError, first_line
 from experiments.recording.record import Record
+from experiments.tracking.artifacts import log_artifacts
 from experiments.tracking.offline import in_sweep, reachable_mode, unreachable, use_folder
 from experiments.tracking.switches import check_switches, check_tracking
 
@@ -40,6 +41,9 @@ BETTER = {  # the better direction, by a word in the metric's name
     **dict.fromkeys(("loss", "perplexity", "bits", "degradation"), "min"),
     **dict.fromkeys(("accuracy", "digits", "exact", "overall", "rouge1", "rouge2", "rougeL", "rougeLsum"), "max"),
 }
+
+
+ARTIFACTS = "artifacts"  # in W&B's summary: how much of the run's artifacts was sent
 
 
 GATE = re.compile(r"gates/layer_(\d+)/head_(\d+)")
@@ -133,15 +137,16 @@ class Tracker:
     RecordError if W&B refuses the run offline too.
     """
 
-    def __init__(self, config: dict[str, Any], record_id: str, tags: Sequence[str]):
+    def __init__(self, config: dict[str, Any], record: Record, tags: Sequence[str]):
         folder = use_folder(config["outputs"])
         settings = config["tracking"]
         levels = dict(tag.split("=", 1) for tag in tags)
         factors = {config["name"]: levels | {CONDITION: ", ".join(levels.values())}}
         task = str(config["task"].get("_target_", "")).rsplit(".", 1)[-1]
+        self.record, self.artifacts = record, settings.get("artifacts", "none")
         self.mode = reachable_mode(settings["mode"])
         self.prefix = "search/" if config.get("search") else ""  # of the metrics of its steps
-        destination = {"project": settings["project"], "entity": settings["entity"], "id": record_id}
+        destination = {"project": settings["project"], "entity": settings["entity"], "id": record.id}
         if starting.is_set():
             started.wait()
         about = {
@@ -204,11 +209,12 @@ class Tracker:
 
     def close(self, summary: dict[str, Any], tables: dict[str, list[dict[str, Any]]], step: int) -> str | None:
         """Send tables and summary, and close the run; returns why W&B lacks a part of it, None if it has all."""
-        reason = unreachable() if self.mode == "online" else None
+        reason = unreached = unreachable() if self.mode == "online" else None
         try:
-            if not reason:  # W&B needs its server for tables
+            if not unreached:  # W&B needs its server for tables
                 self.send_results(summary, tables, step)
-            self.run.finish(exit_code=1 if reason or "diverged" in summary else 0)
+                reason = self.send_artifacts()
+            self.run.finish(exit_code=1 if unreached or "diverged" in summary else 0)
         except (OSError, wandb.errors.Error) as error:
             reason = reason or first_line(error)
         return reason
@@ -229,6 +235,18 @@ class Tracker:
         self.run.summary.update(final_values(summary))
         if there:
             self.run.summary.update({name: rows for name, rows in made.items() if isinstance(rows, wandb.Table)})
+
+    def send_artifacts(self) -> str | None:
+        """Log the artifacts of a finished run, which W&B links online only; returns why that failed, if it did."""
+        record = Record(self.record.folder)
+        if self.mode != "online" or not record.finished or self.artifacts == "none":
+            return None
+        try:
+            log_artifacts(self.run, record, self.artifacts)
+        except Exception as error:  # of W&B's client, which has more than its documented ones here
+            return first_line(error)
+        self.run.summary[ARTIFACTS] = self.artifacts
+        return None
 
     def abandon(self) -> None:
         """Close a run that was interrupted or failed."""

@@ -63,7 +63,7 @@ def execute(spec: RunSpec, console: Console, wait: bool = False) -> Record:
         try:
             if hasattr(task, "tokenizer") and is_first():  # for the export of the model
                 write_atomically(record.folder / "tokenizer.json", task.tokenizer.to_str().encode())
-            tracker = Tracker(config, record.id, tags_of(spec.overrides))
+            tracker = Tracker(config, record, tags_of(spec.overrides))
             agreed(True)  # wait until the record has begun
             result = work(spec, task, model, tracker, console)
             summary = summarize(task, model, result, config)

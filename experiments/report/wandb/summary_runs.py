@@ -17,7 +17,9 @@ import wandb
 from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.verdicts import Verdict
+from experiments.recording.record import Record
 from experiments.report.runs import Row, Run, factors_of, final_rows, finished_runs, summarize
+from experiments.tracking.artifacts import log_ledger
 from experiments.tracking.offline import reachable_mode, use_folder
 from experiments.tracking.switches import tracking_now
 from experiments.tracking.upload import project_of, runs_at
@@ -38,7 +40,8 @@ def log_summaries(verdicts: list[Verdict], evidence: Evidence, scale: str, outpu
                 continue
             identifier = f"{JOB_TYPE}-{experiment}-{scale}"
             rows = {"levels": level_rows(experiment, runs), "claims": verdict_rows(experiment, verdicts)}
-            content = {"experiment": experiment, "scale": scale, "tracking": tracking, **rows}
+            used = [str(run.record.folder) for run in runs]
+            content = {"experiment": experiment, "scale": scale, "tracking": tracking, "runs": used, **rows}
             if digest(content) != digest(stored.get(identifier, {})):
                 stored[identifier] = json.loads(json.dumps(content))
                 write_atomically(stored_file(outputs), json.dumps(stored, indent=2).encode())
@@ -146,4 +149,7 @@ def log(identifier: str, content: dict[str, Any], outputs: str, mode: str) -> No
     run.log(row, commit=True)
     verdicts = {f"verdict/{each['claim']}": each["claim's verdict"] for each in content["claims"]}
     run.summary.update(means | verdicts | {DIGEST: digest(content)})
+    used = [record for record in map(Record, map(Path, content.get("runs", []))) if record.finished]
+    if mode == "online":
+        log_ledger(run, f"{experiment}-{scale}", used, {"levels": levels, "claims": content["claims"]})
     run.finish()
