@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -29,12 +30,17 @@ PROGRAMS = ("python -m experiments.run", "python -m experiments.evaluate", "torc
 RUNS = sorted(line for line in COMMANDS if line.startswith(PROGRAMS))
 INLINE = {found for text in TEXTS.values() for found in re.findall(r"`(make [a-z].*?)`", text)}
 TARGETS = sorted(INLINE | {line for line in COMMANDS if line.startswith("make ")})
+(QUICKSTART,) = [
+    [line.split(" #")[0].strip() for line in block.splitlines()]
+    for block in blocks("bash", TEXTS["README.md"])
+    if "python -c" in block
+]
 EXAMPLE_FILES = {"conf/activation/snake.yaml", "conf/scale/mine.yaml"}
 
 
 def test_every_command_is_one_that_is_tested_here() -> None:
     assert len(RUNS) >= 20
-    assert COMMANDS - {*RUNS, *TARGETS} == {"source .venv/bin/activate"}
+    assert COMMANDS - {*RUNS, *TARGETS, *QUICKSTART[1:]} == {"source .venv/bin/activate"}
 
 
 @pytest.mark.slow
@@ -53,6 +59,25 @@ def test_a_run_of_the_docs_works(
     own = [] if command.startswith(TRIALS) else ["scale=smoke", "threads=1", f"outputs={tmp_path}", f"cache={CACHE}"]
     ended = program(*arguments, *own, module=module)
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.slow
+def test_the_first_quarter_of_an_hour(program: Program, tmp_path: Path) -> None:
+    """The commands one after the other, in a folder of the test's own."""
+    activate, *runs, compare, look, load = QUICKSTART
+    assert activate.startswith("source") and look == "make ledger dashboard SCALE=smoke"
+    for command in runs:
+        own = ["threads=1", f"outputs={tmp_path}", f"cache={CACHE}"]
+        ended = program(*shlex.split(command)[3:], *own)
+        assert ended.returncode == 0, ended.stderr
+    compared = program(*shlex.split(compare)[3:], "--outputs", str(tmp_path), module="experiments.compare")
+    assert compared.returncode == 0 and "alibi" in compared.stdout and "rope" in compared.stdout, compared.stderr
+    ledger = ["--scale", "smoke", "--no-runs", "--outputs", str(tmp_path)]
+    assert program(*ledger, module="experiments.reproduce").returncode == 0
+    assert (tmp_path / "report" / "index.html").exists()
+    code = shlex.split(load)[2].replace("records()", f"records({str(tmp_path)!r})")
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "alibi" in loaded.stdout, loaded.stderr
 
 
 @pytest.mark.parametrize("command", TARGETS)
