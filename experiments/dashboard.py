@@ -1,5 +1,6 @@
 """`make dashboard`: open the report page in the browser or, in a terminal without one, W&B's dashboard of all runs."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from experiments.tracking.offline import local_folder, run_files
 
 def main(arguments: Sequence[str]) -> int:
     """Show the results in <outputs>; returns the exit code."""
-    outputs = Path(arguments[0] if arguments else "outputs").resolve()
+    parser = argparse.ArgumentParser(prog="python -m experiments.dashboard", description=__doc__)
+    parser.add_argument("outputs", nargs="?", default="outputs")
+    outputs = Path(parser.parse_args(arguments).outputs).resolve()
     page = outputs / "report" / "index.html"
     if page.exists() and graphical() and webbrowser.open(page.as_uri()):
         print(f"opened {page}")

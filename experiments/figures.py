@@ -5,8 +5,6 @@ import sys
 from collections.abc import Sequence
 
 from experiments.config.command import command
-from experiments.ledger.runs import gather
-from experiments.report.export.chart_files import write_charts
 
 
 @command
@@ -16,6 +14,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scale", default="laptop", help="smoke, laptop, gpu or paper")
     parser.add_argument("--outputs", default="outputs")
     options = parser.parse_args(arguments)
+    # imported after the arguments: --help does not wait for torch
+    from experiments.ledger.runs import gather
+    from experiments.report.export.chart_files import write_charts
+
     folder, count = write_charts(gather(options.scale, options.outputs), options.scale, options.outputs)
     print(f"{count} charts in {folder}" if count else f"no finished runs in {options.outputs}: run make reproduce")
     return 0

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from experiments.config.command import command
-from experiments.ledger.merging import merge, planned
 
 
 @command
@@ -21,6 +20,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", help="outputs folders, of other machines for instance")
     parser.add_argument("--outputs", default="outputs", help="the folder that the records are copied to")
     options = parser.parse_args(arguments)
+    # imported after the arguments: --help does not wait for torch
+    from experiments.ledger.merging import merge, planned
+
     console = Console(markup=False, highlight=False)
     plan = planned(options.folders, options.outputs)
     merge(plan, options.outputs)

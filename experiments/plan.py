@@ -12,7 +12,7 @@ from rich.table import Table
 from experiments.config.cache import composition
 from experiments.config.choices import groups, named
 from experiments.config.command import command
-from experiments.cost.estimate import Estimate, estimates
+from experiments.cost.estimate import Estimate, estimates, on_all_cores
 from experiments.cost.machine import Machine, accelerator, this_machine
 from experiments.cost.synthetic_data import source_of
 from experiments.ledger.runs import expected
@@ -47,12 +47,24 @@ def main(arguments: Sequence[str]) -> int:
     experiments = named(options.only, groups()["experiment"], "only") or groups()["experiment"]
     scales = named(options.scale, groups()["scale"], "scale")
     other = accelerator(options.accelerator) if options.accelerator else None
-    wanted = {scale: expected(experiments, scale, options.outputs) for scale in scales}
+    asked = [(name, scale, options.outputs) for scale in scales for name in experiments]
+    wanted = {scale: list[Job]() for scale in scales}
+    for (_, scale, _), jobs in zip(asked, on_all_cores(foreseen, asked)):
+        wanted[scale] += jobs
     machine = other or this_machine()  # measured while nothing else is done
     for scale, jobs in wanted.items():
         console.print(table(rows_of(jobs, options.outputs), machine, scale))
     console.print(machine.source, soft_wrap=True, highlight=False)
     return 0
+
+
+def foreseen(asked: tuple[str, str, str]) -> list[Job]:
+    """The runs of an experiment at a scale, composed into the cache, which is most of the time of a first plan."""
+    name, scale, outputs = asked
+    jobs = expected([name], scale, outputs)
+    for job in jobs:
+        composition(job.levels, job.seed, job.outputs)
+    return jobs
 
 
 def rows_of(jobs: list[Job], outputs: str) -> list[Row]:

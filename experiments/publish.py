@@ -7,7 +7,6 @@ from pathlib import Path
 
 from experiments.config.command import command
 from experiments.config.errors import ConfigError
-from experiments.report.export.release import write_release
 
 
 @command
@@ -18,6 +17,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--outputs", default="outputs")
     parser.add_argument("--to", default="published", help="a folder that is not there yet")
     options = parser.parse_args(arguments)
+    # imported after the arguments: --help does not wait for torch
+    from experiments.report.export.release import write_release
+
     folder = Path(options.to)
     if folder.exists():
         raise ConfigError(f"{folder} is there already: name another folder, --to …, or remove it")

@@ -5,9 +5,6 @@ import sys
 from collections.abc import Sequence
 
 from experiments.config.command import command
-from experiments.ledger.runs import gather
-from experiments.ledger.verdicts import judge_all
-from experiments.report.export.readme_table import write_readme
 
 
 @command
@@ -17,6 +14,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scale", default="laptop", help="smoke, laptop, gpu or paper")
     parser.add_argument("--outputs", default="outputs")
     options = parser.parse_args(arguments)
+    # imported after the arguments: --help does not wait for torch
+    from experiments.ledger.runs import gather
+    from experiments.ledger.verdicts import judge_all
+    from experiments.report.export.readme_table import write_readme
+
     evidence = gather(options.scale, options.outputs)
     write_readme(judge_all(evidence), evidence)
     return 0

@@ -7,26 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from experiments.config.checks import check_value
 from experiments.config.command import command
-from experiments.config.schema import Processors
-from experiments.ledger.runs import (
-    EXACT,
-    TIMED,
-    at_shifted_rates,
-    chosen,
-    gather,
-    last_look,
-    missing_trials,
-    next_look,
-    unfinished,
-)
-from experiments.ledger.verdicts import judge_all
-from experiments.report.publish import publish
-from experiments.sweeps.grid import Job
-from experiments.sweeps.run_jobs import run_jobs
-from experiments.tracking.switches import check_switches
-from experiments.training.distributed import check_alone
 
 
 @command
@@ -42,6 +23,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--launcher", default="", help="slurm for a cluster; this machine if empty")
     parser.add_argument("--shifted-rates", action="store_true", help="judge half a decade below and above too")
     options = parser.parse_args(arguments)
+    # imported after the arguments: --help does not wait for torch
+    from experiments.config.checks import check_value
+    from experiments.config.schema import Processors
+    from experiments.ledger.runs import (
+        EXACT,
+        TIMED,
+        at_shifted_rates,
+        chosen,
+        gather,
+        last_look,
+        missing_trials,
+        next_look,
+        unfinished,
+    )
+    from experiments.ledger.verdicts import judge_all
+    from experiments.report.publish import publish
+    from experiments.sweeps.grid import Job
+    from experiments.sweeps.run_jobs import run_jobs
+    from experiments.tracking.switches import check_switches
+    from experiments.training.distributed import check_alone
+
     console = Console(markup=False)
     started = time.monotonic()
     check_alone("a ledger")

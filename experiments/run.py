@@ -21,12 +21,6 @@ from experiments.config.composition import compose_unchecked, hydra_at_conf
 from experiments.config.errors import USER_ERRORS, ConfigError, print_error
 from experiments.config.overrides import parse, quote_text
 from experiments.config.plugins import take
-from experiments.recording.processes import is_first
-from experiments.report.sweep_answer import print_answer
-from experiments.sweeps.call import RESUME, begin, end, entries, job, settle, stop_when_asked, wait_for_held, was_killed
-from experiments.sweeps.grid_sweeper import GridSweeper
-from experiments.tracking.switches import check_switches
-from experiments.training.distributed import leave
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
 
@@ -89,8 +83,38 @@ def help_as_text() -> Iterator[None]:
         argparse.ArgumentParser.add_argument = add  # type: ignore[method-assign]
 
 
+def print_help(arguments: Sequence[str]) -> None:
+    """Have Hydra print the groups and their choices, without importing what trains."""
+    sys.argv[1:] = arguments
+    with hydra_at_conf():
+        pass  # which registers what conf/ needs
+    with help_as_text():
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(str)()
+
+
 def main(arguments: Sequence[str]) -> int:
     """Execute the runs; returns the exit code."""
+    if {"--help", "-h"} & {*arguments}:
+        print_help(arguments)
+        return 0
+    # imported after the arguments: --help does not wait for torch
+    from experiments.recording.processes import is_first
+    from experiments.report.sweep_answer import print_answer
+    from experiments.sweeps.call import (
+        RESUME,
+        begin,
+        end,
+        entries,
+        job,
+        settle,
+        stop_when_asked,
+        wait_for_held,
+        was_killed,
+    )
+    from experiments.sweeps.grid_sweeper import GridSweeper
+    from experiments.tracking.switches import check_switches
+    from experiments.training.distributed import leave
+
     console = Console(stderr=True, markup=False, quiet=not is_first())
     try:
         flags, overrides = sort_arguments(take(arguments))

@@ -3,6 +3,7 @@
 Safe to repeat, to stop and to kill, also from several machines: the server is asked first, and has each row once.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,9 @@ UPLOAD_PATIENCE = "300"  # seconds for the rest of one run
 @command
 def main(arguments: Sequence[str]) -> int:
     """Upload the runs in <outputs>; returns the exit code."""
-    outputs = arguments[0] if arguments else "outputs"
+    parser = argparse.ArgumentParser(prog="python -m experiments.sync", description=__doc__)
+    parser.add_argument("outputs", nargs="?", default="outputs")
+    outputs = parser.parse_args(arguments).outputs
     console = Console(soft_wrap=True, highlight=False, markup=False)
     check_switches()
     if os.environ.get("WANDB_MODE") == "disabled":

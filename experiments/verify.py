@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from experiments.config.command import command
-from experiments.evaluation.repeat import MACHINE, TOLERANCE, deviations, differences, finished, repeat
 
 
 @command
@@ -22,6 +21,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="the id of a finished run")
     parser.add_argument("--outputs", default="outputs")
     options = parser.parse_args(arguments)
+    # imported after the arguments: --help does not wait for torch
+    from experiments.evaluation.repeat import MACHINE, TOLERANCE, deviations, differences, finished, repeat
+
     console = Console(stderr=True, markup=False)
     record = finished(options.run, options.outputs)
     with tempfile.TemporaryDirectory() as folder:

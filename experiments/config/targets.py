@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 import hydra
-from torch import nn, optim
 
 from experiments.config import plugins
 from experiments.config.choices import CONF
@@ -63,4 +62,6 @@ def check_target(target: Any, path: str) -> None:
 
 def is_part(found: type) -> bool:
     """Whether a class is one of models or optimizers."""
+    from torch import nn, optim  # takes a second, which what conf/ names itself need not wait for
+
     return issubclass(found, nn.Module | optim.Optimizer)

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from scipy import stats
-
 SMOOTHING = 0.7  # weight of the past in the exponential moving average of a learning curve
 
 
 def rank_correlation(values: Sequence[float], expected: Sequence[float]) -> float:
     """Spearman's rank correlation; 0 if it is undefined because all values are equal."""
+    from scipy import stats  # takes half a second
+
     found = float(stats.spearmanr(values, expected).statistic) if len(set(values)) > 1 else 0.0
     return found if math.isfinite(found) else 0.0
 
