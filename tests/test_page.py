@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from experiments.ledger.intervals import mean as estimate
 from experiments.recording.record import Record
 from tests.test_report import HOSTILE, made_up, written
 
@@ -149,6 +150,47 @@ def test_runs_are_compared_at_every_width(page: Path, browser: Any, width: int) 
     opened.tab.close()
 
 
+def values_of(page: Path, experiment: str) -> dict[str, list[float]]:
+    """The first metric of an experiment's runs by their only factor besides the seed, from what the page holds."""
+    (text,) = re.findall(r'id="compare-runs">(.*?)</script>', page.read_text(encoding="utf-8"))
+    compared = json.loads(text)
+    found: dict[str, list[float]] = {}
+    for run in next(own for own in compared["experiments"] if own["name"] == experiment)["runs"]:
+        (level,) = [compared["texts"][level] for name, level in run["factors"] if compared["texts"][name] != "seed"]
+        found.setdefault(level, []).append(run["values"][0])
+    return found
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_levels_are_compared_and_the_address_keeps_the_choice(page: Path, browser: Any, width: int) -> None:
+    opened = Opened(browser, page, width)
+    opened.tab.select_option("#levels-experiment", "memory_lm")
+    assert opened.tab.eval_on_selector("#levels-metric", "one => one.value") == "nonoverlapping/loss"
+    opened.tab.wait_for_selector("#levels-curves svg path")
+    heads = opened.tab.eval_on_selector_all("#levels-table thead th", "all => all.map(one => one.textContent)")
+    assert heads == ["attention", "seeds", "nonoverlapping/loss", "95 % interval"]
+    means = [float(row[1]) for row in opened.cells("levels-table").values()]
+    assert means == sorted(means) and len(means) > 2
+    opened.tab.click("#levels-table th:nth-child(3) button")
+    assert [float(row[1]) for row in opened.cells("levels-table").values()] == sorted(means, reverse=True)
+    recorded = values_of(page, "memory_lm")
+    for name, (seeds, mean, interval) in opened.cells("levels-table").items():
+        own = estimate(recorded[name])
+        ends = [float(end) for end in interval.split(" to ")]
+        assert int(seeds) == own.n and [float(mean), *ends] == pytest.approx([*own[1:]], rel=1e-3)
+    opened.tab.fill("#levels-filter", "infini")
+    assert set(opened.cells("levels-table")) == {name for name in recorded if "infini" in name}
+    assert opened.overflow() == 0
+    address = opened.tab.url
+    again = Opened(browser, page, width)
+    again.tab.goto(address)
+    again.tab.reload()
+    assert again.cells("levels-table") == opened.cells("levels-table")
+    assert opened.said == again.said == []
+    opened.tab.close()
+    again.tab.close()
+
+
 def test_a_page_without_records_works(browser: Any, tmp_path: Path) -> None:
     none = {job: Record(tmp_path / "none") for job in made_up(tmp_path, 0.0)}
     opened = Opened(browser, written(none, tmp_path), 360)
@@ -209,7 +251,9 @@ def test_charts_and_records_are_downloaded(page: Path, browser: Any) -> None:
 def test_the_page_is_printed_open_and_whole(page: Path, browser: Any, tmp_path: Path) -> None:
     opened = Opened(browser, page, theme="dark")
     opened.tab.emulate_media(media="print")
-    assert opened.tab.locator("section.compare").is_hidden() and opened.tab.locator(".exports").first.is_hidden()
+    sections = opened.tab.locator("section.compare")
+    assert sections.count() == 2 and not any(section.is_visible() for section in sections.all())
+    assert opened.tab.locator(".exports").first.is_hidden()
     background = opened.tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert brightness(background) > 700  # white paper, whatever the screen's theme
     opened.tab.evaluate("dispatchEvent(new Event('beforeprint'))")

@@ -26,7 +26,13 @@ from experiments.report.figures.palette import COLOURS, CONFIG, theme
 from experiments.report.figures.paper_tables import paper_tables
 from experiments.report.figures.sections import sections
 from experiments.report.page.ledger_rows import ledger_rows
-from experiments.report.page.run_comparison import MOST_POINTS, comparable_runs, comparison_chart
+from experiments.report.page.run_comparison import (
+    MOST_POINTS,
+    comparable_runs,
+    comparison_chart,
+    level_chart,
+    level_statistics,
+)
 from experiments.report.runs import finished_runs
 from experiments.report.verdict_marks import MARKS, VERDICT_OF
 
@@ -52,10 +58,11 @@ def render(
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters |= {"number": numbers.number, "claimed": numbers.claimed, "quantity": quantity}
+    compared = comparable_runs(evidence | (own or {}))
     statuses = Counter(record.status for record in evidence.values())
     begun = len(evidence) > statuses["new"] or bool(own)
     found = sections(verdicts, evidence, scale, own) if begun else {}
-    scripts = ("page.js", "run_comparison.js") if begun else ("page.js",)
+    scripts = ("page.js", "run_comparison.js", "level_comparison.js") if begun else ("page.js",)
     script = "".join(source(name) for name in scripts)
     by_idea = {
         idea: [verdict for verdict in verdicts if verdict.claim.idea == idea]
@@ -68,7 +75,9 @@ def render(
         by_idea=by_idea,
         experiments=found,
         paper_tables=paper_tables(finished_runs(evidence)),
-        compared_runs=comparable_runs(evidence | (own or {})),
+        compared_runs=compared,
+        level_statistics=level_statistics(compared),
+        level_curves=level_chart(),
         compared_curves=comparison_chart(),
         most_points=MOST_POINTS,
         paper=paper(),

@@ -13,6 +13,8 @@ from typing import Any
 import altair as alt
 
 from experiments.ledger.evidence import Evidence
+from experiments.ledger.intervals import ALPHA, student
+from experiments.recording.metrics import main_metric, meaning
 from experiments.recording.record import INCIDENTAL, Record
 from experiments.report.figures.chart import HEIGHT, finish, fitted, named, rounded
 from experiments.report.figures.palette import DASHES, SERIES
@@ -38,10 +40,11 @@ class Numbered:
 def comparable_runs(evidence: Evidence) -> dict[str, Any]:
     """The finished runs, by experiment.
 
-    An experiment has `base`, pairs of key and value; `metrics`, their names; and `runs`. A run has its id; name, its
-    levels; `set`, the keys and values that differ from the base, alternating, with the value -1 for a missing key;
-    `values` of the metrics; `steps`, the number of its series of steps, -1 if it has none; and the smoothed training
-    `loss` at these steps. Keys, texts and series of steps are indices into `texts` and `steps`.
+    An experiment has `base`, pairs of key and value; `metrics`, their names, the main one first; and `runs`. A run has
+    its id; name, its levels; `factors`, pairs of name and level; `set`, the keys and values that differ from the base,
+    alternating, with the value -1 for a missing key; `values` of the metrics; `steps`, the number of its series of
+    steps, -1 if it has none; and the smoothed training `loss` at these steps. Keys, texts and series of steps are
+    indices into `texts` and `steps`.
     """
     texts, series = Numbered(), Numbered()
     experiments: list[dict[str, Any]] = []
@@ -50,6 +53,8 @@ def comparable_runs(evidence: Evidence) -> dict[str, Any]:
         results = [last_values(run.record) for run in runs]
         base = most_frequent(configurations)
         metrics = list(dict.fromkeys(metric for values in results for metric in values))
+        first = main_metric(runs[0].record.config, metrics) if runs else ""
+        metrics.sort(key=lambda metric: metric != first)
         rows = []
         for run, configuration, values in zip(runs, configurations, results):
             steps, loss = curve(run.record)
@@ -60,6 +65,7 @@ def comparable_runs(evidence: Evidence) -> dict[str, Any]:
             row = {
                 "id": run.record.id,
                 "name": " ".join([*map("=".join, run.job.factors), *["diverged"] * run.record.diverged]),
+                "factors": [(texts(factor), texts(level)) for factor, level in run.job.factors],
                 "set": [number for pair in numbers for number in pair],
                 "values": [values.get(metric) for metric in metrics],
                 "steps": series(steps) if steps else -1,
@@ -110,6 +116,30 @@ def curve(record: Record) -> tuple[tuple[int, ...], list[float | None]]:
     """Steps and smoothed training loss."""
     points = thinned(smoothed(record), MOST_POINTS)
     return tuple(step for step, _ in points), [rounded(loss, 4) for _, loss in points]
+
+
+def level_statistics(compared: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page's table of levels needs besides the runs: the half width of Student's interval in standard errors,
+    by the number of seeds, and the direction of every metric that has one."""
+    metrics = {metric for experiment in compared["experiments"] for metric in experiment["metrics"]}
+    most = max([2, *(len(experiment["runs"]) for experiment in compared["experiments"])])
+    return {
+        "students": [None, None, *(rounded(student(n, ALPHA)) for n in range(2, most + 1))],
+        "goals": {metric: own for metric in sorted(metrics) if (own := meaning(metric).direction)},
+    }
+
+
+def level_chart() -> dict[str, Any]:
+    """The chart of levels: points of level, step, mean, low and high, in a data set `curves`."""
+    colour = alt.Color("level:N", sort=None, scale=alt.Scale(range=SERIES), legend=alt.Legend(title=None, columns=1))
+    x = alt.X("step:Q", axis=alt.Axis(grid=False))
+    base = named("curves")
+    y = alt.Y("low:Q", title="training loss", scale=alt.Scale(zero=False))
+    bands = base.mark_area(opacity=0.14).encode(x=x, y=y, y2="high:Q", color=colour)
+    tooltip = [alt.Tooltip("level:N"), alt.Tooltip("step:Q", format=","), alt.Tooltip("mean:Q", format=".4~g")]
+    lines = base.mark_line(strokeWidth=1.8).encode(x=x, y="mean:Q", color=colour)
+    targets = base.mark_point(size=60, opacity=0).encode(x=x, y="mean:Q", tooltip=tooltip)
+    return finish(fitted(alt.layer(bands, lines, targets), HEIGHT))
 
 
 def comparison_chart() -> dict[str, Any]:
