@@ -19,6 +19,9 @@ from experiments.config.composition import compose_unchecked
 from experiments.config.schema import switches
 
 ROOT = CONF.parent
+CACHES = ROOT / "outputs" / "cache"  # of a clone; what is installed writes into the user's folder for caches
+if not (ROOT / "pyproject.toml").exists():
+    CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "experiment-reproduction-harness"
 KEPT = 8  # files of a cache, the latest ones
 SEED, OUTPUTS = 4_187_654_321, "<outputs>"  # placeholders: a composition differs by seed and outputs in nothing else
 
@@ -30,7 +33,7 @@ class DiskCache:
     """
 
     def __init__(self, name: str, *sources: str):
-        self.folder, self.sources = ROOT / "outputs" / "cache" / name, sources
+        self.folder, self.sources = CACHES / name, sources
 
     @cached_property
     def file(self) -> Path:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.config.errors import ConfigError
 from experiments.ledger.evidence import Evidence, environments_of, pythons
 from experiments.ledger.verdicts import Finding, Verdict
 from experiments.recording.code import ROOT
@@ -79,7 +80,9 @@ def replace_ledger(text: str, ledger: str) -> str:
 
 
 def write_readme(verdicts: Sequence[Verdict], evidence: Evidence) -> None:
-    """Rewrite the ledger in README.md and docs/results.md, and docs/ledger.svg."""
+    """Rewrite the ledger in README.md and docs/results.md, and docs/ledger.svg. Raises ConfigError where none is."""
+    if not README.exists():
+        raise ConfigError(f"{README} is not there: make readme needs a clone of the repository")
     below = "\n" + caption(verdicts, evidence)
     tables: dict[Path, str] = {README: claim_table(verdicts), RESULTS: comparison_table(verdicts)}
     for file, table in tables.items():
