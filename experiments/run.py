@@ -25,6 +25,9 @@ from experiments.config.plugins import take
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--info", "-i"}
 
 
+ANSWERED = ("--help", "-h", "--hydra-help", "--shell-completion", "-sc")  # flags that Hydra answers by itself
+
+
 def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate Hydra's flags (with their values) from the overrides: Hydra cannot parse flags between overrides."""
     flags: list[str] = []
@@ -83,8 +86,8 @@ def help_as_text() -> Iterator[None]:
         argparse.ArgumentParser.add_argument = add  # type: ignore[method-assign]
 
 
-def print_help(arguments: Sequence[str]) -> None:
-    """Have Hydra print the groups and their choices, without importing what trains."""
+def answer(arguments: Sequence[str]) -> None:
+    """Have Hydra print the groups and their choices, or set up a shell's completion, without what trains."""
     sys.argv[1:] = arguments
     with hydra_at_conf():
         pass  # which registers what conf/ needs
@@ -94,8 +97,8 @@ def print_help(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Execute the runs; returns the exit code."""
-    if {"--help", "-h"} & {*arguments}:
-        print_help(arguments)
+    if {*ANSWERED} & {*arguments}:
+        answer(arguments)
         return 0
     # imported after the arguments: --help does not wait for torch
     from experiments.recording.processes import is_first
