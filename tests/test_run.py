@@ -10,10 +10,13 @@ from typing import Any
 
 import hydra
 import pytest
+import torch
+from rich.console import Console
 
 from experiments.config.choices import CONF
 from experiments.recording.record import Record, records, to_json
 from experiments.run import help_as_text
+from experiments.training.debugging import debugging
 from tests.conftest import CACHE, ROOT, Program, tiny
 
 
@@ -224,3 +227,29 @@ def test_hydra_reads_a_command_line_where_argparse_checks_help_texts(monkeypatch
     assert capsys.readouterr().out == f"Hydra {hydra.__version__}\n"
     with pytest.raises(AssertionError):
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda composed: None)()
+
+
+def test_one_batch_over_and_over_is_fitted(program: Program, tmp_path: Path) -> None:
+    """The same steps on ever new batches are not."""
+    settings = ["training.steps=60", "training.log_every=60", "optimizer.lr=0.01", "tracking=none"]
+    losses = {}
+    for debug in ("debug=overfit", "name=debug"):
+        ended = program(*tiny(tmp_path / debug, debug, *settings))
+        assert ended.returncode == 0, ended.stderr
+        (record,) = records(tmp_path / debug, "debug")
+        losses[debug] = next(row["train/loss"] for row in record.metrics() if row["step"] == 60)
+    assert losses["debug=overfit"] < 1 < 4 < losses["name=debug"]
+
+
+def test_a_profile_is_printed_and_written(program: Program, tmp_path: Path) -> None:
+    ended = program(*tiny(tmp_path, "debug=profile", "tracking=none"))
+    assert ended.returncode == 0 and "aten::mm" in ended.stderr, ended.stderr
+    (record,) = records(tmp_path, "debug")
+    trace = json.loads((record.folder / "profile.json").read_text())
+    assert any(event.get("name") == "aten::mm" for event in trace["traceEvents"])
+
+
+def test_anomalies_are_looked_for_while_a_training_runs(tmp_path: Path) -> None:
+    with debugging("anomaly", None, tmp_path, Console()) as task:  # type: ignore[arg-type]
+        assert task is None and torch.is_anomaly_enabled()
+    assert not torch.is_anomaly_enabled()

@@ -21,6 +21,7 @@ Precision = StrEnum("Precision", ["auto", "bf16", "fp32"])
 
 Mode = StrEnum("Mode", ["offline", "online", "disabled"])
 Goal = StrEnum("Goal", ["minimize", "maximize"])
+Debug = StrEnum("Debug", ["overfit", "profile", "anomaly"])
 Artifacts = StrEnum("Artifacts", ["none", "small", "all"])
 # W&B's own environment variables that conf/tracking/wandb.yaml reads.
 SWITCHES = ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_NOTES")
@@ -59,7 +60,8 @@ class Training:
     by the kind of part. evaluate_at: steps, besides the last, after which the task's evaluation is run. precision: auto
     is bf16 where that is faster and fp32 elsewhere. accumulation: pieces that a batch goes through the model in, one
     after the other; None for all of it at once. compile: whether the model's code is compiled. shard: whether each of
-    several processes holds a part of every weight (FSDP) and not all of them. A setting that is None is no part of the
+    several processes holds a part of every weight (FSDP) and not all of them. debug: how the training is looked into,
+    see training/debugging.py. A setting that is None is no part of the
     plain configuration, so that runs from before there was one are still the same runs.
     """
 
@@ -74,6 +76,7 @@ class Training:
     accumulation: PositiveInt | None = None
     compile: bool | None = None
     shard: bool | None = None
+    debug: Debug | None = None
 
 
 @dataclass

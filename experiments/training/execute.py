@@ -17,6 +17,7 @@ from experiments.recording.processes import is_first, processes
 from experiments.recording.record import Record, check_same_data
 from experiments.tracking.wandb_run import Tracker, tags_of, warm_up
 from experiments.training.checks import check_causal, check_fits, memory_errors_named, outline
+from experiments.training.debugging import debugging
 from experiments.training.distributed import agreed, check_alone, check_shares, shard
 from experiments.training.learned_parameters import gates, trained_beta
 from experiments.training.loop import Interrupted, Result, checkpoint, parameter_groups, train, unit
@@ -156,9 +157,9 @@ def train_model(spec: RunSpec, task: Any, model: nn.Module, tracker: Tracker | N
     optimizer = build(settings.optimizer)(groups)
     schedule = build(settings.schedule)
     record = spec.record
-    result = train(
-        model, task, optimizer, schedule, training, spec.record.identity["precision"], record, tracker, console
-    )
+    precision = spec.record.identity["precision"]
+    with debugging(training.get("debug"), task, record.folder, console) as watched:
+        result = train(model, watched, optimizer, schedule, training, precision, record, tracker, console)
     beta = Evaluation() if result.diverged is not None else trained_beta(model)
     result.evaluations[training["steps"]] |= beta.metrics
     result.tables |= beta.tables
