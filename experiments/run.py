@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -102,7 +103,6 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     # imported after the arguments: --help does not wait for torch
     from experiments.recording.processes import is_first
-    from experiments.report.sweep_answer import print_answer
     from experiments.sweeps.call import (
         RESUME,
         begin,
@@ -146,8 +146,14 @@ def main(arguments: Sequence[str]) -> int:
         with help_as_text():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
         wait_for_held(folder, console)
-        code = end(folder, console)
-        print_answer(entries(folder), console)
+        code, begun = end(folder, console), entries(folder)
+        if len(begun) > 1:
+            from experiments.report.sweep_answer import print_answer  # imports the ledger
+
+            print_answer(begun, console)
+        elif begun and code == 0:
+            shown = shlex.quote(str(folder.parent.parent))
+            console.print(f"curves: python -m experiments.dashboard {shown}", highlight=False, soft_wrap=True)
         return code
     except KeyboardInterrupt:
         settle(folder)

@@ -111,7 +111,7 @@ def test_a_record_does_not_say_what_may_be_built(package: str, monkeypatch: pyte
 def test_a_folder_of_choices_is_named_in_each_of_hydras_ways(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "mine of spaces"
+    folder = tmp_path / "mine, of (all) = signs"
     (folder / "activation").mkdir(parents=True)
     (folder / "activation" / "mine.yaml").write_text(CHOICE.format(package=package))
     ways = [["--config-dir", str(folder)], [f"--config-dir={folder}"], [f"hydra.searchpath=['file://{folder}']"]]

@@ -36,13 +36,14 @@ def take(arguments: Sequence[str]) -> list[str]:
             rest.append(argument)
             continue
         follows = not equals and waiting and not waiting[0].startswith("-")
-        values = words(waiting.pop(0) if follows else value)
+        value = waiting.pop(0) if follows else value
+        values = words(value) if variable == PLUGINS or value.startswith("[") else [value] if value else []
         if not values:
             raise ConfigError(f"{argument}: name a {'package' if variable == PLUGINS else 'folder'}")
         if variable == PLUGINS:
             os.environ[PLUGINS] = ",".join([*words(os.environ.get(PLUGINS, "")), *values])
         else:
-            os.environ[variable] = os.pathsep.join([os.environ.get(variable, ""), *map(path_of, values)]).strip(":")
+            os.environ[variable] = os.pathsep.join([os.environ.get(variable, ""), *map(path_of, values)]).strip(os.pathsep)
     return rest
 
 
