@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from experiments.config.errors import ConfigError, first_line
+from experiments.config.overrides import parse
 
 ENTRY_POINTS = "experiments.plugins"  # installed packages with such an entry point are always used
 PLUGINS, CHOICES, CLAIMS = "EXPERIMENTS_PLUGINS", "EXPERIMENTS_CONF", "EXPERIMENTS_CLAIMS"
@@ -37,19 +38,24 @@ def take(arguments: Sequence[str]) -> list[str]:
             continue
         follows = not equals and waiting and not waiting[0].startswith("-")
         value = waiting.pop(0) if follows else value
-        values = words(value) if variable == PLUGINS or value.startswith("[") else [value] if value else []
+        if value.startswith("["):
+            values = [str(each) for each in parse(f"{name.lstrip('-')}={value}").value()]  # type: ignore[union-attr]
+        else:
+            values = words(value) if variable == PLUGINS else [value] if value else []
         if not values:
             raise ConfigError(f"{argument}: name a {'package' if variable == PLUGINS else 'folder'}")
         if variable == PLUGINS:
             os.environ[PLUGINS] = ",".join([*words(os.environ.get(PLUGINS, "")), *values])
         else:
-            os.environ[variable] = os.pathsep.join([os.environ.get(variable, ""), *map(path_of, values)]).strip(os.pathsep)
+            os.environ[variable] = os.pathsep.join([os.environ.get(variable, ""), *map(path_of, values)]).strip(
+                os.pathsep
+            )
     return rest
 
 
 def words(text: str) -> list[str]:
-    """The entries of a list such as a,b or [a,b]."""
-    return [word.strip(" '\"") for word in text.strip(" '\"").strip("[]").split(",") if word.strip(" '\"")]
+    """The entries of a list such as a,b."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def path_of(location: str) -> str:
