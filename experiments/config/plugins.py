@@ -44,12 +44,8 @@ def take(arguments: Sequence[str]) -> list[str]:
             values = words(value) if variable == PLUGINS else [value] if value else []
         if not values:
             raise ConfigError(f"{argument}: name a {'package' if variable == PLUGINS else 'folder'}")
-        if variable == PLUGINS:
-            os.environ[PLUGINS] = ",".join([*words(os.environ.get(PLUGINS, "")), *values])
-        else:
-            os.environ[variable] = os.pathsep.join([os.environ.get(variable, ""), *map(path_of, values)]).strip(
-                os.pathsep
-            )
+        sign, new = (",", values) if variable == PLUGINS else (os.pathsep, list(map(path_of, values)))
+        os.environ[variable] = sign.join(filter(None, [os.environ.get(variable), *new]))
     return rest
 
 
