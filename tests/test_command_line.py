@@ -115,6 +115,13 @@ def test_an_error_of_what_hydra_calls_is_told_as_it_is() -> None:
         check_arguments(COSINE, {"last": 1})
 
 
+def test_errors_that_name_each_other_end() -> None:
+    """As those of a target that Hydra calls do once they are raised without Hydra's wrapper."""
+    first, second = ValueError("width 32"), InstantiationException("in call")
+    first.__context__, second.__cause__ = second, first
+    assert first_line(first) == first_line(second) == "width 32"
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [

@@ -1,5 +1,7 @@
 """Errors caused by user input or by the machine, printed in one line."""
 
+from collections.abc import Iterator
+
 from hydra.errors import InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -27,15 +29,22 @@ def first_line(error: BaseException) -> str:
     A ConfigError that caused the error is returned whole.
     """
     error = cause_of(error)
-    behind = error.__cause__ or error.__context__
-    while behind is not None and not isinstance(behind, ConfigError):
-        behind = behind.__cause__ or behind.__context__
-    if behind is not None:
-        return str(behind)
+    for behind in causes(error):
+        if isinstance(behind, ConfigError):
+            return str(behind)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     key = getattr(cause, "full_key", None)
     return f"{key}: {line}" if key and key not in line else line
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """What an error was caused by or happened while handling, each once: two errors may name each other."""
+    seen, behind = {id(error)}, error.__cause__ or error.__context__
+    while behind is not None and id(behind) not in seen:
+        yield behind
+        seen.add(id(behind))
+        behind = behind.__cause__ or behind.__context__
 
 
 def cause_of(error: BaseException) -> BaseException:
