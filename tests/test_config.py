@@ -72,7 +72,7 @@ def test_a_value_outside_of_a_choice_is_refused() -> None:
 )
 def test_what_may_not_be_called_is_refused_wherever_it_stands(target: str) -> None:
     """Among the parts of a model, in a list, and in a recorded configuration."""
-    wanted = r"_target_=.* is not allowed: it must be named in conf/, or be a model or an optimizer"
+    wanted = r"_target_=.* is not allowed: it must be named in conf/, be a model or an optimizer"
     with pytest.raises(ConfigError, match=wanted):
         compose([f"activation._target_={target}"])
     with pytest.raises(ConfigError, match=wanted):
