@@ -70,7 +70,7 @@ function curvesOf(level) {
     });
 }
 
-function tabulate() {
+function tabulate(remembered = true) {
   const found = sorted(levels());
   const names = [...new Set(found.flatMap((level) => [...level.factors.keys()]))];
   const digits = decimals(found.map((level) => Number(level.mean.toPrecision(4))));
@@ -95,7 +95,7 @@ function tabulate() {
   byId("levels-count").textContent =
     `${found.length} levels of ${choice.experiment}${goal ? `; ${choice.metric}: ${goal}` : ""}.` +
     (found.length > MOST_DRAWN ? ` The chart has the first ${MOST_DRAWN}.` : "");
-  history.replaceState(null, "", `#levels?${new URLSearchParams(choice)}`);
+  if (remembered) history.replaceState(null, "", `#levels?${new URLSearchParams(choice)}`);
 }
 
 // The metrics of an experiment, its main one first.
@@ -107,12 +107,12 @@ function offerMetrics() {
 }
 
 // What is chosen anew is sorted with the best first.
-function choose(changed) {
+function choose(changed, remembered = true) {
   Object.assign(choice, changed);
   offerMetrics();
   if ("words" in changed) return tabulate();
   Object.assign(choice, { sort: "mean", down: (goals[choice.metric] ?? "").startsWith("higher") });
-  tabulate();
+  tabulate(remembered);
 }
 
 function restore() {
@@ -131,5 +131,6 @@ if (runs.length) {
   byId("levels-metric").addEventListener("change", ({ target }) => choose({ metric: target.value }));
   byId("levels-filter").addEventListener("input", ({ target }) => choose({ words: target.value }));
   byId("levels-form").addEventListener("submit", (event) => event.preventDefault());
+  choose({ experiment: listed[0].name }, false);
   if (location.hash.startsWith("#levels?")) restore();
 }
