@@ -156,7 +156,8 @@ def values_of(page: Path, experiment: str) -> dict[str, list[float]]:
     compared = json.loads(text)
     found: dict[str, list[float]] = {}
     for run in next(own for own in compared["experiments"] if own["name"] == experiment)["runs"]:
-        (level,) = [compared["texts"][level] for name, level in run["factors"] if compared["texts"][name] != "seed"]
+        names, levels = ([compared["texts"][text] for text in run["factors"][start::2]] for start in (0, 1))
+        (level,) = [level for name, level in zip(names, levels) if name != "seed"]
         found.setdefault(level, []).append(run["values"][0])
     return found
 

@@ -5,8 +5,6 @@ const { students, goals } = contentOf("compare-levels");
 const MOST_DRAWN = 8; // levels in the chart
 const choice = { experiment: "", metric: "", words: "", sort: "", down: false };
 
-const factorsOf = (run) => run.factors.map(([name, level]) => [texts[name], texts[level]]);
-
 // Mean and 95 % interval by Student's t, as the ledger's; no interval below two seeds.
 function estimate(values) {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -19,7 +17,7 @@ function estimate(values) {
 function levels() {
   const found = new Map();
   for (const run of runs.filter((run) => run.experiment === choice.experiment)) {
-    const own = factorsOf(run).filter(([name]) => name !== "seed");
+    const own = run.factors.filter(([name]) => name !== "seed");
     const key = own.map((pair) => pair.join("=")).join(" ") || run.experiment;
     const value = run.values[run.metrics.indexOf(choice.metric)];
     if (!found.has(key)) found.set(key, { key, factors: new Map(own), runs: [], values: [] });

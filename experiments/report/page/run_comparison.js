@@ -3,7 +3,11 @@
 const MOST_LISTED = 100; // runs: words find the others
 const { experiments, texts, steps } = contentOf("compare-runs");
 const runs = experiments.flatMap(({ name, base, metrics, runs }) =>
-  runs.map((run) => ({ ...run, experiment: name, base, metrics, words: `${name} ${run.name} ${run.id}`.toLowerCase() })),
+  runs.map((run) => {
+    const factors = run.factors.flatMap((key, at) => (at % 2 ? [] : [[texts[key], texts[run.factors[at + 1]]]]));
+    const levels = [...factors.map((pair) => pair.join("=")), ...(run.diverged ? ["diverged"] : [])].join(" ");
+    return { ...run, factors, name: levels, experiment: name, base, metrics, words: `${name} ${levels} ${run.id}`.toLowerCase() };
+  }),
 );
 const selected = []; // in the order of selection
 const element = (name, properties = {}, ...children) => {

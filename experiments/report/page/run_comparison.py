@@ -41,10 +41,10 @@ def comparable_runs(evidence: Evidence) -> dict[str, Any]:
     """The finished runs, by experiment.
 
     An experiment has `base`, pairs of key and value; `metrics`, their names, the main one first; and `runs`. A run has
-    its id; name, its levels; `factors`, pairs of name and level; `set`, the keys and values that differ from the base,
-    alternating, with the value -1 for a missing key; `values` of the metrics; `steps`, the number of its series of
-    steps, -1 if it has none; and the smoothed training `loss` at these steps. Keys, texts and series of steps are
-    indices into `texts` and `steps`.
+    its id; `factors`, names and levels, alternating; `diverged`, if it did; `set`, the keys and values that differ from
+    the base, alternating, with the value -1 for a missing key; `values` of the metrics; `steps`, the number of its
+    series of steps, -1 if it has none; and the smoothed training `loss` at these steps. Keys, texts and series of steps
+    are indices into `texts` and `steps`.
     """
     texts, series = Numbered(), Numbered()
     experiments: list[dict[str, Any]] = []
@@ -64,14 +64,13 @@ def comparable_runs(evidence: Evidence) -> dict[str, Any]:
             numbers = [(texts(key), -1 if value is None else texts(value)) for key, value in changed.items()]
             row = {
                 "id": run.record.id,
-                "name": " ".join([*map("=".join, run.job.factors), *["diverged"] * run.record.diverged]),
-                "factors": [(texts(factor), texts(level)) for factor, level in run.job.factors],
+                "factors": [texts(text) for pair in run.job.factors for text in pair],
                 "set": [number for pair in numbers for number in pair],
                 "values": [values.get(metric) for metric in metrics],
                 "steps": series(steps) if steps else -1,
                 "loss": loss,
             }
-            rows.append(row)
+            rows.append(row | {"diverged": True} if run.record.diverged else row)
         pairs = [(texts(key), texts(value)) for key, value in base.items()]
         experiments.append({"name": name, "base": pairs, "metrics": metrics, "runs": rows})
     return {"experiments": experiments, "texts": list(texts), "steps": [list(steps) for steps in series]}
