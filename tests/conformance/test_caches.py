@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.config.errors import RecordError
-from experiments.records.record import Record
+from experiments.recording.record import Record
 from tasks.data.glyphs import Glyphs
 from tasks.data.pairs import Docstrings
 from tasks.data.source import SPLITS, cached
