@@ -61,7 +61,7 @@ lint: setup ## check style, format, types and the import contract
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 format: setup ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
-bench: setup ## measure speed and memory on this machine beside other implementations
-	$(BIN)/pip install --quiet -e ".[bench]" -c constraints.txt && $(BIN)/python -m experiments.bench
+bench: setup ## measure speed and memory on this machine beside other implementations (JSON=file keeps the figures)
+	$(BIN)/pip install --quiet -e ".[bench]" -c constraints.txt && $(BIN)/python -m experiments.bench $(if $(JSON),--json $(call given,JSON))
 clean: ## remove .venv; results stay
 	rm -rf .venv

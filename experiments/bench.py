@@ -1,30 +1,57 @@
 """`make bench`: measure speed and memory on this machine, next to other implementations."""
 
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
 from rich.console import Console
 
-from experiments.benchmarks import page as bench_page
-from experiments.benchmarks import peers as bench_peers
-from experiments.benchmarks import sweep as bench_sweep
-from experiments.benchmarks.models import REPEATS, activation_table, attention_table, decoding_table, position_table
-from experiments.benchmarks.tracking import tracking_table
-from experiments.recording import environment
+from experiments.config.command import command
+
+WIDE = 200  # columns of a console that is no terminal
 
 
-def main() -> None:
-    """Run all benchmarks and print their tables."""
+@command
+def main(arguments: Sequence[str]) -> int:
+    """Run all benchmarks and print their tables; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.bench", description=__doc__)
+    parser.add_argument("--json", type=Path, help="a file that also keeps the figures")
+    options = parser.parse_args(arguments)
+    from experiments.benchmarks import peers, sweep
+    from experiments.benchmarks.models import REPEATS, activation_table, attention_table, decoding_table, position_table
+    from experiments.benchmarks.records import records_table
+    from experiments.benchmarks.tracking import tracking_table
+    from experiments.recording import environment
+    from tasks.data.source import write_atomically
+
     threads = environment.use_threads(None)
     precision = environment.resolve_precision("auto")
-    console = Console(markup=False)
-    console.print(f"{environment.processor()}, {threads} threads, {precision}")
-    console.print(attention_table(console, precision))
-    console.print(activation_table(precision))
-    console.print(position_table(precision))
-    console.print(decoding_table(precision))
-    console.print(tracking_table())
-    console.print(bench_sweep.sweep_table())
-    console.print(bench_page.page_table())
-    bench_peers.report(console, precision, REPEATS)
+    console = Console(markup=False, width=None if sys.stdout.isatty() else WIDE)
+    machine = {"processor": environment.processor(), "threads": threads, "precision": precision}
+    console.print(", ".join(map(str, machine.values())))
+    found = []
+    tables = (
+        lambda: attention_table(console, precision),
+        lambda: activation_table(precision),
+        lambda: position_table(precision),
+        lambda: decoding_table(precision),
+        tracking_table,
+        sweep.sweep_table,
+        lambda: records_table(console),
+        *peers.tables(console, precision, REPEATS),
+    )
+    for measure in tables:
+        table = measure()
+        console.print(table)
+        columns = [[str(cell) for cell in column.cells] for column in table.columns]
+        headings = [str(column.header) for column in table.columns]
+        found.append({"title": str(table.title), "rows": [dict(zip(headings, row)) for row in zip(*columns)]})
+        if options.json:
+            write_atomically(options.json, (json.dumps(machine | {"tables": found}, indent=2) + "\n").encode())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

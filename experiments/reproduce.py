@@ -4,10 +4,12 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from experiments.config.command import command
+from experiments.report.unchanged import Shown
 
 
 @command
@@ -23,16 +25,41 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--launcher", default="", help="slurm for a cluster; this machine if empty")
     parser.add_argument("--shifted-rates", action="store_true", help="judge half a decade below and above too")
     options = parser.parse_args(arguments)
-    # imported after the arguments: --help does not wait for torch
+    console, started = Console(markup=False, record=True), time.monotonic()
+    shown = Shown(sorted(vars(options).items()), options.outputs, console)
+    if (text := shown.again()) is not None:
+        sys.stdout.write(text)
+        return ended(0, started, options.outputs, console)
+    # imported after the arguments: --help does not wait for torch, nor does a ledger that has not changed
+    from experiments.ledger.runs import chosen, gather, last_look
+    from experiments.recording.look import one_look
+    from experiments.report.publish import publish
+    from experiments.tracking.switches import check_switches
+
+    check_switches()
+    requested, seeds = chosen(options.only), last_look() if options.next_look else 0
+    if options.no_runs:
+        with one_look(options.outputs), console.status("reading records"):
+            publish(gather(options.scale, options.outputs), options.scale, options.outputs, console)
+        done, failures = 0, list[str]()
+    else:
+        done, failures = execute(options, requested, seeds, console)
+    if not done and not failures:
+        shown.keep(console.export_text(styles=console.is_terminal))
+    for message in failures:
+        console.print(f"failed: {message}", style="red", soft_wrap=True)
+    return ended(done, started, options.outputs, console) or bool(failures)
+
+
+def execute(options: argparse.Namespace, requested: list[str], seeds: int, console: Console) -> tuple[int, list[str]]:
+    """Run what the ledger lacks, and show it; returns how many runs ended, and which failed and why."""
     from experiments.config.checks import check_value
     from experiments.config.schema import Processors
     from experiments.ledger.runs import (
         EXACT,
         TIMED,
         at_shifted_rates,
-        chosen,
         gather,
-        last_look,
         missing_trials,
         next_look,
         unfinished,
@@ -41,16 +68,10 @@ def main(arguments: Sequence[str]) -> int:
     from experiments.report.publish import publish
     from experiments.sweeps.grid import Job
     from experiments.sweeps.run_jobs import run_jobs
-    from experiments.tracking.switches import check_switches
     from experiments.training.distributed import check_alone
 
-    console = Console(markup=False)
-    started = time.monotonic()
     check_alone("a ledger")
     check_value(options.workers or None, Processors | None, "--workers")
-    check_switches()
-    seeds = last_look() if options.next_look else 0
-    requested = chosen(options.only)
     with console.status("reading records"):
         evidence = gather(options.scale, options.outputs, seeds)
     done, failures = 0, list[tuple[Job, str]]()
@@ -58,13 +79,13 @@ def main(arguments: Sequence[str]) -> int:
     def rewrite() -> None:
         publish(evidence, options.scale, options.outputs, None)
 
-    trials = [] if options.no_runs else missing_trials(evidence, requested)
+    trials = missing_trials(evidence, requested)
     while trials and not failures:  # each may show that a grid must grow
         failures = run_jobs(trials, options.workers, options.launcher, rewrite, console)
         done += len(trials) - len(failures)
         evidence = gather(options.scale, options.outputs, seeds)
         trials = missing_trials(evidence, requested)
-    todo = [] if options.no_runs or failures else unfinished(evidence, requested)
+    todo = [] if failures else unfinished(evidence, requested)
     if not failures and all(job.experiment == EXACT for job in todo):  # the first look is complete
         todo += next_look(judge_all(evidence), evidence, requested) if options.next_look else []
         todo += at_shifted_rates(evidence, requested) if options.shifted_rates else []
@@ -73,11 +94,15 @@ def main(arguments: Sequence[str]) -> int:
         if some:
             failed = run_jobs(some, workers, options.launcher, rewrite, console)
             failures, done = failures + failed, done + len(some) - len(failed)
-    page = publish(evidence, options.scale, options.outputs, console)
-    for job, message in failures:
-        console.print(f"failed: {' '.join(job.overrides)}: {message}", style="red", soft_wrap=True)
+    publish(evidence, options.scale, options.outputs, console)
+    return done, [f"{' '.join(job.overrides)}: {message}" for job, message in failures]
+
+
+def ended(done: int, started: float, outputs: str, console: Console) -> int:
+    """Print how many runs there were and where the page lies; returns 0."""
+    page = Path(outputs) / "report" / "index.html"
     console.print(f"{done} runs in {time.monotonic() - started:.0f} s; {page}", soft_wrap=True)
-    return 1 if failures else 0
+    return 0
 
 
 if __name__ == "__main__":

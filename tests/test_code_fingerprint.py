@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.config import cache
 from experiments.config.checks import plain
 from experiments.config.compose import compose
 from experiments.recording import code
@@ -22,6 +23,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("conf", "experiments", "models", "tasks"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.setattr(cache, "CACHES", tmp_path / "caches")
     forget()
     yield tmp_path
     forget()
@@ -29,7 +31,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget() -> None:
     """Parse all files anew."""
-    for cached in (code.fingerprint, code.parsed, code.file_of):
+    for cached in (code.fingerprint, code.on_disk, code.parsed, code.file_of):
         cached.cache_clear()
 
 

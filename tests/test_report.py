@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import pytest
 
 from experiments.ledger.claims import claims
@@ -263,6 +264,17 @@ def test_the_page_holds_every_claim_in_one_small_file(page: Path) -> None:
     assert [row["claim"]["id"] for row in json.loads((page.parent / "ledger.json").read_text())["claims"]] == [
         claim.id for claim in CLAIMS
     ]
+
+
+@pytest.mark.slow
+def test_every_chart_is_a_valid_specification(page: Path) -> None:
+    found = re.findall(r'id="spec-\d+"[^>]*>(.*?)</script>', page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    specs = [json.loads(text) for text in found]
+    assert len(specs) > 40
+    for spec in specs:
+        alt.Chart.from_dict(spec)
+    with pytest.raises(Exception, match="no such thing"):
+        alt.Chart.from_dict(specs[0] | {"autosize": "no such thing"})
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import importlib.metadata
 import io
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import hydra
@@ -203,13 +204,12 @@ def streaming_table(precision: str, repeats: int) -> Table:
     return table
 
 
-def report(console: Console, precision: str, repeats: int) -> None:
-    """Print all comparisons, or how to install the peers if they are missing."""
+def tables(console: Console, precision: str, repeats: int) -> list[Callable[[], Table]]:
+    """What measures each comparison; prints how to install the peers, and returns nothing, if they are missing."""
     try:
         versions = {name: importlib.metadata.version(name) for name in PEERS}
     except importlib.metadata.PackageNotFoundError as error:
         console.print(f"the peers are not installed ({error}): pip install -e '.[bench]' -c constraints.txt")
-        return
+        return []
     console.print("peers: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
-    for table in (infini_table, decoder_table, streaming_table):
-        console.print(table(precision, repeats))
+    return [partial(table, precision, repeats) for table in (infini_table, decoder_table, streaming_table)]

@@ -53,9 +53,12 @@ def excluded_records(evidence: Evidence, scale: str, outputs: str | Path) -> lis
 def lacking_metrics(evidence: Evidence) -> dict[Path, str]:
     """The folders of finished records that lack a metric that a claim compares or a learning rate is chosen by."""
     found: dict[Path, str] = {}
+    own: dict[str, Evidence] = {}
+    for job, record in evidence.items():
+        own.setdefault(job.experiment, {})[job] = record
     compared = [(claim.id, comparison) for claim in claims() for comparison in claim.comparisons]
     for name, comparison in compared:
-        for record in records_of(comparison, evidence):
+        for record in records_of(comparison, own.get(comparison.experiment, {})):
             if record.finished and (metric := lacking(comparison, record)):
                 found[record.folder] = f"no metric {metric}, which {name} compares"
     for tuning in tunings_in(evidence):

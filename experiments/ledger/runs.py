@@ -10,8 +10,9 @@ from experiments.ledger.effects import NOT_RUN
 from experiments.ledger.evidence import Evidence, Key, fits
 from experiments.ledger.tuning import FIRST_SEED, GRID, SHIFTS, Gathered, Tuning, tunings_of
 from experiments.ledger.verdicts import INCONCLUSIVE, Verdict
-from experiments.sweeps.grid import Compared, Job, in_order, jobs, jobs_of_all
-from experiments.training.run_spec import RunSpec
+from experiments.recording.look import one_look
+from experiments.recording.record import Record
+from experiments.sweeps.grid import Job, has_seeds, in_order, jobs, jobs_of_all
 
 EXACT = "properties"  # an experiment without training, which claims of every idea need
 TIMED = ("position_cost", "context_cost")  # experiments that measure time: after all others, one at a time
@@ -28,27 +29,33 @@ def gather(scale: str, outputs: str, seeds: int = 0, only: Sequence[str] = ()) -
     if scale not in groups()["scale"]:
         raise ConfigError(f"scale={scale}: no such choice; {nearest(scale, groups()['scale'])}")
     check_experiments(claims(), groups()["experiment"])
+    with one_look(outputs):
+        return gathered(list(only) or list(compared_factors(claims())), scale, outputs, seeds, check=not only)
+
+
+def gathered(experiments: list[str], scale: str, outputs: str, seeds: int, check: bool) -> Gathered:
+    """See `gather`. check: whether claims may only name levels of these experiments."""
     compared = compared_factors(claims())
-    experiments = list(only or compared)
     known = jobs_of_all(experiments, [scale], outputs, seeds, compared)[scale]
-    if not only:
+    if check:
         check_levels(claims(), {experiment: levels_of(experiment, known) for experiment in experiments})
-    specs: dict[Job, RunSpec] = {}
+    records: dict[Job, Record] = {}
     tunings: list[Tuning] = []
     shifted: dict[str, Evidence] = {name: {} for name in SHIFTS}
     for experiment in experiments:
         own = [job for job in known if job.experiment == experiment]
         chosen_by = tunings_of_level(own, compared[experiment])
-        specs |= tuned(needed(own), chosen_by)
+        records |= tuned(needed(own), chosen_by)
         count = 1 + max(job.seed for job in own)
-        while added := added_seed(experiment, scale, outputs, count, compared, chosen_by):
-            specs |= added
+        deciding = deciding_of(job for job in own if job.seed == 0) if has_seeds(experiment, scale) else []
+        while added := added_seed(deciding, count, chosen_by):
+            records |= added
             count += 1
         tunings += chosen_by.values()
         for name, shift in SHIFTS.items():
             judged = tuned(deciding_of(own) if chosen_by else [], chosen_by, shift)
-            shifted[name] |= {job: spec.record for job, spec in judged.items()}
-    return Gathered({job: specs[job].record for job in in_order(specs)}, tunings, shifted)
+            shifted[name] |= judged
+    return Gathered({job: records[job] for job in in_order(records)}, tunings, shifted)
 
 
 def expected(experiments: Sequence[str], scale: str, outputs: str) -> list[Job]:
@@ -77,17 +84,17 @@ def levels_without_seed(job: Job) -> Key:
     return tuple(each for each in job.factors if each[0] != "seed")
 
 
-def tuned(known: Iterable[Job], tunings: dict[Key, Tuning], shift: int = 0) -> dict[Job, RunSpec]:
+def tuned(known: Iterable[Job], tunings: dict[Key, Tuning], shift: int = 0) -> dict[Job, Record]:
     """The runs of these jobs at the rates that were chosen, or so many half decades above them, without those whose
     rate is not chosen yet."""
-    found: dict[Job, RunSpec] = {}
+    found: dict[Job, Record] = {}
     for job in known:
         tuning = tunings.get(levels_without_seed(job))
         if tuning is None:
-            found[job] = job.spec()
+            found[job] = job.record
         elif tuning.chosen is not None:
             own = replace(job, rate=tuning.rate(tuning.chosen + shift))
-            found[own] = own.spec()
+            found[own] = own.record
     return found
 
 
@@ -107,13 +114,10 @@ def deciding_of(known: Iterable[Job]) -> list[Job]:
     ]
 
 
-def added_seed(
-    experiment: str, scale: str, outputs: str, seed: int, compared: Compared, tunings: dict[Key, Tuning]
-) -> dict[Job, RunSpec]:
-    """The runs of a seed beyond those of the sweep; empty if none of them has ever started."""
-    own = [job for job in jobs(experiment, scale, outputs, seed + 1, compared) if job.seed == seed]
-    found = tuned(needed(own), tunings)
-    return found if any(spec.record.status != "new" for spec in found.values()) else {}
+def added_seed(own: Sequence[Job], seed: int, tunings: dict[Key, Tuning]) -> dict[Job, Record]:
+    """The runs of a seed beyond those of the sweep, whose first seed has these; empty if none of them ever started."""
+    found = tuned((job.with_seed(seed) for job in own), tunings)
+    return found if any(record.status != "new" for record in found.values()) else {}
 
 
 def levels_of(experiment: str, known: Iterable[Job]) -> dict[str, set[str]]:

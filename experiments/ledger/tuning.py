@@ -47,7 +47,7 @@ class Tuning:
         """The record of a trial, finished or not."""
         key = half_decades, seed
         if key not in self.records:
-            self.records[key] = self.trial(*key).spec().record
+            self.records[key] = self.trial(*key).record
         return self.records[key]
 
     def score(self, half_decades: int) -> float | None:
@@ -108,8 +108,12 @@ def tunings_in(evidence: Evidence) -> list[Tuning]:
 
 
 def shifted_in(evidence: Evidence) -> dict[str, Evidence]:
-    """Gathered evidence at shifted rates; none of any other."""
-    return evidence.shifted if isinstance(evidence, Gathered) else {}
+    """Gathered evidence at shifted rates, of experiments that have been run at them; none of any other."""
+    found = {}
+    for name, own in evidence.shifted.items() if isinstance(evidence, Gathered) else ():
+        begun = {job.experiment for job, record in own.items() if record.finished}
+        found[name] = {job: record for job, record in own.items() if job.experiment in begun}
+    return found
 
 
 def tunings_of(known: Sequence[Job], compared: set[str]) -> dict[Job, Tuning]:

@@ -1,7 +1,7 @@
 """Verdicts on claims, from the records of their runs, at planned looks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -74,7 +74,8 @@ class Verdict:
 def judge_all(evidence: Evidence) -> list[Verdict]:
     """The verdicts on all claims, and which of them survive Holm's correction over all that rest on intervals."""
     found = {claim.id: measured_of(claim, evidence) for claim in claims()}
-    verdicts = [judge(claim, evidence, found[claim.id]) for claim in claims()]
+    shifted = shifted_in(evidence)
+    verdicts = [judge(claim, evidence, found[claim.id], shifted) for claim in claims()]
     open_yet = [verdict for verdict in verdicts if verdict.verdict in (REPRODUCED, NOT_REPRODUCED)]
     tested = sum(bool(verdict.claim.looks) for verdict in verdicts)
     while True:
@@ -91,16 +92,23 @@ def judge_all(evidence: Evidence) -> list[Verdict]:
         open_yet = [verdict for verdict in open_yet if not verdict.survives]
 
 
-def judge(claim: Claim, evidence: Evidence, found: Sequence[Measured] | None = None) -> Verdict:
-    """The verdict on a claim, from the finished records of the jobs it needs. found: what they say, if it is known."""
+def judge(
+    claim: Claim,
+    evidence: Evidence,
+    found: Sequence[Measured] | None = None,
+    shifted: Mapping[str, Evidence] | None = None,
+) -> Verdict:
+    """The verdict on a claim, from the finished records of the jobs it needs. found, shifted: what the records of its
+    comparisons say, and the evidence at shifted learning rates, if they are known."""
     found = found or measured_of(claim, evidence)
+    shifted = shifted_in(evidence) if shifted is None else shifted
     findings = decide(claim, found)
     for finding, own in zip(findings, found):
         describe(finding, own, evidence)
         finding.by_rate = by_rate(finding.comparison, tunings_in(evidence))
     verdict = Verdict(claim, conclude(findings), findings, notes_on(findings, evidence))
-    for name, shifted in shifted_in(evidence).items():
-        judge_shifted(verdict, name, shifted)
+    for name, others in shifted.items():
+        judge_shifted(verdict, name, others)
     return verdict
 
 
@@ -119,7 +127,9 @@ def judge_shifted(verdict: Verdict, name: str, evidence: Evidence) -> None:
 
 def measured_of(claim: Claim, evidence: Evidence) -> list[Measured]:
     """What was measured for each of a claim's comparisons."""
-    return [measured(comparison, evidence) for comparison in claim.comparisons]
+    named = {comparison.experiment for comparison in claim.comparisons}
+    own = {job: record for job, record in evidence.items() if job.experiment in named}
+    return [measured(comparison, own) for comparison in claim.comparisons]
 
 
 def conclude(findings: Sequence[Finding]) -> str:

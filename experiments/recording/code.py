@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from experiments.config.cache import DiskCache
 from experiments.config.plugins import packages, source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +70,20 @@ def has_own_model(config: dict[str, Any]) -> bool:
 @cache
 def fingerprint(targets: frozenset[str], composes: bool = False) -> str:
     """The fingerprint of what `targets` reach; with `composes`, also of all of models/ and conf/."""
+    key = " ".join([*sorted(targets), *["with all of models and conf"] * composes])
+    if key not in on_disk().values:
+        on_disk().add(key, computed(targets, composes))
+    return str(on_disk().values[key])
+
+
+@cache
+def on_disk() -> DiskCache:
+    """The fingerprints of the code as it is: to follow all names takes seconds."""
+    return DiskCache("code", *(str(ROOT / folder) for folder in ("conf", "experiments", "models", "tasks")))
+
+
+def computed(targets: frozenset[str], composes: bool) -> str:
+    """See `fingerprint`."""
     waiting = [split(target) for target in targets]
     digest = hashlib.sha256()
     if composes:

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import math
+import os
 import stat
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
@@ -41,7 +42,9 @@ Version = Annotated[str, Field(max_length=100)]
 Json = dict[str, JsonValue]
 Metrics = dict[str, Number]
 Tables = dict[str, list[dict[str, Cell]]]
+MISSING = "is missing"
 Stamp = tuple[int, int, int] | str
+Stamps = tuple[Stamp, ...]
 
 
 OPEN = ConfigDict(extra="allow")  # later versions may write more; mypy does not know typed extra items (PEP 728)
@@ -123,10 +126,11 @@ class Row(TypedDict, extra_items=Number):  # type: ignore[call-arg]
     step: Count
 
 
+CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"  # which measurements do not have, as they do not train
 TYPES: dict[str, Any] = {
     "status.json": Status,
-    "config.yaml": Config,
+    CONFIG: Config,
     "environment.json": Environment,
     METRICS: list[Row],
     "summary.json": Summary,
@@ -151,12 +155,12 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def stamp(file: Path) -> Stamp:
+def stamp(file: str) -> Stamp:
     """What tells whether a file has changed: time in nanoseconds, size, inode; or in words why it cannot be read."""
     try:
-        found = file.stat()
+        found = os.stat(file)
     except FileNotFoundError:
-        return "is missing"
+        return "is a broken link" if os.path.islink(file) else MISSING
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if not stat.S_ISREG(found.st_mode):
@@ -164,11 +168,17 @@ def stamp(file: Path) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-@lru_cache(maxsize=4096)
-def contents(folder: Path, stamps: tuple[Stamp, ...], whole: bool) -> Contents:
-    """The contents of a record. stamps: those of the files of TYPES, as the key of the cache. whole: whether
-    config.yaml, which takes a millisecond to parse, is parsed too."""
+def stamps_of(folder: Path) -> Stamps:
+    """The stamps of the files of a record."""
+    return tuple(stamp(os.path.join(folder, name)) for name in TYPES)
+
+
+def contents(folder: Path, stamps: Stamps, whole: bool) -> Contents:
+    """The contents of a record, whose files have these stamps. whole: whether config.yaml, which takes a millisecond to
+    parse, is parsed too."""
     states = dict(zip(TYPES, stamps))
+    if states[STATUS] == MISSING:
+        return Contents("new")
     try:
         data = content(folder / STATUS, states[STATUS])
         check_format(data)
@@ -179,18 +189,18 @@ def contents(folder: Path, stamps: tuple[Stamp, ...], whole: bool) -> Contents:
             return Contents(status["status"])
         digests, found = status.get("digests", {}), dict[str, Any]()
         for name in FILES:
-            if name == METRICS and states[name] == "is missing" and name not in digests:
+            if name == METRICS and states[name] == MISSING and name not in digests:
                 continue
             data = content(folder / name, states[name])
             if name not in digests:
                 raise ValueError(f"status.json has no digest of {name}")
             if digest_of(data) != digests[name]:
                 raise ValueError(f"{name} was changed after the run finished")
-            if whole or name != "config.yaml":
+            if whole or name != CONFIG:
                 found[name] = parsed(name, data)
     except (ValueError, OSError) as error:
         return Contents("damaged", str(error))
-    kept = (found.get(name) for name in ("config.yaml", "environment.json", "summary.json"))
+    kept = (found.get(name) for name in (CONFIG, "environment.json", "summary.json"))
     return Contents(status["status"], "", *kept)
 
 
@@ -216,7 +226,7 @@ def parsed(name: str, data: bytes) -> Any:
 def parsed_as(kind: Any, name: str, data: bytes) -> Any:
     """What a file holds if it is of this type. Raises ValueError, with a message of one line, if it is not."""
     try:
-        if name == "config.yaml":
+        if name == CONFIG:
             check_nodes(data)
             return adapter(kind).validate_python(adapter(Json).validate_python(yaml.load(data, Loader=YAML)))
         return adapter(kind).validate_json(b"[" + b",".join(data.splitlines()) + b"]" if name == METRICS else data)

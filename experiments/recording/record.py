@@ -17,21 +17,20 @@ from filelock import FileLock, Timeout
 from experiments.config.errors import HeldError, RecordError
 from experiments.recording.code import TRAINING, code_fingerprint
 from experiments.recording.contents import (
+    CONFIG,
     ENDED,
     FILES,
     FORMAT,
     METRICS,
     NEWER,
     STATUS,
-    TYPES,
     Contents,
-    contents,
     digest_of,
     parsed,
-    stamp,
     to_json,
     to_yaml,
 )
+from experiments.recording.look import contents_now, known
 from tasks.data.source import write_atomically
 
 # Settings that do not affect a run's numbers.
@@ -44,6 +43,18 @@ def identity(config: dict[str, Any], data_fingerprint: str, precision: str, entr
 
     entry: the function that executes the run, as a dotted path.
     """
+    return {
+        "settings": digest_of_settings(essential_settings(config)),
+        "scale": config["scale"],
+        "data": data_fingerprint,
+        "precision": precision,
+        "code": code_fingerprint(config, entry),
+        **computing_libraries(),
+    }
+
+
+def essential_settings(config: dict[str, Any]) -> str:
+    """The settings that determine a run's numbers, as JSON."""
 
     def essential(node: Any) -> Any:
         if isinstance(node, dict):
@@ -53,14 +64,12 @@ def identity(config: dict[str, Any], data_fingerprint: str, precision: str, entr
     settings = {key: essential(value) for key, value in config.items() if key not in INCIDENTAL}
     excluded = ("checkpoint_every", "precision", "shard")
     settings["training"] = {key: value for key, value in settings["training"].items() if key not in excluded}
-    return {
-        "settings": digest_of(json.dumps(settings, sort_keys=True).encode())[:16],
-        "scale": config["scale"],
-        "data": data_fingerprint,
-        "precision": precision,
-        "code": code_fingerprint(config, entry),
-        **computing_libraries(),
-    }
+    return json.dumps(settings, sort_keys=True)
+
+
+def digest_of_settings(settings: str) -> str:
+    """The hash of settings, 16 hexadecimal digits."""
+    return digest_of(settings.encode())[:16]
 
 
 @cache
@@ -111,12 +120,12 @@ class Record:
     @property
     def contents(self) -> Contents:
         """The status, and what a finished record holds."""
-        return contents(self.folder, tuple(stamp(self.folder / name) for name in TYPES), self.whole)
+        return contents_now(self.folder, self.whole)
 
     @property
     def status(self) -> str:
         """new, running, interrupted, failed, finished, diverged, or damaged (see `damage`)."""
-        return self.contents.status if os.path.lexists(self.folder / STATUS) else "new"
+        return self.contents.status
 
     @property
     def damage(self) -> str:
@@ -135,7 +144,7 @@ class Record:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        return self.contents.config or self.read("config.yaml")
+        return self.contents.config or known(self.folder, CONFIG, lambda: self.read(CONFIG))
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -173,7 +182,7 @@ class Record:
                 file.unlink(missing_ok=True)
         for unfinished in self.folder.glob(".*"):  # temporary files of a killed process
             unfinished.unlink()
-        write_atomically(self.folder / "config.yaml", to_yaml(config))
+        write_atomically(self.folder / CONFIG, to_yaml(config))
         write_atomically(self.folder / "environment.json", to_json(environment))
         self.set_status("running")
 

@@ -9,6 +9,7 @@ from typing import Any
 from experiments.ledger.curves import smooth
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.intervals import average, mean
+from experiments.recording.look import known
 from experiments.recording.record import Record
 from experiments.report.numbers import is_number
 from experiments.sweeps.grid import Job
@@ -146,9 +147,13 @@ def learning_rows(runs: Sequence[Run], level: Sequence[str], group: Sequence[str
 
 def smoothed(record: Record) -> list[tuple[int, float]]:
     """Step and smoothed training loss, without losses that are not finite."""
-    points = [(row["step"], row["train/loss"]) for row in record.metrics() if "train/loss" in row]
-    points = [(step, loss) for step, loss in points if math.isfinite(loss)]
-    return list(zip((step for step, _ in points), smooth(loss for _, loss in points)))
+
+    def points() -> list[tuple[int, float]]:
+        found = [(row["step"], row["train/loss"]) for row in record.metrics() if "train/loss" in row]
+        found = [(step, loss) for step, loss in found if math.isfinite(loss)]
+        return list(zip((step for step, _ in found), smooth(loss for _, loss in found)))
+
+    return [(step, loss) for step, loss in known(record.folder, "smoothed loss", points)]
 
 
 def thinned(points: list[tuple[int, float]], most: int) -> list[tuple[int, float]]:

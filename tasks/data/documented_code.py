@@ -65,10 +65,13 @@ class DocumentedCode:
 
     @cached_property
     def fingerprint(self) -> str:
-        """That of this file, the settings and all sources."""
+        """That of this file, the settings and all sources, which are only read if one of them has changed."""
         own: list[str | bytes] = [Path(__file__).read_bytes(), repr((self.packages, self.lengths, self.alike))]
         files = [each for split in SPLITS for each in self.files[split]]
-        return fingerprint([*own, *(part for name, file in files for part in (name, file.read_bytes()))])
+        stamps = [(name, (state := file.stat()).st_size, state.st_mtime_ns) for name, file in files]
+        read = (part for name, file in files for part in (name, file.read_bytes()))
+        known = self.cache / f"{fingerprint([*own, repr(stamps)])}-fingerprint"
+        return cached(known, lambda: fingerprint([*own, *read]).encode()).decode()
 
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split, kept on disk, since parsing the packages takes a minute."""

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from experiments.config.cache import CACHES
 from experiments.ledger.claims import paper
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.excluded_records import ExcludedRecords
@@ -35,6 +37,7 @@ from experiments.report.page.run_comparison import (
 )
 from experiments.report.runs import finished_runs
 from experiments.report.verdict_marks import MARKS, VERDICT_OF
+from tasks.data.source import cached
 
 FOLDER = Path(__file__).resolve().parent
 SMALL = (8, 5)  # rows and columns of a table that is not folded
@@ -111,7 +114,9 @@ def source(name: str) -> str:
 @cache
 def library() -> str:
     """Vega, Vega-Lite and vega-embed as one script, for the page to hold."""
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    file = CACHES / "page" / f"vega-{version('vl-convert-python')}.js"
+    bundle = cached(file, lambda: vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").encode())
+    return bundle.decode().replace("</script", "<\\/script")
 
 
 def policy(scripts: Sequence[str]) -> str:

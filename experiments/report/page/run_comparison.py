@@ -8,12 +8,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import altair as alt
 
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.intervals import ALPHA, student
+from experiments.recording.look import known
 from experiments.recording.metrics import main_metric, meaning
 from experiments.recording.record import INCIDENTAL, Record
 from experiments.report.figures.chart import HEIGHT, finish, fitted, named, rounded
@@ -49,7 +51,7 @@ def comparable_runs(evidence: Evidence) -> dict[str, Any]:
     texts, series = Numbered(), Numbered()
     experiments: list[dict[str, Any]] = []
     for name, runs in finished_runs(evidence).items():
-        configurations = [settings(run.record) for run in runs]
+        configurations = [known(run.record.folder, "settings", partial(settings, run.record)) for run in runs]
         results = [last_values(run.record) for run in runs]
         base = most_frequent(configurations)
         metrics = list(dict.fromkeys(metric for values in results for metric in values))
@@ -93,11 +95,8 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
 
 def most_frequent(configurations: Iterable[dict[str, str]]) -> dict[str, str]:
     """The most frequent value of every key."""
-    counts: dict[str, Counter[str]] = {}
-    for configuration in configurations:
-        for key, value in configuration.items():
-            counts.setdefault(key, Counter())[value] += 1
-    return {key: values.most_common(1)[0][0] for key, values in counts.items()}
+    counts = Counter(pair for configuration in configurations for pair in configuration.items())
+    return dict(pair for pair, _ in reversed(counts.most_common()))
 
 
 def last_values(record: Record) -> dict[str, float | str | None]:

@@ -1,0 +1,78 @@
+"""What the last `make reproduce` that found nothing to do has shown, for as long as nothing that it depends on changes.
+
+That is told in a second from files' times and sizes, without torch and without reading a record.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments.config import plugins
+from experiments.config.cache import CACHES, ROOT
+from tasks.data.source import write_atomically
+
+SETTINGS = ("ATEN_", "CUDA_", "EXPERIMENTS_", "HF_", "WANDB_")  # first letters of environment variables that matter
+HARDWARE = ("/proc/cpuinfo", "/proc/driver/nvidia/version")
+
+
+class Shown:
+    """The text that a command prints of an outputs folder, and what it depends on."""
+
+    def __init__(self, arguments: Sequence[Any], outputs: str, console: Console):
+        name = hashlib.sha256(json.dumps([str(Path(outputs).resolve()), *arguments], default=str).encode()).hexdigest()
+        self.file = CACHES / "shown" / f"{name[:16]}.json"
+        self.outputs, self.console = Path(outputs), console
+
+    def state(self) -> str:
+        """A digest of all that what is shown depends on."""
+        digest = hashlib.sha256()
+        for part in self.parts():
+            digest.update(repr(part).encode())
+        return digest.hexdigest()
+
+    def parts(self) -> Iterator[Any]:
+        """The records and the page, our source, the libraries, the machine, the user's settings and the terminal."""
+        for folder in (self.outputs / "runs", self.outputs / "report"):
+            yield from stamps_under(folder)
+        for package in ("conf", "experiments", "models", "tasks"):
+            yield from stamps_under(ROOT / package)
+        yield sys.version, sorted((each.metadata["Name"], each.version) for each in distributions())
+        for hardware in HARDWARE:
+            with contextlib.suppress(OSError):
+                yield [line for line in Path(hardware).read_text().splitlines() if "MHz" not in line]
+        yield sorted((name, value) for name, value in os.environ.items() if name.startswith(SETTINGS))
+        yield self.console.width, self.console.is_terminal
+
+    def again(self) -> str | None:
+        """The text, if nothing has changed; None where something has, or where a package from outside is used."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            stored = json.loads(self.file.read_text(encoding="utf-8"))
+            if not plugins.packages() and stored["state"] == self.state():
+                return str(stored["text"])
+        return None
+
+    def keep(self, text: str) -> None:
+        """Keep what was shown, where it can be written."""
+        with contextlib.suppress(OSError):
+            write_atomically(self.file, json.dumps({"state": self.state(), "text": text}).encode())
+
+
+def stamps_under(folder: Path) -> Iterator[tuple[str, int, int, int]]:
+    """Name, time, size and inode of all files below a folder, without those of Python's own caches."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name == "__pycache__":
+                continue
+            if entry.is_dir():
+                yield from stamps_under(Path(entry.path))
+            else:
+                found = entry.stat()
+                yield entry.path, found.st_mtime_ns, found.st_size, found.st_ino
