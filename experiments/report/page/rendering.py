@@ -79,6 +79,7 @@ def render(
         experiments=found,
         paper_tables=paper_tables(finished_runs(evidence)),
         compared_runs=compared,
+        example=example(evidence),
         level_statistics=level_statistics(compared),
         level_curves=level_chart(),
         compared_curves=comparison_chart(),
@@ -144,6 +145,12 @@ def start_command(scale: str, evidence: Evidence) -> str:
     return " ".join(
         ["make reproduce", *(f"{name}={shlex.quote(value)}" for name, value, usual in settings if value != usual)]
     )
+
+
+def example(evidence: Evidence) -> str:
+    """What one may type to find runs."""
+    job = next((job for job, record in evidence.items() if record.finished and len(job.factors) > 1), None)
+    return f"{job.experiment} {job.factors[0][1]} seed={job.seed}" if job else ""
 
 
 def failures(evidence: Evidence) -> Iterator[tuple[str, Any]]:
