@@ -129,6 +129,23 @@ def test_the_drawn_tree_names_every_folder_and_every_module_of_experiments() -> 
     assert lacking == set()
 
 
+def test_the_findings_say_what_the_ledger_says() -> None:
+    verdicts = dict(re.findall(r"^\| \*\*(\w+)\*\* \|[^|]*\| ([a-z ]+) \|", TEXTS["README.md"], flags=re.M))
+    text = TEXTS["docs/findings.md"]
+    left = re.search(r"have not been run: (.*?)\.", text, flags=re.S)
+    assert left and re.findall(r"[SRM]\d+", left[1]) == [name for name in verdicts if verdicts[name] == "not run"]
+    sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, flags=re.M | re.S))
+    for title, verdict in (("What holds", "reproduced"), ("What does not", "not reproduced")):
+        named = {name for line in re.findall(r"^- (?:.|\n  )*", sections[title], flags=re.M) for name in ids(line)}
+        assert {name for name in named if verdicts[name] != verdict} <= {"R13"}  # of which one part is exact
+        assert named >= {name for name in verdicts if verdicts[name] == verdict}
+
+
+def ids(text: str) -> list[str]:
+    """The claims that a text names."""
+    return re.findall(r"\b[SRM]\d+\b", text)
+
+
 def write_package(folder: Path) -> None:
     """Write the package that docs/extending.md builds."""
     found = re.findall(r"`(mylib/[\w/.]+)`:\n\n```\w+\n(.*?)```", TEXTS["docs/extending.md"], flags=re.S)
