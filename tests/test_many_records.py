@@ -141,6 +141,25 @@ def test_it_is_shown_again_until_something_changes(tmp_path: Path, monkeypatch: 
     assert shown(tmp_path).again() is None
 
 
+@pytest.mark.parametrize("variable", ["EXPERIMENTS_CONF", "EXPERIMENTS_CLAIMS"])
+def test_what_comes_from_outside_is_always_read(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, str(tmp_path))
+    shown(tmp_path).keep("the ledger")
+    assert shown(tmp_path).again() is None
+
+
+def test_what_lies_behind_a_link_is_always_read(tmp_path: Path) -> None:
+    record = write_record(tmp_path / "elsewhere" / "aaa", {"loss": 1.0})
+    outputs = tmp_path / "outputs"
+    (outputs / "runs" / "positions").mkdir(parents=True)
+    (outputs / "runs" / "positions" / "gone").symlink_to(tmp_path / "nowhere")
+    shown(outputs).keep("the ledger")
+    assert shown(outputs).again() == "the ledger"
+    (outputs / "runs" / "positions" / "aaa").symlink_to(record.folder)
+    shown(outputs).keep("the ledger")
+    assert shown(outputs).again() is None
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"state": 1}', json.dumps({"state": "x", "text": "y"})])
 def test_a_damaged_memory_of_what_was_shown_is_nothing(content: str, tmp_path: Path) -> None:
     own = shown(tmp_path)

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from experiments.config import plugins
 from experiments.config.cache import CACHES, ROOT
+from experiments.recording.contents import stamp
 from tasks.data.source import write_atomically
 
 SETTINGS = ("ATEN_", "CUDA_", "EXPERIMENTS_", "HF_", "WANDB_")  # first letters of environment variables that matter
@@ -52,10 +53,11 @@ class Shown:
         yield self.console.width, self.console.is_terminal
 
     def again(self) -> str | None:
-        """The text, if nothing has changed; None where something has, or where a package from outside is used."""
+        """The text, if nothing has changed; None where something has, or where something from outside is used."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             stored = json.loads(self.file.read_text(encoding="utf-8"))
-            if not plugins.packages() and stored["state"] == self.state():
+            outside = plugins.packages() or plugins.folders() or plugins.folders(plugins.CLAIMS, "claims")
+            if not outside and stored["state"] == self.state():
                 return str(stored["text"])
         return None
 
@@ -65,14 +67,18 @@ class Shown:
             write_atomically(self.file, json.dumps({"state": self.state(), "text": text}).encode())
 
 
-def stamps_under(folder: Path) -> Iterator[tuple[str, int, int, int]]:
-    """Name, time, size and inode of all files below a folder, without those of Python's own caches."""
+def stamps_under(folder: Path) -> Iterator[Any]:
+    """Name, time, size and inode of all files below a folder, without those of Python's own caches.
+
+    What lies behind a link to another folder is not followed: such a folder counts as changed.
+    """
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name == "__pycache__":
                 continue
-            if entry.is_dir():
+            if entry.is_dir(follow_symlinks=False):
                 yield from stamps_under(Path(entry.path))
+            elif entry.is_dir():
+                yield os.urandom(8)
             else:
-                found = entry.stat()
-                yield entry.path, found.st_mtime_ns, found.st_size, found.st_ino
+                yield entry.path, stamp(entry.path)
