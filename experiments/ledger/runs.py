@@ -7,7 +7,7 @@ from experiments.config.choices import groups, named, nearest
 from experiments.config.errors import ConfigError
 from experiments.ledger.claims import check_experiments, check_levels, claims, compared_factors
 from experiments.ledger.effects import NOT_RUN
-from experiments.ledger.evidence import Evidence, Key, fits
+from experiments.ledger.evidence import Evidence, fits
 from experiments.ledger.tuning import FIRST_SEED, GRID, SHIFTS, Gathered, Tuning, tunings_of
 from experiments.ledger.verdicts import INCONCLUSIVE, Verdict
 from experiments.recording.look import one_look
@@ -68,28 +68,23 @@ def expected(experiments: Sequence[str], scale: str, outputs: str) -> list[Job]:
         for tuning in dict.fromkeys(tunings.values()):
             found += [tuning.trial(step, FIRST_SEED + index) for step in GRID for index in range(tuning.seeds)]
         for job in needed(own):
-            level = tunings.get(levels_without_seed(job))
+            level = tunings.get(job.level)
             found.append(replace(job, rate=level.rate(level.chosen)) if level and level.chosen is not None else job)
     return found
 
 
-def tunings_of_level(known: Sequence[Job], compared: set[str]) -> dict[Key, Tuning]:
-    """The tunings of an experiment's deciding levels, by the factors of a job without its seed."""
+def tunings_of_level(known: Sequence[Job], compared: set[str]) -> dict[Job, Tuning]:
+    """The tunings of an experiment's deciding levels, by level."""
     own = deciding_of(job for job in known if job.seed == 0)
-    return {levels_without_seed(job): tuning for job, tuning in (tunings_of(own, compared) if own else {}).items()}
+    return {job.level: tuning for job, tuning in (tunings_of(own, compared) if own else {}).items()}
 
 
-def levels_without_seed(job: Job) -> Key:
-    """A job's levels, which all of its seeds share."""
-    return tuple(each for each in job.factors if each[0] != "seed")
-
-
-def tuned(known: Iterable[Job], tunings: dict[Key, Tuning], shift: int = 0) -> dict[Job, Record]:
+def tuned(known: Iterable[Job], tunings: dict[Job, Tuning], shift: int = 0) -> dict[Job, Record]:
     """The runs of these jobs at the rates that were chosen, or so many half decades above them, without those whose
     rate is not chosen yet."""
     found: dict[Job, Record] = {}
     for job in known:
-        tuning = tunings.get(levels_without_seed(job))
+        tuning = tunings.get(job.level)
         if tuning is None:
             found[job] = job.record
         elif tuning.chosen is not None:
@@ -114,9 +109,9 @@ def deciding_of(known: Iterable[Job]) -> list[Job]:
     ]
 
 
-def added_seed(own: Sequence[Job], seed: int, tunings: dict[Key, Tuning]) -> dict[Job, Record]:
+def added_seed(own: Sequence[Job], seed: int, tunings: dict[Job, Tuning]) -> dict[Job, Record]:
     """The runs of a seed beyond those of the sweep, whose first seed has these; empty if none of them ever started."""
-    found = tuned((job.with_seed(seed) for job in own), tunings)
+    found = tuned((replace(job.with_seed(seed), added=True) for job in own), tunings)
     return found if any(record.status != "new" for record in found.values()) else {}
 
 

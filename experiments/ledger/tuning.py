@@ -40,8 +40,7 @@ class Tuning:
 
     def trial(self, half_decades: int, seed: int) -> Job:
         """The run that tries a rate on one seed."""
-        factors = tuple((name, str(seed) if name == "seed" else level) for name, level in self.job.factors)
-        return replace(self.job, factors=factors, rate=self.rate(half_decades), trial=True)
+        return replace(self.job.with_seed(seed), rate=self.rate(half_decades), trial=True)
 
     def record(self, half_decades: int, seed: int) -> Record:
         """The record of a trial, finished or not."""
@@ -148,8 +147,7 @@ def by_rate(comparison: Comparison, tunings: Iterable[Tuning]) -> dict[str, Esti
             if step in tuning.tried:
                 for index in range(tuning.seeds):
                     # Seeds of trials are counted from 0 here, as those of judged runs are.
-                    factors = tuple((key, str(index) if key == "seed" else level) for key, level in tuning.job.factors)
-                    evidence[replace(tuning.job, factors=factors)] = tuning.record(step, FIRST_SEED + index)
+                    evidence[tuning.job.with_seed(index)] = tuning.record(step, FIRST_SEED + index)
         sample = measured(comparison, evidence).sample
         if sample:
             found[name] = effect_of(comparison, sample, ALPHA)

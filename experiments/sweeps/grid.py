@@ -77,9 +77,10 @@ class Job:
         return replace(self, factors=factors, added=False)
 
     def with_seed(self, seed: int) -> "Job":
-        """This job with a seed that the sweep does not list."""
-        factors = tuple((name, str(seed) if name == "seed" else level) for name, level in self.factors)
-        return replace(self, factors=factors, added=True)
+        """This job with another seed."""
+        return replace(
+            self, factors=tuple((name, str(seed) if name == "seed" else level) for name, level in self.factors)
+        )
 
     @property
     def record(self) -> Record:
