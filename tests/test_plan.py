@@ -25,7 +25,7 @@ from experiments.cost.op_tracer import trace
 from experiments.cost.synthetic_data import task_of
 from experiments.ledger.runs import expected
 from experiments.measurements.tensor_memory import peak_bytes
-from experiments.plan import Row, rows_of, table
+from experiments.plan import Row, main, rows_of, table
 from experiments.recording.memory import process_peak, reset_peak
 from tasks.base import Reading
 from tests.conftest import ROOT, Program
@@ -256,3 +256,14 @@ def test_a_plan_leaves_no_tokens_where_a_run_looks_for_its_own(tmp_path: Path) -
 def test_trials_on_validation_documents_are_planned(tmp_path: Path) -> None:
     trial = next(job for job in expected(["code_summarization"], "laptop", str(tmp_path)) if job.trial)
     assert rows_of([trial], str(tmp_path))[0].needed.flops > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_plan_needs_no_data(begun: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where a learning rate that trials on the hub's data have chosen cannot be looked up."""
+    if begun:
+        (tmp_path / "runs").mkdir()
+    options = ["--scale", "gpu", "--only", "masked_lm", "--accelerator", "h100", "--outputs", str(tmp_path)]
+    assert main(options) == 0
+    assert "masked_lm" in capsys.readouterr().out

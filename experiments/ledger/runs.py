@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from experiments.config.choices import groups, named, nearest
 from experiments.config.errors import ConfigError
@@ -13,6 +14,7 @@ from experiments.ledger.verdicts import INCONCLUSIVE, Verdict
 from experiments.recording.look import one_look
 from experiments.recording.record import Record
 from experiments.sweeps.grid import Job, has_seeds, in_order, jobs, jobs_of_all
+from tasks.data.source import DataError
 
 EXACT = "properties"  # an experiment without training, which claims of every idea need
 TIMED = ("position_cost", "context_cost")  # experiments that measure time: after all others, one at a time
@@ -69,8 +71,20 @@ def expected(experiments: Sequence[str], scale: str, outputs: str) -> list[Job]:
             found += [tuning.trial(step, FIRST_SEED + index) for step in GRID for index in range(tuning.seeds)]
         for job in needed(own):
             level = tunings.get(job.level)
-            found.append(replace(job, rate=level.rate(level.chosen)) if level and level.chosen is not None else job)
+            step = foreseen_step(level) if level else None
+            found.append(job if level is None or step is None else replace(job, rate=level.rate(step)))
     return found
+
+
+def foreseen_step(tuning: Tuning) -> int | None:
+    """The chosen rate, in half decades from the experiment's; None if it is not known yet, or cannot be looked up
+    because the data cannot be loaded here."""
+    if not (Path(tuning.job.outputs) / "runs").is_dir():
+        return None  # so that a plan loads no data
+    try:
+        return tuning.chosen
+    except DataError:
+        return None
 
 
 def tunings_of_level(known: Sequence[Job], compared: set[str]) -> dict[Job, Tuning]:
