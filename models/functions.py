@@ -7,7 +7,7 @@ of 13.5, sinc 1.6 instead of 10.0.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -19,6 +19,15 @@ def softplus(x: Tensor) -> Tensor:
 def swish(x: Tensor, beta: Tensor) -> Tensor:
     """x σ(βx); beta broadcasts to x."""
     return SwishFunction.apply(x, beta)
+
+
+class RMSNorm(nn.RMSNorm):
+    """x / √(mean of x² + ε) ⊗ weight over the last dimension (Zhang & Sennrich 2019, equation 4)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return super().forward(x)
+        return NormFunction.apply(x, self.weight, torch.finfo(x.dtype).eps)
 
 
 def maximum(x: Tensor, y: Tensor) -> Tensor:
@@ -55,6 +64,26 @@ class SwishFunction(torch.autograd.Function):
         x, beta, y = ctx.saved_tensors
         for_x = torch.ops.aten.silu_backward(gradient, beta * x)
         return for_x, (x - y).mul_(y).mul_(gradient).sum_to_size(beta.shape)
+
+
+class NormFunction(torch.autograd.Function):
+    """RMSNorm in half of torch's passes over memory, keeping of x (…, width) only x itself for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        mean = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+        factor = mean.add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, factor)
+        return (x * factor).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        x, weight, factor = ctx.saved_tensors
+        normed = x * factor
+        for_weight = gradient * normed
+        along = (for_weight @ weight[:, None]).div_(x.shape[-1])  # of the gradient, along x: changes only its length
+        for_x = (gradient * weight).sub_(normed.mul_(along)).mul_(factor)
+        return for_x, for_weight.flatten(0, -2).sum(0), None
 
 
 class Maximum(torch.autograd.Function):

@@ -97,6 +97,11 @@ class EncoderDecoder(nn.Module):
         middles = states[:, :, quarter : quarter + stride].flatten(1, 2)
         return torch.cat([states[:, 0, :quarter], middles, states[:, -1, quarter + stride :]], dim=1), exists
 
+    def recompute_layers(self) -> int:
+        """See models.recomputation.recompute_layers."""
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
+        return self.model.config.encoder_layers + self.model.config.decoder_layers
+
     def encode(self, tokens: Tensor, exists: Tensor) -> Tensor:
         """The encoder's output (B, S, width) for tokens (B, S) that fit into its window."""
         width = tokens.shape[1]

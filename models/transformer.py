@@ -8,9 +8,11 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.attention import Attention
+from models.functions import RMSNorm
 from models.generation import generate
 from models.positions import Position, position_ids
 from models.ranges import Layers, Width
+from models.recomputation import recomputed
 
 
 class DecoderState(NamedTuple):
@@ -25,12 +27,21 @@ class Block(nn.Module):
 
     def __init__(self, width: int, attention: Attention, feedforward: nn.Module):
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width)
+        self.attention_norm = RMSNorm(width)
         self.attention = attention
-        self.feedforward_norm = nn.RMSNorm(width)
+        self.feedforward_norm = RMSNorm(width)
         self.feedforward = feedforward
+        self.is_recomputed = False
+
+    def recompute_layers(self) -> int:
+        """See models.recomputation.recompute_layers."""
+        self.is_recomputed = True
+        return 1
 
     def forward(self, x: Tensor, position: Position, state: Any) -> tuple[Tensor, Any]:
+        return recomputed(self.read, x, position, state) if self.is_recomputed else self.read(x, position, state)
+
+    def read(self, x: Tensor, position: Position, state: Any) -> tuple[Tensor, Any]:
         mixed, state = self.attention(self.attention_norm(x), position, state)
         x = x + mixed
         return x + self.feedforward(self.feedforward_norm(x)), state
@@ -67,7 +78,7 @@ class Transformer(nn.Module):
             )
             for index in range(layers)
         )
-        self.norm = nn.RMSNorm(width)
+        self.norm = RMSNorm(width)
         for block in self.blocks:
             block.attention.check(self.position)  # type: ignore[union-attr, operator]
 

@@ -62,7 +62,8 @@ def test_the_products_of_a_decoder_are_those_of_the_formula() -> None:
     all_seen = 2 * tokens * (layers * (12 * width**2 + 2 * length * width) + vocabulary * width)
     half_seen = all_seen - 2 * tokens * layers * length * width
     found = of_training(decoder(), Tokens(), steps=5, pieces=1, precision="fp32", on_gpu=False)
-    assert 5 * 3 * half_seen <= found.flops <= 5 * 3 * all_seen
+    norms = 2 * tokens * width * (2 * layers + 1)  # the backward pass of each has a product with its weight
+    assert 5 * 3 * half_seen <= found.flops <= 5 * (3 * all_seen + norms)
     work, _ = of_evaluation(decoder(), Tokens(), 0, on_gpu=False)
     assert 3 * half_seen <= work[0] <= 3 * all_seen
 

@@ -60,9 +60,10 @@ class Training:
     by the kind of part. evaluate_at: steps, besides the last, after which the task's evaluation is run. precision: auto
     is bf16 where that is faster and fp32 elsewhere. accumulation: pieces that a batch goes through the model in, one
     after the other; None for all of it at once. compile: whether the model's code is compiled. shard: whether each of
-    several processes holds a part of every weight (FSDP) and not all of them. debug: how the training is looked into,
-    see training/debugging.py. A setting that is None is no part of the
-    plain configuration, so that runs from before there was one are still the same runs.
+    several processes holds a part of every weight (FSDP) and not all of them. recompute: whether layers keep only their
+    inputs for the backward pass, which computes the rest again; None: if a step would not fit into memory otherwise.
+    debug: how the training is looked into, see training/debugging.py. A setting that is None is no part of the plain
+    configuration, so that runs from before there was one are still the same runs.
     """
 
     steps: NonNegativeInt = MISSING
@@ -76,6 +77,7 @@ class Training:
     accumulation: PositiveInt | None = None
     compile: bool | None = None
     shard: bool | None = None
+    recompute: bool | None = None
     debug: Debug | None = None
 
 

@@ -37,6 +37,20 @@ class Trace(NamedTuple):
     largest: float
 
 
+class Kept(torch.autograd.Function):
+    """`made` unchanged, for whose backward pass the others are kept."""
+
+    @staticmethod
+    def forward(ctx: Any, made: Tensor, *others: Tensor | None) -> Tensor:
+        ctx.save_for_backward(*others)
+        ctx.others = len(others)
+        return made.view_as(made)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+        return gradient, *[None] * ctx.others
+
+
 class OpTracer(TorchFunctionMode):
     """Counts the operations of the functions that are called under it, and what they save for a backward pass."""
 
@@ -81,20 +95,19 @@ class OpTracer(TorchFunctionMode):
             scores -= hidden
             self.work -= 4 * hidden * query.shape[-1], 0, 0
         self.count([query, key, value], made)
-        for x in (query, key, value, made, bias):
-            self.save(x)
+        kept = [query, key, value, made, bias]
         if is_written:
             weights = query.new_empty(int(scores))
-            self.save(weights)
+            kept.append(weights)
             self.work += 0, 4 * chunks, WRITTEN * scores
             self.largest = max(self.largest, 2 * weights.nbytes / chunks)
         elif not self.on_gpu:
             self.work += 0, 0, FUSED * scores
-        return made
+        return Kept.apply(made, *kept)
 
-    def save(self, x: Tensor | None) -> Any:
+    def save(self, x: Tensor) -> Any:
         """Count a tensor that is kept for the backward pass, once."""
-        if x is not None and not isinstance(x, Parameter):
+        if not isinstance(x, Parameter):
             self.saved[id(x.untyped_storage())] = x.untyped_storage()
         return x
 

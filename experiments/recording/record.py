@@ -62,7 +62,7 @@ def essential_settings(config: dict[str, Any]) -> str:
         return [essential(value) for value in node] if isinstance(node, list) else node
 
     settings = {key: essential(value) for key, value in config.items() if key not in INCIDENTAL}
-    excluded = ("checkpoint_every", "precision", "shard")
+    excluded = ("checkpoint_every", "precision", "shard", "recompute")
     settings["training"] = {key: value for key, value in settings["training"].items() if key not in excluded}
     return json.dumps(settings, sort_keys=True)
 

@@ -16,13 +16,14 @@ from experiments.recording.memory import process_peak, reset_peak
 from experiments.recording.processes import is_first, processes
 from experiments.recording.record import Record, check_same_data
 from experiments.tracking.wandb_run import Tracker, tags_of, warm_up
-from experiments.training.checks import check_causal, check_fits, memory_errors_named, outline
+from experiments.training.checks import check_causal, is_recomputed, memory_errors_named, outline
 from experiments.training.debugging import debugging
 from experiments.training.distributed import agreed, check_alone, check_shares, shard
 from experiments.training.learned_parameters import gates, trained_beta
 from experiments.training.loop import Interrupted, Result, checkpoint, parameter_groups, train, unit
 from experiments.training.run_spec import RunSpec, spec_of_start
 from models.initialization import initialize
+from models.recomputation import recompute_layers
 from models.state import leaves
 from tasks.base import Evaluation
 from tasks.data.source import write_atomically
@@ -90,7 +91,7 @@ def assemble(spec: RunSpec) -> tuple[Any, nn.Module]:
     torch.manual_seed(config["seed"])
     known = {} if spec.data is None else {"data": spec.data}
     task = build(settings.task, **known)
-    sketch = outline(lambda: build(settings.model, **task.model_arguments))
+    sketch, recompute = outline(lambda: build(settings.model, **task.model_arguments)), False
     longest, limit = getattr(task, "length", 0), getattr(sketch, "limit", None)
     if limit is not None and longest > limit:
         raise ConfigError(
@@ -100,12 +101,14 @@ def assemble(spec: RunSpec) -> tuple[Any, nn.Module]:
     if sketch is not None:
         if task.model_arguments and not any(True for _ in sketch.parameters()):
             raise ConfigError("the task trains a model and this one has no weights: choose another with model=…")
-        check_fits(sketch, task, config, spec.record.identity["precision"])
+        recompute = is_recomputed(sketch, task, config, spec.record.identity["precision"])
     check_shares(task)
     build(settings.optimizer)([nn.Parameter(torch.zeros(1))])  # raises ValueError for settings that it refuses
     model = build(settings.model, **task.model_arguments)
     initialize(model, config["seed"], config["training"]["initial_gain"])
     check_causal(model, task)
+    if recompute:
+        recompute_layers(model)
     return task, model
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from models.attention.base import Attention, repeat_key_values
 from models.attention.local import segment_attention
 from models.positions import Position
+from models.recomputation import recomputed
 
 SIGMAS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": lambda x: F.elu(x) + 1,  # the paper's
@@ -36,7 +37,8 @@ class Infini(Attention):
     information. One gate β per query head mixes the retrieved values with local attention; heads that share keys and
     values share a memory. The paper does not define equation 7 for an empty memory, where it is 0/0: here the first
     segment uses local attention alone, as if its gate were closed. The products of a segment have the dtype of its
-    keys, which autocast may have narrowed; their sums are in float32 or wider.
+    keys, which autocast may have narrowed; their sums are in float32 or wider. The memories before each segment are
+    not kept for the backward pass, which computes them again.
 
     sigma: σ, which makes queries and keys positive. truncation: the gradient through the memory is stopped after every
     so many segments of a call, so that it never leaves its block of segments; None never stops it.
@@ -77,18 +79,26 @@ class Infini(Attention):
             key = torch.cat([state.keys.to(key.dtype), key], dim=2)
             value = torch.cat([state.values.to(value.dtype), value], dim=2)
         local = segment_attention(query, key, value, position, self.segment_length, opened)  # eq. 6
+        stored = (opened + length) // self.segment_length * self.segment_length
+        y, memory, normalizer = recomputed(self.mix, query, key[:, :, :stored], value[:, :, :stored], local, state)
+        return self.merge(y), InfiniState(memory, normalizer, key[:, :, stored:], value[:, :, stored:])
 
-        full = (opened + length) // self.segment_length
-        stored = full * self.segment_length
+    def mix(
+        self, query: Tensor, key: Tensor, value: Tensor, local: Tensor, state: InfiniState
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Local attention mixed with what the memory gives (B, H, T, d), and memory and normaliser after all segments.
+
+        key and value (B, H_kv, n · S, d) are of the n segments that are complete.
+        """
+        opened = state.keys.shape[2]
         memories, normalizers = state.memory[:, :, None], state.normalizer[:, :, None]
-        if full:
-            memories, normalizers = self.store(key[:, :, :stored], value[:, :, :stored], state)
+        if key.shape[2]:
+            memories, normalizers = self.store(key, value, state)
         shared = repeat_key_values(memories, self.heads), repeat_key_values(normalizers, self.heads)
         retrieved, empty = self.retrieve(query, *shared, opened)
         gate = torch.sigmoid(self.gate).view(-1, 1, 1).to(local.dtype)
         y = torch.lerp(local, retrieved, gate.masked_fill(empty, 0.0))  # eq. 10
-        state = InfiniState(memories[:, :, -1], normalizers[:, :, -1], key[:, :, stored:], value[:, :, stored:])
-        return self.merge(y), state
+        return y, memories[:, :, -1], normalizers[:, :, -1]
 
     def repeat(self, state: InfiniState, before: InfiniState, after: InfiniState, times: Tensor) -> InfiniState:
         def grown(now: Tensor, old: Tensor, new: Tensor) -> Tensor:

@@ -48,3 +48,9 @@ class Position(nn.Module):
         (B, H, Tq, d) and keys (B, H, Tk, d).
         """
         return None
+
+    @property
+    def trains_bias(self) -> bool:
+        """Whether the bias gets gradients."""
+        has_bias = type(self).bias is not Position.bias and torch.is_grad_enabled()
+        return has_bias and any(parameter.requires_grad for parameter in self.parameters())
