@@ -77,10 +77,42 @@ def llama(width: int, intermediate: int) -> nn.Module:
     return LlamaForCausalLM(config)
 
 
-def text(length: int) -> Tensor:
-    """Random tokens, (TOKENS // length, length + 1): each row has one more token to predict."""
+class NanoGPT(nn.Module):
+    """A GPT as nanoGPT's README and GPT-2 describe it: learned positions, LayerNorm and GELU, all with biases, one
+    product for queries, keys and values, torch's fused attention, tied embeddings."""
+
+    def __init__(self, width: int, length: int):
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(VOCABULARY, width), nn.Embedding(length, width)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "norm_1": nn.LayerNorm(width),
+                    "attention": nn.Linear(width, 3 * width),
+                    "output": nn.Linear(width, width),
+                    "norm_2": nn.LayerNorm(width),
+                    "mlp": nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)),
+                }
+            )
+            for _ in range(LAYERS)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor]:
+        x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
+        for block in self.blocks:
+            parts = block["attention"](block["norm_1"](x)).chunk(3, dim=-1)  # type: ignore[index]
+            query, key, value = (part.unflatten(2, (HEADS, -1)).transpose(1, 2) for part in parts)
+            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            x = x + block["output"](mixed.transpose(1, 2).flatten(2))  # type: ignore[index]
+            x = x + block["mlp"](block["norm_2"](x))  # type: ignore[index]
+        return (F.linear(self.norm(x), self.tokens.weight),)
+
+
+def text(length: int, rows: int | None = None) -> Tensor:
+    """Random tokens, (rows, length + 1), by default TOKENS in all: each row has one more token to predict."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, VOCABULARY, (TOKENS // length, length + 1), generator=generator)
+    return torch.randint(0, VOCABULARY, (rows or TOKENS // length, length + 1), generator=generator)
 
 
 def training(model: nn.Module, loss: Callable[[], Tensor | None], precision: str) -> Step:
@@ -165,6 +197,10 @@ def decoder_table(precision: str, repeats: int) -> Table:
     steps = {"ours": next_token(model, tokens, precision)}
     steps["transformers' Llama"] = next_token(peer, tokens, precision)
     compare(table, "plain decoder", steps, {"ours": model, "transformers' Llama": peer}, repeats)
+    chosen = ("attention=full", "feedforward=mlp", "position=learned", "position.max_length=1024")
+    model, gpt = ours(256, 128, *chosen), NanoGPT(256, 1024)
+    steps = {"ours": next_token(model, tokens, precision), "nanoGPT's block": next_token(gpt, tokens, precision)}
+    compare(table, "MLP, learned positions", steps, {"ours": model, "nanoGPT's block": gpt}, repeats)
     return table
 
 
@@ -212,4 +248,4 @@ def tables(console: Console, precision: str, repeats: int) -> list[Callable[[], 
         console.print(f"the peers are not installed ({error}): pip install -e '.[bench]' -c constraints.txt")
         return []
     console.print("peers: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
-    return [partial(table, precision, repeats) for table in (infini_table, decoder_table, streaming_table)]
+    return [partial(table, precision, repeats) for table in (decoder_table, infini_table, streaming_table)]
