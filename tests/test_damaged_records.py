@@ -26,7 +26,7 @@ from experiments.report.page.files import write_report
 from experiments.report.page.run_comparison import comparable_runs
 from experiments.sweeps.grid import Job
 from tests.conftest import CONFIGURATION, ENVIRONMENT
-from tests.test_report import made_up
+from tests.made_up import made_up
 
 EXPERIMENT, METRIC = "feedforward_lm", "nonoverlapping/loss"
 CLAIM = next(claim for claim in claims() if claim.id == "S8")

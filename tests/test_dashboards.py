@@ -25,7 +25,7 @@ from experiments.tracking.wandb_run import Tracker
 from tasks.data.source import write_atomically
 from tests.conftest import CONFIGURATION, ROOT
 from tests.loopback import ENTITY, Server
-from tests.test_report import HOSTILE, made_up, write
+from tests.made_up import HOSTILE, made_up, write
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import pytest
 
 from experiments.ledger.intervals import mean as estimate
 from experiments.recording.record import Record
-from tests.test_report import HOSTILE, made_up, written
+from tests.made_up import HOSTILE, made_up, written
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (

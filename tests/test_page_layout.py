@@ -14,8 +14,8 @@ from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import judge
 from experiments.report.numbers import NumberFormat, column_format, number
 from experiments.report.page.ledger_rows import ledger_rows
+from tests.made_up import CLAIMS, made_up, write, written
 from tests.test_page import Opened, browser
-from tests.test_report import CLAIMS, made_up, write, written
 
 __all__ = ["browser"]
 DESKTOP, PHONE = (1280, 900), (390, 844)

@@ -17,7 +17,7 @@ from experiments.report.figures.paper_tables import paper_tables
 from experiments.report.figures.sections import sections
 from experiments.report.runs import finished_runs
 from experiments.sweeps.grid import Job
-from tests.test_report import CLAIMS, made_up, write
+from tests.made_up import CLAIMS, made_up, write
 
 
 def test_the_csv_holds_every_run_and_no_formula(tmp_path: Path) -> None:

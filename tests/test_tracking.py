@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.recording.metrics import better
 from experiments.recording.record import Record, records
-from experiments.tracking.wandb_run import better
 from tests.conftest import ROOT, Ended, tiny
 from tests.loopback import KEY, Server
 

@@ -10,8 +10,8 @@ import yaml
 
 from experiments.config.choices import CONF
 from experiments.config.compose import check_overrides
+from experiments.recording.metrics import better
 from experiments.recording.record import records
-from experiments.tracking.wandb_run import better
 from tests.conftest import ROOT, tiny
 from tests.loopback_sweeps import SWEEP, SweepServer
 

@@ -40,6 +40,12 @@ def meaning(metric: str) -> Meaning:
     return next(found, Meaning())
 
 
+def better(name: str) -> str | None:
+    """Whether min or max is better for a test metric; None if the metric is not a score."""
+    direction = "" if name.startswith("train/") else meaning(name).direction
+    return {LOWER: "min", HIGHER: "max"}.get(direction)
+
+
 def main_metric(config: dict[str, Any], metrics: Iterable[str]) -> str:
     """The metric that a run is compared by: the one that chooses its learning rate, or else the first one by the order
     of MEANINGS that has a direction, the shortest name first; "" if there is none at all."""

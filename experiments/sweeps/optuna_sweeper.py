@@ -43,10 +43,10 @@ from experiments.config.choices import nearest
 from experiments.config.composition import compose_unchecked
 from experiments.config.errors import ConfigError, first_line
 from experiments.config.overrides import parse, values_of
+from experiments.recording.metrics import better
 from experiments.recording.record import digest_of, to_json
 from experiments.sweeps.call import CALL, STOPPED
 from experiments.sweeps.grid_sweeper import caching
-from experiments.tracking.wandb_run import BETTER, better
 from experiments.training.execute import metric_names
 from experiments.training.run_spec import RunSpec, resolve
 
@@ -195,7 +195,8 @@ def direction_of(metric: str | None) -> StudyDirection:
     direction = better(str(metric))
     if direction is None:
         raise ConfigError(
-            f"hydra.sweeper.metric={metric} is not a score: its name must contain one of {', '.join(BETTER)}"
+            f"hydra.sweeper.metric={metric} is not a score: choose one of which less or more is better, such as "
+            "nonoverlapping/loss or masked/accuracy"
         )
     return {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}[direction]
 

@@ -17,6 +17,7 @@ import numpy as np
 import wandb
 
 from experiments.config.errors import RecordError, first_line
+from experiments.recording.metrics import better
 from experiments.recording.record import Record
 from experiments.tracking.artifacts import log_artifacts
 from experiments.tracking.offline import in_sweep, reachable_mode, unreachable, use_folder
@@ -35,12 +36,6 @@ def tags_of(overrides: Sequence[str]) -> list[str]:
 
 
 FACTORS, CONDITION = "factors", "condition"  # keys in W&B's config: a run's factor levels, and all of them as one text
-
-
-BETTER = {  # the better direction, by a word in the metric's name
-    **dict.fromkeys(("loss", "perplexity", "bits", "degradation"), "min"),
-    **dict.fromkeys(("accuracy", "digits", "exact", "overall", "rouge1", "rouge2", "rougeL", "rougeLsum"), "max"),
-}
 
 
 ARTIFACTS = "artifacts"  # in W&B's summary: how much of the run's artifacts was sent
@@ -70,12 +65,6 @@ def warm_up(config: dict[str, Any]) -> None:
         importlib.import_module("pandas")
 
     threading.Thread(target=start).start()
-
-
-def better(name: str) -> str | None:
-    """Whether min or max is better for a test metric; None if the metric is not a score."""
-    words = [] if name.startswith("train/") else re.split(r"[/_]", name)
-    return next((BETTER[word] for word in words if word in BETTER), None)
 
 
 def by_size(name: str) -> bool:

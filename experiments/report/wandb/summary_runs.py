@@ -17,13 +17,14 @@ import wandb
 from experiments.ledger.claims import claims
 from experiments.ledger.evidence import Evidence
 from experiments.ledger.verdicts import Verdict
+from experiments.recording.metrics import better
 from experiments.recording.record import Record
 from experiments.report.runs import Row, Run, factors_of, final_rows, finished_runs, summarize
 from experiments.tracking.artifacts import log_ledger
 from experiments.tracking.offline import reachable_mode, use_folder
 from experiments.tracking.switches import tracking_now
 from experiments.tracking.upload import project_of, runs_at
-from experiments.tracking.wandb_run import better, table
+from experiments.tracking.wandb_run import table
 from tasks.data.source import write_atomically
 
 JOB_TYPE = "summary"
