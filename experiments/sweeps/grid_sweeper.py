@@ -37,6 +37,7 @@ class CachingLoader(ConfigLoader):
     def __init__(self, loader: ConfigLoader):
         self.loader = loader
         self.composed: dict[tuple[str, ...], DictConfig] = {}
+        self.groups: dict[str, bool] = {}  # whether a key is that of a group
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"composed": {}}  # the cache is not sent to other processes
@@ -56,7 +57,10 @@ class CachingLoader(ConfigLoader):
 
     def is_value(self, override: Override) -> bool:
         """Whether an override sets a value, rather than choosing an option of a group."""
-        return not (override.is_delete() or self.loader.get_group_options(override.key_or_group))
+        key = override.key_or_group
+        if key not in self.groups:
+            self.groups[key] = bool(self.loader.get_group_options(key))
+        return not (override.is_delete() or self.groups[key])
 
     def load_configuration(self, *arguments: Any, **settings: Any) -> DictConfig:
         """Part of Hydra's interface, like all methods below."""
