@@ -17,6 +17,7 @@ from rich.console import Console
 
 from experiments.config.checks import check_slurm
 from experiments.config.choices import CONF, nearest
+from experiments.config.command import search_rarely
 from experiments.config.compose import check_overrides
 from experiments.config.composition import compose_unchecked, hydra_at_conf
 from experiments.config.errors import USER_ERRORS, ConfigError, print_error
@@ -101,6 +102,7 @@ def main(arguments: Sequence[str]) -> int:
     if {*ANSWERED} & {*arguments}:
         answer(arguments)
         return 0
+    search_rarely()
     # imported after the arguments: --help does not wait for torch
     from experiments.recording.processes import is_first
     from experiments.sweeps.call import (

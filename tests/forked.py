@@ -4,6 +4,7 @@ input is a request, each line of output the exit code of a process that was fork
 W&B is not imported, since what it sets up when it is imported belongs to one process.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -18,6 +19,7 @@ import torch
 import transformers  # noqa: F401
 
 torch.optim.AdamW([torch.zeros(1)])  # imports what torch imports with the first optimizer
+gc.freeze()  # no fork searches for garbage what is imported, which would copy its memory
 
 for line in sys.stdin:
     request = json.loads(line)
