@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from experiments.benchmarks import memory, roofline
 from experiments.measurements.properties import memory_size
 from experiments.measurements.tensor_memory import peak_bytes
 
@@ -44,3 +45,19 @@ def test_before_a_border_the_open_segment_is_counted_too() -> None:
         infini, other = found["floats/infini"], found[f"floats/{name}"]
         assert found[f"share/{name}"] == pytest.approx(infini / other)
         assert found[f"share_off_border/{name}"] == pytest.approx((infini + opened) / (other + opened), rel=1e-3)
+
+
+def test_the_bound_of_a_step_is_made_of_its_products_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "STEPS", {"small": (32, 16, 64, ("attention=infini_delta",))})
+    monkeypatch.setattr(roofline, "TOKENS", 512)
+    monkeypatch.setattr("experiments.benchmarks.peers.TOKENS", 512)
+    (cells,) = zip(*(column.cells for column in roofline.roofline_table("fp32").columns))
+    operations, moved, products, bytes_alone, measured = (float(str(cell).replace(",", "")) for cell in cells[1:6])
+    assert operations > 0 and moved > 0
+    assert float(str(cells[6]).rstrip("%")) == pytest.approx(100 * (products + bytes_alone) / measured, abs=1)
+
+
+def test_the_chart_of_memory_has_a_point_for_each_row() -> None:
+    rows = [{"tokens": "1,024", "training": name, "peak MiB": "1,234"} for name in ("ours", "peer")]
+    spec = memory.memory_chart(rows).to_dict()
+    assert spec["data"]["values"] == [{"tokens": 1024, "MiB": 1234, "training": name} for name in ("ours", "peer")]
