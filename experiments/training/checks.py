@@ -43,13 +43,13 @@ def is_recomputed(model: nn.Module, task: Any, config: dict[str, Any], precision
     weights = sum(parameter.nbytes for parameter in model.parameters())
     kept = (1 + MOMENTS) * weights / (processes() if training.get("shard") else 1)
     pieces = processes() * (training.get("accumulation") or 1)
-    step, asked, layers = traced(model, task, config, pieces), training.get("recompute"), 0
+    step, asked, layers = traced(model, task, config, pieces, 0), training.get("recompute"), 0
     if asked or (asked is None and kept + step_bytes(step, weights, precision) > free_bytes()):
         layers = recompute_layers(model)
     if asked and not layers:
         raise ConfigError("training.recompute=true needs a model with layers, such as model=decoder")
     if layers:
-        outside = traced(model, task, config, pieces).saved
+        outside = traced(model, task, config, pieces, layers).saved
         step = step._replace(saved=outside + (step.saved - outside) * (INPUTS + 1 / layers))
     needed = step_bytes(step, weights, precision)
     if kept + needed > free_bytes():
@@ -61,10 +61,10 @@ def is_recomputed(model: nn.Module, task: Any, config: dict[str, Any], precision
     return layers > 0
 
 
-def traced(model: nn.Module, task: Any, config: dict[str, Any], pieces: int) -> Trace:
-    """What a training step needs; nothing of a model whose code cannot be followed on the meta device."""
-    recomputes = [module.is_recomputed for module in model.modules() if hasattr(module, "is_recomputed")]
-    kind = json.dumps([config["model"], config["task"] | {"seed": None}, pieces, recomputes])
+def traced(model: nn.Module, task: Any, config: dict[str, Any], pieces: int, layers: int) -> Trace:
+    """What a training step needs that recomputes so many layers; nothing of a model whose code cannot be followed on
+    the meta device."""
+    kind = json.dumps([config["model"], config["task"] | {"seed": None}, pieces, layers])
     if kind not in known:
         known[kind] = NOTHING
         with contextlib.suppress(RuntimeError):
