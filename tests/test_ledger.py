@@ -80,8 +80,7 @@ def test_a_comparison_can_come_out_each_way(claim: Claim, comparison: Comparison
             if comparison.trials:
                 return 0.99 if (size > 0) == treated else 0.01
             if not comparison.control:
-                exact = comparison.rule == "exact"
-                return comparison.threshold + size * (comparison.tolerance + 0.01 if exact else smallest)
+                return comparison.threshold + size * (comparison.tolerance + 0.01 if comparison.is_exact else smallest)
             if not treated:
                 return base
             if comparison.rule == "ratio":
@@ -93,7 +92,7 @@ def test_a_comparison_can_come_out_each_way(claim: Claim, comparison: Comparison
 
     claimed = outcome_of("claimed", lambda seed: 0 if comparison.rule == "exact" else up * (3 + 0.01 * seed))
     opposite = outcome_of("opposite", lambda seed: -up * (3 + 0.01 * seed))
-    if comparison.rule == "exact":
+    if comparison.is_exact:
         assert claimed == ("as claimed", "reproduced") and opposite == ("not as claimed", "not reproduced")
         return
     nothing = ("no difference that matters", "not reproduced")

@@ -30,14 +30,14 @@ def first_seeds(sample: Sample, count: int) -> Sample:
 
 
 def effect_of(comparison: Comparison, sample: Sample, alpha: float) -> Estimate:
-    """The effect over the seeds and its interval at level 1 - alpha; of an exact property, the value furthest off.
+    """The effect over the seeds and its interval at level 1 - alpha; without one, the exact value furthest off.
 
     The pairs of one seed, such as those of several networks, are averaged: they are not independent.
     """
     seeds, rule = list(sample.values()), comparison.rule
-    if rule == "exact":
+    if comparison.is_exact:
         values = [pair.treatment for pairs in seeds for pair in pairs]
-        worst = max(values, key=lambda value: abs(value - comparison.threshold), default=math.nan)
+        worst = max(values, key=lambda value: shortfall(comparison, value), default=math.nan)
         return Estimate(len(values), worst, worst, worst)
     if rule == "sign":
         signs = [[pair.treatment - pair.control for pair in pairs if pair.treatment != pair.control] for pairs in seeds]
@@ -49,6 +49,13 @@ def effect_of(comparison: Comparison, sample: Sample, alpha: float) -> Estimate:
         sides = [side_share(seeds, name, alpha) for name in ("treatment", "control")[: 1 + bool(comparison.control)]]
         return difference_of_shares(*sides) if comparison.control else sides[0]
     return mean([average(value_of(comparison, pair) for pair in pairs) for pairs in seeds], alpha)
+
+
+def shortfall(comparison: Comparison, value: float) -> float:
+    """How far an exact value is from the threshold, or a counted one short of it."""
+    if comparison.rule == "exact":
+        return abs(value - comparison.threshold)
+    return comparison.threshold - value if comparison.side == "above" else value - comparison.threshold
 
 
 def value_of(comparison: Comparison, pair: Pair) -> float:
@@ -79,8 +86,11 @@ def bounds(comparison: Comparison) -> tuple[float, float]:
 def outcome(comparison: Comparison, effect: Estimate) -> str:
     """What an interval says. An effect that is surely too small to matter is none, whatever its sign."""
     low, high = bounds(comparison)
-    if comparison.rule == "exact":
-        return AS_CLAIMED if abs(effect.mean - comparison.threshold) <= comparison.tolerance else NOT_AS_CLAIMED
+    if comparison.is_exact:
+        holds = shortfall(comparison, effect.mean) <= comparison.tolerance
+        if comparison.rule == "counted":
+            holds = shortfall(comparison, effect.mean) < 0
+        return AS_CLAIMED if holds else NOT_AS_CLAIMED
     inside, above, below = low < effect.low and effect.high < high, effect.low > high, effect.high < low
     if comparison.rule == "equivalence":
         return AS_CLAIMED if inside else OPPOSITE if above or below else UNDECIDED

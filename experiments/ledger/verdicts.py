@@ -156,7 +156,7 @@ def decide(claim: Claim, found: Sequence[Measured], alpha: float = ALPHA) -> lis
     for seeds, level in looks.items():
         against = []
         for finding, own in zip(findings, found):
-            exact = finding.comparison.rule == "exact"
+            exact = finding.comparison.is_exact
             if finding.outcome != UNDECIDED or not (exact or own.complete >= seeds):
                 continue
             sample = own.sample if exact else first_seeds(own.sample, seeds)
@@ -175,7 +175,7 @@ def decide(claim: Claim, found: Sequence[Measured], alpha: float = ALPHA) -> lis
 
 def correct(findings: Sequence[Finding], against: list[tuple[Finding, Sample]], level: float) -> None:
     """Of what a look decides against the claim, keep what stands Holm's (1979) correction over its comparisons."""
-    tested = [each for each in findings if each.comparison.deciding and each.comparison.rule != "exact"]
+    tested = [each for each in findings if each.comparison.deciding and not each.comparison.is_exact]
     while True:
         divisor = max(1, len(tested) - sum(finding.outcome in NEGATIVE for finding in tested))
         for finding, sample in against:

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+import statistics
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
 from experiments.measurements.tensor_memory import peak_bytes
+from experiments.measurements.timing import interleaved
 from experiments.recording import environment
 from models.state import leaves
 from tasks.base import Evaluation, Measurement, Reading, device_of
@@ -21,7 +24,7 @@ GROWN = 16  # for cost estimates: pieces after which a model with a growing stat
 class ContextCost(Measurement):
     """Streams random tokens through a model and measures its cost at each of `lengths` tokens.
 
-    piece: tokens read at a time. repeats: timings of a piece at every length; the fastest counts. slowest: most seconds
+    piece: tokens read at a time. repeats: timings of a piece at every length, in turn. slowest: most seconds
     that a piece may take; the stream of a slower model, such as full attention at some length, ends there, and
     `longest` says where. Raises ValueError for lengths that do not increase or are no multiples of `piece`.
     """
@@ -46,23 +49,23 @@ class ContextCost(Measurement):
         generator = torch.Generator().manual_seed(self.seed)
         tokens = torch.randint(0, VOCABULARY, (1, self.piece), generator=generator).to(device)
         precise = environment.resolve_precision("auto") == "fp32"
-        rows: list[dict[str, Any]] = []
+        states: dict[int, tuple[Any, float]] = {}
         state, begun = None, time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=not precise):
             for _ in range(self.repeats):  # the first calls of a process are slow
                 model(tokens, None)
             for seen in itertools.count(self.piece, self.piece):
                 if seen in self.lengths:
-                    rows.append(
-                        self.measure(model, tokens, state, seen) | {"stream_seconds": time.perf_counter() - begun}
-                    )
-                    if seen == self.lengths[-1] or rows[-1]["ms_per_token"] * self.piece > 1000 * self.slowest:
+                    states[seen] = state, time.perf_counter() - begun
+                    fastest = min(interleaved({"": partial(model, tokens, state)}, self.repeats)[""])
+                    if seen == self.lengths[-1] or fastest > self.slowest:
                         break
                 _, state = model(tokens, state)
+            rows, growth = self.measure(model, tokens, states)
         first, last = rows[0], rows[-1]
         metrics = {
             "longest": float(last["length"]),
-            "time_growth": last["ms_per_token"] / first["ms_per_token"],
+            "time_growth": growth,
             "state_growth": last["state_bytes"] / first["state_bytes"],
             "memory_growth": last["peak_bytes"] / first["peak_bytes"],
             "stream_seconds": last["stream_seconds"],
@@ -82,26 +85,31 @@ class ContextCost(Measurement):
         grows = sum(x.numel() for x in leaves(after)) > sum(x.numel() for x in leaves(before))
         pieces = min(self.lengths[-1] // self.piece, GROWN if grows else math.inf)
         measured = sum(length <= pieces * self.piece for length in self.lengths)
-        again = Reading(1, self.piece, (self.repeats + 2) * measured, generated=4 * self.repeats)
+        again = Reading(1, self.piece, (2 * self.repeats + 4) * measured, generated=1)
         return [Reading(1, self.piece, pieces=int(pieces)), again]
 
-    def measure(self, model: nn.Module, tokens: torch.Tensor, state: Any, seen: int) -> dict[str, Any]:
-        """The cost of reading the piece that ends at token `seen`, and of decoding one token after it."""
-        _, after = model(tokens, state)
-        reading = min(self.timed(model, tokens, state) for _ in range(self.repeats))
-        decoding = min(self.timed(model, tokens[:, :1], after) for _ in range(4 * self.repeats))
-        return {
-            "length": seen,
-            "ms_per_token": 1000 * reading / self.piece,
-            "ms_per_decoded_token": 1000 * decoding,
-            "state_bytes": sum(leaf.numel() * leaf.element_size() for leaf in leaves(after)),
-            "peak_bytes": peak_bytes(lambda: model(tokens, state)),
-        }
+    def measure(
+        self, model: nn.Module, tokens: torch.Tensor, states: dict[int, tuple[Any, float]]
+    ) -> tuple[list[dict[str, Any]], float]:
+        """The cost, at each length, of reading the piece that ends there and of decoding one token after it; and how
+        much longer the last piece takes than the first. states: those before the pieces, and when they were reached.
 
-    def timed(self, model: nn.Module, tokens: torch.Tensor, state: Any) -> float:
-        """Seconds of one call."""
-        started = time.perf_counter()
-        model(tokens, state)
-        if tokens.is_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
+        The lengths are measured in turn, so that a slow moment of the machine affects all.
+        """
+        after = {seen: model(tokens, state)[1] for seen, (state, _) in states.items()}
+        pieces = {str(seen): partial(model, tokens, state) for seen, (state, _) in states.items()}
+        reading = interleaved(pieces, self.repeats)
+        decoding = interleaved({str(seen): partial(model, tokens[:, :1], after[seen]) for seen in states}, self.repeats)
+        rows = [
+            {
+                "length": seen,
+                "ms_per_token": 1000 * min(reading[str(seen)]) / self.piece,
+                "ms_per_decoded_token": 1000 * min(decoding[str(seen)]),
+                "state_bytes": sum(leaf.numel() * leaf.element_size() for leaf in leaves(after[seen])),
+                "peak_bytes": peak_bytes(pieces[str(seen)]),
+                "stream_seconds": reached,
+            }
+            for seen, (_, reached) in states.items()
+        ]
+        first, last = reading[str(min(states))], reading[str(max(states))]
+        return rows, statistics.median(late / early for early, late in zip(first, last))

@@ -30,8 +30,9 @@ class Comparison:
     rule: difference (treatment - control), ratio (treatment / control) or sign (share of pairs in which the treatment
     is greater), for runs paired by all factors that neither side fixes; equivalence (the difference is no larger than
     the smallest effect of interest); level (the treatment alone); exact (the treatment alone, within `tolerance` of the
-    threshold). side: the side of the threshold on which the effect is claimed to be. relative_to: levels of other runs,
-    whose difference is subtracted from that of these. evaluation: the first or the last of a run.
+    threshold); counted (the treatment alone, a number that no seed changes, beyond the threshold). side: the side of
+    the threshold on which the effect is claimed to be. relative_to: levels of other runs, whose difference is
+    subtracted from that of these. evaluation: the first or the last of a run.
 
     smallest: the smallest effect of interest, in units of the metric or, of a ratio, the smallest one above 1; because:
     why it is that. trials: over how many trials a run counted a share, or the metric that says so. given: why a
@@ -47,7 +48,7 @@ class Comparison:
     label: str
     experiment: str
     metric: str
-    rule: Literal["difference", "equivalence", "ratio", "sign", "level", "exact"]
+    rule: Literal["difference", "equivalence", "ratio", "sign", "level", "exact", "counted"]
     threshold: float
     treatment: Levels = field(default_factory=dict)
     control: Levels = field(default_factory=dict)
@@ -73,6 +74,11 @@ class Comparison:
         return self.decides and not self.given
 
     @property
+    def is_exact(self) -> bool:
+        """Whether what is compared is worked out or counted, so that it has no interval."""
+        return self.rule in ("exact", "counted")
+
+    @property
     def sides(self) -> list[Levels]:
         """The levels of all runs that are compared: of the treatment, the control and what they are relative to."""
         own = [self.treatment, self.control] if self.control else [self.treatment]
@@ -83,7 +89,7 @@ class Comparison:
     def check_smallest(cls, smallest: float | None, info: ValidationInfo) -> float | None:
         """Refuse a smallest effect of interest that is missing, or that is none."""
         rule = info.data.get("rule")
-        if rule != "exact" and smallest is None:
+        if rule not in ("exact", "counted") and smallest is None:
             raise ValueError("the smallest effect of interest is missing: say how small an effect no longer matters")
         if smallest is not None and smallest <= (1 if rule == "ratio" else 0):
             raise ValueError("the smallest effect of interest must be above 0, or above 1 for a ratio")
@@ -121,7 +127,7 @@ class Claim:
     @classmethod
     def check_looks(cls, looks: dict[int, float], info: ValidationInfo) -> dict[int, float]:
         """Refuse looks that are missing, that do not increase or that spend more or less than ALPHA."""
-        if all(comparison.rule == "exact" for comparison in info.data.get("comparisons", [])):
+        if all(comparison.is_exact for comparison in info.data.get("comparisons", [])):
             return looks
         if not looks:
             raise ValueError("looks are missing: say at how many seeds the results are looked at, such as {4: 0.05}")

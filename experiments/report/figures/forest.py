@@ -28,7 +28,7 @@ def bars(verdict: Verdict) -> dict[int, Bar]:
     for index, finding in enumerate(verdict.findings):
         c = finding.comparison
         negative = c.rule == "ratio" and finding.effect.mean <= 0  # has no logarithm
-        if c.rule != "exact" and math.isfinite(finding.effect.mean) and not negative:
+        if not c.is_exact and math.isfinite(finding.effect.mean) and not negative:
             scales.setdefault((c.rule, c.metric, c.unit, c.threshold), []).append(index)
     found: dict[int, Bar] = {}
     for indices in scales.values():

@@ -144,9 +144,11 @@ def half_width(finding: Finding) -> float:
 
     The distance from the mean to the nearer end of its interval, for that of a ratio is not symmetric; for an exact
     property ten times its tolerance, so that a digit more than that of the tolerance is written, or a tenth of its
-    value if that is less.
+    value if that is less, as for what is counted.
     """
     effect = finding.effect
+    if finding.comparison.rule == "counted":
+        return abs(effect.mean) / 10
     if finding.comparison.rule == "exact":
         return min(10 * finding.comparison.tolerance, abs(effect.mean) / 10 or math.inf)
     return min(effect.mean - effect.low, effect.high - effect.mean) if has_interval(effect) else 0.0
