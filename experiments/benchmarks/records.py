@@ -1,4 +1,4 @@
-"""Time and memory of ledger and page from many records, and of a `make reproduce` that finds nothing to do."""
+"""Time and memory of ledger and page from many records."""
 
 import itertools
 import math
@@ -31,7 +31,7 @@ EXACT_RUNS = "from experiments.reproduce import main; main(['--outputs', {output
 
 
 def records_table(console: Console) -> Table:
-    """Seconds and memory at laptop scale: before there is an index, after one record has changed, and after none has."""
+    """Seconds and memory at laptop scale: without an index, after one record has changed, and after none has."""
     table = Table("records", "ledger and page", "time, s", "peak memory, MB", "page, MB", title="many records")
     for count in COUNTS:
         with tempfile.TemporaryDirectory() as outputs, console.status(f"writing {count:,} records"):
