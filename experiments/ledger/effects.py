@@ -87,9 +87,8 @@ def outcome(comparison: Comparison, effect: Estimate) -> str:
     """What an interval says. An effect that is surely too small to matter is none, whatever its sign."""
     low, high = bounds(comparison)
     if comparison.is_exact:
-        holds = shortfall(comparison, effect.mean) <= comparison.tolerance
-        if comparison.rule == "counted":
-            holds = shortfall(comparison, effect.mean) < 0
+        short = shortfall(comparison, effect.mean)
+        holds = short <= comparison.tolerance if comparison.rule == "exact" else short < 0
         return AS_CLAIMED if holds else NOT_AS_CLAIMED
     inside, above, below = low < effect.low and effect.high < high, effect.low > high, effect.high < low
     if comparison.rule == "equivalence":

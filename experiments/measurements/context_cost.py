@@ -24,9 +24,9 @@ GROWN = 16  # for cost estimates: pieces after which a model with a growing stat
 class ContextCost(Measurement):
     """Streams random tokens through a model and measures its cost at each of `lengths` tokens.
 
-    piece: tokens read at a time. repeats: timings of a piece at every length, in turn. slowest: most seconds
-    that a piece may take; the stream of a slower model, such as full attention at some length, ends there, and
-    `longest` says where. Raises ValueError for lengths that do not increase or are no multiples of `piece`.
+    piece: tokens read at a time. repeats: timings of a piece at every length, in turn. slowest: most seconds that a
+    piece may take; the stream of a slower model, such as full attention at some length, ends there, and `longest` says
+    where. Raises ValueError for lengths that do not increase or are no multiples of `piece`.
     """
 
     def __init__(
