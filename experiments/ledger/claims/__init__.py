@@ -18,6 +18,7 @@ from experiments.recording.contents import YAML
 
 FOLDER = Path(__file__).resolve().parent
 STRICT = ConfigDict(extra="forbid")
+EXACT = ("exact", "counted")  # rules of what is worked out or counted, so that it has no interval
 PAPER = "paper.yaml"  # beside the claims; a folder from outside that has one is a ledger of its own
 T = TypeVar("T")
 Levels = dict[str, str | int | float]
@@ -76,7 +77,7 @@ class Comparison:
     @property
     def is_exact(self) -> bool:
         """Whether what is compared is worked out or counted, so that it has no interval."""
-        return self.rule in ("exact", "counted")
+        return self.rule in EXACT
 
     @property
     def sides(self) -> list[Levels]:
@@ -89,7 +90,7 @@ class Comparison:
     def check_smallest(cls, smallest: float | None, info: ValidationInfo) -> float | None:
         """Refuse a smallest effect of interest that is missing, or that is none."""
         rule = info.data.get("rule")
-        if rule not in ("exact", "counted") and smallest is None:
+        if rule not in EXACT and smallest is None:
             raise ValueError("the smallest effect of interest is missing: say how small an effect no longer matters")
         if smallest is not None and smallest <= (1 if rule == "ratio" else 0):
             raise ValueError("the smallest effect of interest must be above 0, or above 1 for a ratio")
