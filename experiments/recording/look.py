@@ -67,13 +67,15 @@ class Look:
 
     def contents_of(self, folder: Path, whole: bool) -> Contents:
         """The status of a record, and what a finished one holds but for its configuration, which few readers need."""
-        found = self.contents.get((folder, whole))
-        if found is None and stamp(os.path.join(folder, STATUS)) == MISSING:
-            found = Contents("new")
-        elif found is None:
-            kind = "whole" if whole else "without config.yaml"
-            found = Contents(*self.known(folder, kind, lambda: self.read(folder, whole)))
-        self.contents[folder, whole] = found
+        key = folder, whole
+        found = self.contents.get(key)
+        if found is None:
+            if stamp(os.path.join(folder, STATUS)) == MISSING:
+                found = Contents("new")
+            else:
+                kind = "whole" if whole else "without config.yaml"
+                found = Contents(*self.known(folder, kind, lambda: self.read(folder, whole)))
+            self.contents[key] = found
         return found
 
     def read(self, folder: Path, whole: bool) -> Contents:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -31,18 +31,15 @@ class Shown:
         name = hashlib.sha256(json.dumps([str(Path(outputs).resolve()), *arguments], default=str).encode()).hexdigest()
         self.file = CACHES / "shown" / f"{name[:16]}.json"
         self.outputs, self.console = Path(outputs), console
+        self.before = digest_of(self.parts())  # the command shows records that are at least as new
 
     def state(self) -> str:
-        """A digest of all that what is shown depends on."""
-        digest = hashlib.sha256()
-        for part in self.parts():
-            digest.update(repr(part).encode())
-        return digest.hexdigest()
+        """A digest of all that what is shown depends on: of the page as it is, of the rest as it was at first."""
+        return digest_of([self.before, *stamps_under(self.outputs / "report")])
 
     def parts(self) -> Iterator[Any]:
-        """The records and the page, our source, the libraries, the machine, the user's settings and the terminal."""
-        for folder in (self.outputs / "runs", self.outputs / "report"):
-            yield from stamps_under(folder)
+        """The records, our source, the libraries, the machine, the user's settings and the terminal."""
+        yield from stamps_under(self.outputs / "runs")
         for package in ("conf", "experiments", "models", "tasks"):
             yield from stamps_under(ROOT / package)
         yield sys.version, sorted((each.metadata["Name"], each.version) for each in distributions())
@@ -65,6 +62,14 @@ class Shown:
         """Keep what was shown, where it can be written."""
         with contextlib.suppress(OSError):
             write_atomically(self.file, json.dumps({"state": self.state(), "text": text}).encode())
+
+
+def digest_of(parts: Iterable[Any]) -> str:
+    """The SHA-256 of these parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(part).encode())
+    return digest.hexdigest()
 
 
 def stamps_under(folder: Path) -> Iterator[Any]:

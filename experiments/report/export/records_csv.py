@@ -24,7 +24,9 @@ def records_csv(evidence: Evidence) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(harmless, columns))
-    writer.writerows([harmless(row.get(column, "")) for column in columns] for row in rows)
+    for row in rows:
+        cells = {name: harmless(value) for name, value in row.items()}
+        writer.writerow(map(cells.get, columns))
     return text.getvalue()
 
 
