@@ -12,7 +12,7 @@ from torch import nn
 from experiments.config import plugins
 from experiments.config.compose import compose
 from experiments.evaluation.repeat import finished, trained
-from experiments.ledger.levels import factors_of
+from experiments.ledger.levels import Factors, factors_of, with_all_levels
 from experiments.ledger.runs import gather
 from experiments.ledger.verdicts import Verdict, judge_all
 from experiments.recording.record import Record
@@ -35,19 +35,26 @@ def run(overrides: Sequence[str], *, quiet: bool = False) -> Record:
 
 
 def records(outputs: str | Path = "outputs", experiment: str | None = None) -> pd.DataFrame:
-    """The records under `outputs`, a row for each: the levels that its overrides choose, its seed, counts and metrics.
+    """The records under `outputs`, a row for each: its seed, its level of each factor that a run of its experiment
+    chooses, counts and metrics.
 
     experiment: only this one's. A record that is damaged has its status alone, and one that is not finished no metrics.
     """
-    rows = []
-    for record in records_of(outputs, experiment):
-        row: dict[str, Any] = {"experiment": record.folder.parent.name, "id": record.id, "status": record.status}
+    known = list(records_of(outputs, experiment))
+    chosen: dict[str, list[tuple[Factors, Record]]] = {}
+    for record in known:
         if record.finished:
-            environment, summary = record.environment, record.summary
-            factors: dict[str, Any] = factors_of(environment.get("overrides", []))
-            seed = int(factors.pop("seed", 0))
+            overrides = record.environment.get("overrides", [])
+            chosen.setdefault(record.folder.parent.name, []).append((factors_of(overrides), record))
+    levels = {record.folder: factors for runs in chosen.values() for factors, record in with_all_levels(runs)}
+    rows = []
+    for record in known:
+        row: dict[str, Any] = {"experiment": record.folder.parent.name, "id": record.id, "status": record.status}
+        if record.folder in levels:
+            factors, summary = levels[record.folder], record.summary
+            seed = int(factors.pop("seed", record.config["seed"]))
             counts = {name: summary[name] for name in COUNTS if name in summary}
-            row |= {"scale": environment["scale"], "seed": seed} | factors | counts | summary["metrics"]
+            row |= {"scale": record.environment["scale"], "seed": seed} | factors | counts | summary["metrics"]
         rows.append(row)
     found = pd.DataFrame(rows)
     return found[[*(name for name in LEADING if name in found), *(name for name in found if name not in LEADING)]]

@@ -59,6 +59,19 @@ def test_records_are_a_table_of_levels_and_metrics(outputs: Path) -> None:
     assert records(outputs, "none").empty and records(outputs / "nowhere").empty
 
 
+def test_a_run_that_chooses_nothing_has_its_experiments_own_levels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    default = run(own(tmp_path), quiet=True)
+    run(own(tmp_path, "position=alibi", "optimizer.lr=0.5"), quiet=True)
+    rate = str(default.config["optimizer"]["lr"])
+    table = records(tmp_path)
+    assert sorted(zip(table["position"], table["optimizer.lr"])) == [("alibi", "0.5"), ("rope", rate)]
+    place = ["--scale", "smoke", "--outputs", str(tmp_path)]
+    code, out, _ = compared(capsys, "positions", f"optimizer.lr=0.5,{rate}", *place)
+    assert code == 0 and re.search(rf"^ *{rate} +1 ", out, re.M)
+
+
 def test_a_damaged_record_is_a_row_without_figures(outputs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "positions" / "0123456789ab"
     folder.mkdir(parents=True)
@@ -203,8 +216,9 @@ def test_a_sweep_ends_with_what_varied_and_what_it_found(outputs: Path, capsys: 
     out = capsys.readouterr().out
     head = next(line for line in out.splitlines() if "seeds" in line)
     assert re.split(r" {2,}", head.strip()) == [
-        "position", "seeds", "nonoverlapping/loss, nats per token", "difference to the best",
+        "position", "seeds", "mean", "difference",
     ]  # fmt: skip
+    assert out.lstrip().startswith("nonoverlapping/loss, nats per token")
     assert f"compare: python -m experiments.compare positions position --scale smoke --outputs {outputs}" in out
 
 

@@ -43,6 +43,9 @@ PARTS = ("attention", "position", "feedforward", "activation")
         ("training.precision=fp31", "training.precision"),
         ("tracking.mode=onlin", "tracking.mode"),
         ("position=[", "position"),
+        ("position.max_distance=3", "'position.max_distance'; position=relative_bias, position=relative_shaw have it"),
+        ("rope", "'rope' is not key=value, such as position=rope"),
+        ("3", "'3' is not key=value, such as seed=1"),
     ],
 )
 def test_a_wrong_override_is_named_in_one_line_with_the_nearest_right_one(override: str, message: str) -> None:

@@ -75,7 +75,7 @@ def test_the_first_quarter_of_an_hour(program: Program, tmp_path: Path) -> None:
     ledger = ["--scale", "smoke", "--no-runs", "--outputs", str(tmp_path)]
     assert program(*ledger, module="experiments.reproduce").returncode == 0
     assert (tmp_path / "report" / "index.html").exists()
-    code = shlex.split(load)[2].replace("records()", f"records({str(tmp_path)!r})")
+    code = shlex.split(load)[2].replace("records(", f"records({str(tmp_path)!r}, ")
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "alibi" in loaded.stdout, loaded.stderr
 

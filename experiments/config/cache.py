@@ -139,3 +139,12 @@ def sweep(experiment: str, scale: str) -> dict[str, str]:
         _, hydra = by_hydra((f"experiment={experiment}", f"scale={scale}"))
         cached.add(key, {str(name): str(levels) for name, levels in hydra.sweeper.params.items()})
     return cached.values[key]
+
+
+def choices(experiment: str, scale: str) -> dict[str, str]:
+    """The option that an experiment chooses of each group, where overrides choose no other. Raises ConfigError."""
+    key = f"choices of {experiment} at {scale}"
+    if key not in cached.values:
+        _, hydra = by_hydra((f"experiment={experiment}", f"scale={scale}"))
+        cached.add(key, {str(group): str(option) for group, option in hydra.runtime.choices.items() if option})
+    return cached.values[key]

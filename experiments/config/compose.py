@@ -7,7 +7,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.checks import flatten, is_setting, plain, required
-from experiments.config.choices import groups_of, nearest
+from experiments.config.choices import file_of, groups_of, nearest
 from experiments.config.composition import compose_unchecked
 from experiments.config.errors import ConfigError
 from experiments.config.overrides import apply, parse, values_of
@@ -22,11 +22,15 @@ def compose(overrides: Sequence[str], return_hydra_config: bool = False, root: s
 def check_overrides(overrides: Sequence[str], multirun: bool = False, root: str = "config") -> None:
     """Raise ConfigError for an unknown key, group or option, a value of the wrong type, a setting that cannot be left
     out, or a sweep without -m."""
+    known = groups_of(root)
+    for word in overrides:
+        if "=" not in word and not word.startswith("~"):
+            meant = next((f"{group}={word}" for group, options in known.items() if word in options), "seed=1")
+            raise ConfigError(f"'{word}' is not key=value, such as {meant}")
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         if override.is_sweep_override() and not multirun:
             raise ConfigError(f"'{override.input_line}' has several values: add -m to run them all")
-    known = groups_of(root)
     chosen, values = [], []
     for override in parsed:
         key = override.key_or_group
@@ -47,12 +51,23 @@ def check_overrides(overrides: Sequence[str], multirun: bool = False, root: str 
         node, dot, _ = key.partition(".")
         added = (override.is_add() or override.is_force_add()) and dot and node in keys
         if not added and key not in keys:
-            raise ConfigError(f"unknown key '{key}'; {nearest(key, offered)}")
+            others = options_with(key, known)
+            hint = (
+                f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} it" if others else nearest(key, offered)
+            )
+            raise ConfigError(f"unknown key '{key}'; {hint}")
         if override.is_delete():
             check_deletion(composed, override)
         changed = copy.deepcopy(composed)  # compose only once: it takes Hydra 0.1 s
         for value in values_of(override):
             plain(apply(changed, parse(f"{(override.input_line or '').split('=')[0]}={value}")), complete=False)
+
+
+def options_with(key: str, known: dict[str, list[str]]) -> list[str]:
+    """The choices of a key's group that have it, as overrides: data=pg19 has data.path."""
+    group, _, name = key.partition(".")
+    files = {f"{group}={option}": file_of(group, option) for option in known.get(group, [])}
+    return [choice for choice, file in files.items() if name in OmegaConf.load(file)]
 
 
 def check_deletion(composed: DictConfig, override: Override) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.config.cache import choices
+from experiments.config.choices import groups
 from experiments.config.errors import ConfigError
 from experiments.ledger.claims import claims, compared_factors
 from experiments.ledger.intervals import Estimate, average, mean
@@ -96,7 +98,7 @@ def results_of(experiment: str, scale: str, outputs: str) -> tuple[list[Result],
         for record in own
         if record.environment["scale"] == scale
     ]
-    for factors, record in candidates:
+    for factors, record in with_all_levels(candidates):
         seed = int(factors.pop("seed", record.config["seed"]))
         found.setdefault((seed, *sorted(factors.items())), Result(factors, seed, record))
     if not found:
@@ -110,6 +112,30 @@ def factors_of(overrides: Sequence[str]) -> Factors:
     return {
         name: level for name, level in pairs if name.split(".")[0] not in NO_FACTORS and not name.startswith("hydra")
     }
+
+
+def with_all_levels(runs: Sequence[tuple[Factors, Record]]) -> list[tuple[Factors, Record]]:
+    """Finished runs of one experiment, each with a level of every factor that any of them chooses, in the same order.
+
+    A run that does not choose a factor has the experiment's own level of it, if there is one.
+    """
+    names = dict.fromkeys(name for factors, _ in runs for name in factors)
+    return [
+        ({name: level for name in names if (level := factors.get(name) or own_level(name, record))}, record)
+        for factors, record in runs
+    ]
+
+
+def own_level(name: str, record: Record) -> str:
+    """The level of a factor in a run whose overrides do not choose it, "" if it has none."""
+    if name in groups():
+        experiment = record.folder.parent.name
+        known = experiment in groups()["experiment"]
+        return choices(experiment, record.config["scale"]).get(name, "") if known else ""
+    node: Any = record.config
+    for part in name.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return "" if node is None or isinstance(node, dict) else str(node)
 
 
 def varying(results: Sequence[Result]) -> list[str]:

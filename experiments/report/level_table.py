@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -40,7 +40,7 @@ def level_table(results: Sequence[Result], names: Sequence[str] = (), metric: st
     ]
     bold = [(0, len(names) + 1)] if len(found) > 1 and found[1].decided else []
     first = direction or ("lower is better" if is_lower_better(config, metric) else "the highest first")
-    caption = f"{metric}: {first}. Means over seeds with 95 % intervals; differences are paired by seed."
+    caption = f"{metric}: {first}. Means over seeds with 95 % intervals; differences are to the best, paired by seed."
     return LevelTable(columns, rows, bold, caption)
 
 
@@ -66,10 +66,14 @@ def with_interval(estimate: Estimate, form: NumberFormat) -> str:
 
 
 def for_terminal(table: LevelTable) -> Table:
-    """The table for a terminal, cut to its best rows."""
-    found = Table(box=SIMPLE_HEAD, pad_edge=False, caption=table.caption, caption_justify="left")
-    for index, column in enumerate(table.columns):
-        found.add_column(column, justify="right" if index >= len(table.columns) - 3 else "left", overflow="fold")
+    """The table for a terminal, cut to its best rows. What is measured is its title, too long for a column."""
+    *factors, _, measured, _ = table.columns
+    sides: dict[str, Any] = {"title_justify": "left", "caption_justify": "left"}
+    found = Table(box=SIMPLE_HEAD, pad_edge=False, title=measured, caption=table.caption, **sides)
+    for name in factors:
+        found.add_column(name, overflow="fold")
+    for name in ("seeds", "mean", "difference"):
+        found.add_column(name, justify="right", no_wrap=True)
     for number, row in enumerate(table.rows[:MOST_ROWS]):
         found.add_row(*row, style="bold" if any(place == number for place, _ in table.bold) else None)
     if len(table.rows) > MOST_ROWS:
