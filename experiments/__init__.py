@@ -3,8 +3,14 @@
 In Python: `run`, `records`, `judge` and `load_model`, from experiments/api.py.
 """
 
+import importlib.util
 import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+# A command, so `python -m`, in a Python without the libraries: most likely the environment is not activated.
+if sys.argv[:1] == ["-m"] and not importlib.util.find_spec("torch"):
+    sys.exit(f"{sys.executable} has no torch: `make setup`, then `source .venv/bin/activate`")
 
 # The libraries read these variables when they are imported, so they are set before.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -46,7 +46,6 @@ class ContextExtension:
 
         def text(length: int, multiples: list[int]) -> LanguageModeling:
             rows = max(1, tokens_per_batch // length)
-            stride = max(1, length // 2)
             return LanguageModeling(
                 data,
                 seed,
@@ -54,7 +53,7 @@ class ContextExtension:
                 rows,
                 vocabulary_size,
                 evaluation_tokens,
-                stride,
+                None,
                 cache,
                 multiples=multiples,
                 split=split,

@@ -37,7 +37,7 @@ class LanguageModeling(Scoring):
         batch_size: PositiveInt,
         vocabulary_size: VocabularySize,
         evaluation_tokens: PositiveInt,
-        stride: PositiveInt,
+        stride: PositiveInt | None,
         cache: str,
         carry_state: bool = False,
         multiples: Sequence[PositiveInt] = (1,),

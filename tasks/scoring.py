@@ -93,18 +93,18 @@ def documents_with(tokens: np.ndarray, stream: TokenStream) -> int:
 
 
 class Scoring(ABC):
-    """Scores documents of `test` in non-overlapping and in sliding windows that begin at the start of a document.
+    """Scores documents of `test` in non-overlapping and, if asked, in sliding windows that begin at its start.
 
     window: tokens of an evaluation window. stride: tokens that the sliding protocol scores per window, each with at
-    least window - stride tokens of context. multiples: factors of the window length to evaluate; that a model rejects a
-    factor above 1 is a result (`refused/…`). evaluation_tokens: number of tokens scored, spread over the documents (see
-    `spread`); every window scores the same ones. tokens_per_batch: a batch has as many windows as fit into this number
-    of tokens.
+    least window - stride tokens of context; None leaves this protocol out. multiples: factors of the window length to
+    evaluate; that a model rejects a factor above 1 is a result (`refused/…`). evaluation_tokens: number of tokens
+    scored, spread over the documents (see `spread`); every window scores the same ones. tokens_per_batch: a batch has
+    as many windows as fit into this number of tokens.
     """
 
     test: TokenStream
     window: int
-    stride: int
+    stride: int | None
     multiples: Sequence[int] = (1,)
     evaluation_tokens: int
     tokens_per_batch: int
@@ -123,7 +123,7 @@ class Scoring(ABC):
 
     def check_windows(self) -> None:
         """Raise ValueError for an invalid stride or invalid multiples."""
-        if not 0 < self.stride <= self.window:
+        if self.stride is not None and not 0 < self.stride <= self.window:
             raise ValueError(f"task.stride must be from 1 to the window of {self.window} tokens, not {self.stride}")
         if 1 not in self.multiples or min(self.multiples) < 1:
             raise ValueError(f"task.multiples must be integers of at least 1 and include 1, not {list(self.multiples)}")
@@ -146,19 +146,23 @@ class Scoring(ABC):
     def readings(self, model: nn.Module) -> list[Reading]:
         chosen = self.chosen(self.test)
         limit = getattr(model, "limit", None) or math.inf
-        windows = [(multiple * self.window, multiple * self.stride) for multiple in self.multiples]
         return [
             Reading(rows := max(1, self.tokens_per_batch // window), window, read / window / rows)
-            for window, stride in windows
-            for scored in (window, stride)
-            if window <= limit
+            for multiple in self.multiples
+            if (window := multiple * self.window) <= limit
+            for scored in self.protocols(multiple).values()
             for read in [sum(stop - first for first, stop, _ in pieces(self.test, chosen, window, scored))]
         ]
 
+    def protocols(self, multiple: int) -> dict[str, int]:
+        """The tokens that a window scores under each protocol, with `multiple` times the window."""
+        sliding = {} if self.stride is None else {"sliding": multiple * self.stride}
+        return {"nonoverlapping": multiple * self.window} | sliding
+
     def evaluate_with(self, model: nn.Module, multiple: int, result: Evaluation) -> None:
-        """Add the results of both protocols with `multiple` times the window."""
+        """Add the results of the protocols with `multiple` times the window."""
         window, place = multiple * self.window, "" if multiple == 1 else f"{multiple}x/"
-        for name, stride in (("nonoverlapping", window), ("sliding", multiple * self.stride)):
+        for name, stride in self.protocols(multiple).items():
             scored = self.score(model, self.test, window, stride)
             self.report(result, name, scored, window, stride, place)
             if multiple > 1:

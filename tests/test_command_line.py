@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,15 @@ def test_make_passes_its_variables_on_as_they_are() -> None:
             words = shlex.split(shown.stdout.strip().splitlines()[-1])
             options = [word for word in words[3:] if not word.startswith("--")]
             assert options and set(options) == {value}, shown.stdout
+
+
+def test_a_python_without_the_libraries_says_so_in_one_line() -> None:
+    """As when the environment is not activated."""
+    for name in ("run", "evaluate", "reproduce", "dashboard"):
+        command = [sys.executable, "-S", "-m", f"experiments.{name}"]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert ended.returncode == 1 and "source .venv/bin/activate" in ended.stderr
+        assert ended.stderr.count("\n") == 1
 
 
 def test_an_error_of_what_hydra_calls_is_told_as_it_is() -> None:
