@@ -55,7 +55,7 @@ def test_a_run_that_diverges_stops_and_says_so(tmp_path: Path) -> None:
         strict(record.folder / name)
     step, found = record.summary["diverged"], record.summary["evaluations"]
     assert 0 < step < 15 and found["15"] == found["20"] == found[str(step)] == record.summary["metrics"]
-    assert "sliding/loss" in found["0"] and "sliding/loss" not in found["20"]
+    assert "nonoverlapping/loss" in found["0"] and "nonoverlapping/loss" not in found["20"]
     assert max(row["step"] for row in record.metrics()) == step
     before = record.metrics_file.stat().st_mtime_ns
     assert execute(spec_of(tmp_path, "optimizer.lr=1000"), QUIET).diverged

@@ -26,7 +26,7 @@ from experiments.training.run_spec import resolve
 from tests.conftest import ROOT, Program, tiny
 from tests.test_run import one_line
 
-METRIC = "sliding/perplexity"
+METRIC = "nonoverlapping/perplexity"
 SPACE = ("optimizer.lr=tag(log,interval(1e-4,1e-2))", "model.width=choice(16,32)")
 TUNE = ("-m", "hydra/sweeper=optuna", f"hydra.sweeper.metric={METRIC}", "tracking=none")
 
@@ -99,8 +99,8 @@ def test_a_trial_that_another_process_is_at_is_waited_for(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_metric_that_the_runs_lack_is_named_with_the_nearest(program: Program, tmp_path: Path) -> None:
-    ended = program(*searched(tmp_path, 2, *SPACE, "hydra.sweeper.metric=perplexity"))
-    assert "the runs have no such metric; the nearest is 'sliding/perplexity'" in one_line(ended)
+    ended = program(*searched(tmp_path, 2, *SPACE, "hydra.sweeper.metric=sliding/perplexity"))
+    assert "the runs have no such metric; the nearest is 'nonoverlapping/perplexity'" in one_line(ended)
     assert not records(tmp_path)
 
 

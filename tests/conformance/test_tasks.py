@@ -102,6 +102,8 @@ def test_both_protocols_are_reported_with_what_they_are(tmp_path: Path) -> None:
         assert found.metrics[f"{name}/bits_per_byte"] == pytest.approx(loss * tokens / math.log(2) / size)
     # A model that looks at one token only does not see the difference.
     assert found.metrics["sliding/loss"] == pytest.approx(found.metrics["nonoverlapping/loss"], rel=1e-5)
+    alone = modeling(tmp_path, stride=None).evaluate(model).metrics
+    assert alone == {name: value for name, value in found.metrics.items() if not name.startswith("sliding/")}
 
 
 class Bigram(nn.Module):
