@@ -219,7 +219,9 @@ def test_a_decoder_of_ours_scores_the_same_outside(program: Program, tmp_path: P
     for split in ("train", "validation"):
         write_texts(texts, split, times=20)
     ours = ["data=text", f"data.path={texts}"]
-    trained = program(*tiny(tmp_path, "tracking=none", "training.steps=4", "training.precision=fp32", "task.stride=32", *ours))
+    trained = program(
+        *tiny(tmp_path, "tracking=none", "training.steps=4", "training.precision=fp32", "task.stride=32", *ours)
+    )
     assert trained.returncode == 0, trained.stderr
     (record,) = records(tmp_path)
     export(record.folder, tmp_path / "exported")

@@ -66,7 +66,11 @@ def write_anonymous(record: Record, folder: Path) -> None:
     """Copy a record, but for weights, with its own outputs and tracking replaced by the usual ones."""
     config = record.config | {"outputs": "outputs", "cache": "outputs/cache"}
     config["tracking"] = record.config["tracking"] | {"entity": None, "group": None, "tags": [], "notes": None}
-    environment = record.environment | {"overrides": public(record.environment.get("overrides", []))}
+    system = record.environment["platform"].split("-")[0]  # the build of a kernel can tell whose machine it is
+    environment = record.environment | {
+        "overrides": public(record.environment.get("overrides", [])),
+        "platform": system,
+    }
     write_atomically(folder / "config.yaml", to_yaml(without_paths(config)))
     write_atomically(folder / "environment.json", to_json(environment))
     for name in (METRICS, "summary.json", "tables.json"):

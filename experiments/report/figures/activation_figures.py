@@ -43,9 +43,9 @@ ACTIVATION_FIGURES: dict[str, tuple[Figure, ...]] = {
     "activation_robustness": (
         Figure(
             "Accuracy over learning rates and initial gains",
-            "Look at how many cells are near the best one, and where a function stays at chance (0.1). Means over "
+            "Look at how many cells are near the best one, and where a function stays at chance (10 %). Means over "
             "seeds.",
-            metric_map("accuracy", "optimizer.lr", "training.initial_gain", 100),
+            metric_map("accuracy", "activation", "optimizer.lr", "training.initial_gain", 100),
         ),
     ),
     "activation_search": (
@@ -66,13 +66,13 @@ ACTIVATION_FIGURES: dict[str, tuple[Figure, ...]] = {
             "Trainings that fail",
             "Look at the depth and the initial gain from which on networks with a function no longer learn to classify "
             "half of the images. Means over seeds and learning rates.",
-            metric_map("failed", "model.depth", "training.initial_gain", 1),
+            metric_map("failed", "activation", "model.depth", "training.initial_gain", 1),
         ),
         Figure(
             "Decades between first and last gradient",
             "Look at where gradients vanish or explode on their way through a network, after training. Means over "
             "seeds and learning rates; 30 stands for gradients that are zero or not finite.",
-            metric_map("imbalance", "model.depth", "training.initial_gain", 30),
+            metric_map("imbalance", "activation", "model.depth", "training.initial_gain", 30),
         ),
         Figure(
             "Gradients by layer",

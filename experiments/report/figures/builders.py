@@ -188,22 +188,22 @@ def recorded_histogram(table: str, x: str, y: str) -> Builder:
     return build
 
 
-def metric_map(metric: str, x: str, y: str, highest: float) -> Builder:
-    """A metric over two factors, a map for every level of the others; `highest` has the full colour."""
+def metric_map(metric: str, level: str, x: str, y: str, highest: float) -> Builder:
+    """The mean of a metric over two factors, a map for every level of another; `highest` has the full colour."""
 
     def build(runs: Sequence[Run]) -> Built:
-        rest = [name for name in factors_of(runs) if name not in (x, y)]
         rows = [
             {
-                "level": run.label(rest),
-                "group": f"{metric} / {highest:g}",
+                "level": spaced(run.factors[level]),
+                "group": "",
                 "x": float(run.factors[x]),
-                "y": run.factors[y],
-                "value": (run.value(metric) or 0.0) / highest,
+                "y": f"{short(y).split()[-1]} {run.factors[y]}",
+                "value": run.value(metric) or 0.0,
             }
             for run in runs
         ]
-        return charts.heat(summarize(rows, ["level", "group", "x", "y"]), short(x), short(y), metric) if rows else None
+        cells = summarize(rows, ["level", "group", "x", "y"])
+        return charts.heat(cells, short(x), short(y), metric, highest) if cells else None
 
     return build
 

@@ -16,6 +16,7 @@ from experiments.report.numbers import NumberFormat, column_format, is_number, n
 from experiments.report.runs import Row
 
 HEIGHT = 220  # pixels of a chart whose vertical axis is a number
+FEW_TICKS = 6  # values that have a tick each
 FEW_PANELS = 4  # that fit one column of the page
 INTERVAL = ("n", "mean", "low", "high")
 
@@ -102,6 +103,19 @@ def named(name: str) -> alt.Chart:
 def log_scale(logarithmic: bool = True) -> Any:
     """A logarithmic scale, or the default one."""
     return alt.Scale(type="log", nice=False) if logarithmic else alt.Undefined
+
+
+def log_axis(values: Sequence[float], horizontal: bool) -> alt.Axis:
+    """A logarithmic axis with ticks at 1, 2 and 5 times the powers of ten, or at these alone where the values span more
+    than three of them. A horizontal one has ticks at the values themselves if they are few, and no grid."""
+    found = sorted({value for value in values if 0 < value < math.inf}) or [1.0]
+    low, high = found[0], found[-1]
+    powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    steps = (1, 2, 5) if high < 1000 * low else (1,)
+    ticks = [step * power for power in powers for step in steps if low <= step * power <= high]
+    if horizontal and len(found) <= FEW_TICKS:
+        ticks = found
+    return alt.Axis(grid=not horizontal, values=ticks) if len(ticks) > 2 else alt.Axis(grid=not horizontal)
 
 
 def level_tooltips(level: str, group: str, grouped: bool) -> list[alt.Tooltip]:

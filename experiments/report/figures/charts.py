@@ -13,6 +13,7 @@ from experiments.report.figures.chart import (
     finish,
     fitted,
     level_tooltips,
+    log_axis,
     log_scale,
     means_in_words,
     name_of,
@@ -83,14 +84,17 @@ def curves(
     if not grouped and len(levels) > len(SERIES):
         dash = {"strokeDash": repeats("level", levels, level)}
     positive = all(row["low"] > 0 for row in rows)
-    values = log_scale() if logarithmic and positive else alt.Scale(zero=False)
-    x = alt.X("step:Q", title=across, axis=alt.Axis(grid=False), scale=log_scale(logarithmic))
+    values, ticks = alt.Scale(zero=False), alt.Axis()
+    if logarithmic and positive:
+        values, ticks = log_scale(), log_axis([row[end] for row in rows for end in ("low", "high")], horizontal=False)
+    axis = log_axis([row["step"] for row in rows], horizontal=True) if logarithmic else alt.Axis(grid=False)
+    x = alt.X("step:Q", title=across, axis=axis, scale=log_scale(logarithmic))
     tooltip = [*level_tooltips(level, group, grouped), alt.Tooltip("step:Q", title=across, format=".4~g")]
     tooltip += number_tooltips(*INTERVAL)
     base = named("curves")
     bands = base.mark_area(opacity=0.12).encode(
         x=x,
-        y=alt.Y("low:Q", title=title, scale=values),
+        y=alt.Y("low:Q", title=title, scale=values, axis=ticks),
         y2="high:Q",
         color=colour,
         detail="group:N",
@@ -113,8 +117,9 @@ def lines(rows: list[Row], x: str, y: str, level: str, logarithmic: bool = False
     levels = distinct(rows, "level")
     tooltip = [alt.Tooltip("level:N", title=level), *(alt.Tooltip(f"{n}:Q", format=".3~g") for n in ("x", "value"))]
     few = len(rows) < 100  # points in all: then each is drawn
+    axis = log_axis([row["x"] for row in rows], horizontal=True) if logarithmic else alt.Axis(grid=False)
     chart = named("curves").mark_line(strokeWidth=1.8, point=few).encode(
-        x=alt.X("x:Q", title=x, axis=alt.Axis(grid=False), scale=log_scale(logarithmic)),
+        x=alt.X("x:Q", title=x, axis=axis, scale=log_scale(logarithmic)),
         y=alt.Y("value:Q", title=y),
         color=series("level", levels, level, symbolType="stroke"),
         tooltip=tooltip,
@@ -191,8 +196,8 @@ def scatter(rows: list[Row], means: list[Row], x: str, y: str, level: str) -> Ch
     return Chart(spec, means_in_words(means), table)
 
 
-def heat(rows: list[Row], x: str, y: str, value: str) -> Chart:
-    """A map over (x, y) for every level and group, darker where the value, from 0 to 1, is greater."""
+def heat(rows: list[Row], x: str, y: str, value: str, highest: float = 1) -> Chart:
+    """A map over (x, y) for every level and group, darker where the value, from 0 to `highest`, is greater."""
     depths: list[str] = [name for name in ("start", "middle", "end") if name in distinct(rows, "y")]
     depths += [name for name in distinct(rows, "y") if name not in depths]
     across = sorted(distinct(rows, "x"))
@@ -209,11 +214,11 @@ def heat(rows: list[Row], x: str, y: str, value: str) -> Chart:
         alt.Tooltip("mean:Q", title=value),
         "n:Q",
     ]
-    opacity = alt.Opacity("mean:Q", scale=alt.Scale(domain=[0, 1], range=[0.05, 0.65]), legend=None)
+    opacity = alt.Opacity("mean:Q", scale=alt.Scale(domain=[0, highest], range=[0.05, 0.65], clamp=True), legend=None)
     cells = base.mark_rect(color=SERIES[0], stroke="var(--paper)", strokeWidth=2).encode(
         opacity=opacity, tooltip=tooltip
     )
-    texts = base.mark_text(fontSize=11).encode(text=alt.Text("mean:Q", format=".2f"))
+    texts = base.mark_text(fontSize=11).encode(text=alt.Text("mean:Q", format=".2f" if highest == 1 else ".3~g"))
     panels = [", ".join(filter(None, (row["level"], row["group"]))) for row in rows]
     order = list(dict.fromkeys(panels))
     column = min(56, 252 // len(across))  # all columns together are as wide as a phone's screen
@@ -231,9 +236,11 @@ def heat(rows: list[Row], x: str, y: str, value: str) -> Chart:
     )
     width = 70 + max(column * len(across), min(HEADING, 6 * max(map(len, order))))
     spec = panelled(finish(chart, cells=[row | {"panel": panel} for row, panel in zip(rows, panels)]), width)
-    table = [[row["level"], row["group"], row["x"], row["y"], row["n"], row["mean"]] for row in rows]
+    columns = {"level": "level", "group": "evaluation", "x": x, "y": y, "n": "n", "mean": value}
+    keys = [key for key in columns if any(row[key] != "" for row in rows)]
+    table = Table([columns[key] for key in keys], [[row[key] for key in keys] for row in rows])
     found = "; ".join(f"{name_of(row)}, {row['x']} {row['y']}: {number(row['mean'])}" for row in rows[:24])
-    return Chart(spec, found, Table(["level", "evaluation", x, y, "n", value], table), broad=len(order) > FEW_PANELS)
+    return Chart(spec, found, table, broad=len(order) > FEW_PANELS)
 
 
 def bars(rows: list[Row], means: list[Row], x: str, level: str) -> Chart:
