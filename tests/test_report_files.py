@@ -2,8 +2,11 @@
 
 import csv
 import io
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
+import altair as alt
 import pytest
 from PIL import Image
 
@@ -12,6 +15,7 @@ from experiments.recording.record import Record
 from experiments.report.export.chart_files import chart_files
 from experiments.report.export.records_csv import harmless, records_csv
 from experiments.report.figures import charts
+from experiments.report.figures.chart import log_ticks
 from experiments.report.figures.palette import theme
 from experiments.report.figures.paper_tables import paper_tables
 from experiments.report.figures.sections import sections
@@ -44,6 +48,35 @@ def test_levels_of_one_colour_are_told_apart_by_their_dashes() -> None:
     ]
     drawn = [(colour, tuple(dash)) for colour, dash in zip(*scales)]
     assert len(set(drawn)) == 10
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([1, 20.4], [1, 2, 5, 10, 20]),
+        ([0.8, 0, 30, math.inf], [1, 2, 5, 10, 20]),
+        ([1e-3, 50], [1e-3, 0.01, 0.1, 1, 10]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_are_round(values: list[float], ticks: list[float]) -> None:
+    assert log_ticks(values) == pytest.approx(ticks)
+    assert log_ticks([1.1, 1.9]) is alt.Undefined
+
+
+@pytest.mark.parametrize(
+    ("lengths", "ticks"), [([1, 2, 4, 8, 16], [1, 2, 4, 8, 16]), (range(1, 21), [1, 2, 5, 10, 20])]
+)
+def test_few_lengths_have_a_tick_each(lengths: Sequence[int], ticks: list[int]) -> None:
+    rows = [{"x": length, "value": 1.0, "level": "rope"} for length in lengths]
+    assert charts.lines(rows, "length", "loss", "position", True).spec["encoding"]["x"]["axis"]["values"] == ticks
+
+
+def test_a_map_shows_the_metric_itself_and_no_empty_column() -> None:
+    row = {"level": "relu", "group": "", "x": 4.0, "y": "gain 1", "n": 8, "mean": 7.39}
+    chart = charts.heat([row], "depth", "initial gain", "imbalance", highest=30)
+    assert chart.spec["datasets"]["cells"][0]["mean"] == 7.39 and chart.table is not None
+    assert chart.table.columns == ["level", "depth", "initial gain", "n", "imbalance"]
+    assert charts.heat([row | {"group": "before"}], "depth", "gain", "found").table.columns[1] == "evaluation"
 
 
 @pytest.mark.parametrize("dark", [False, True])

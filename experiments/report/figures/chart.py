@@ -16,7 +16,6 @@ from experiments.report.numbers import NumberFormat, column_format, is_number, n
 from experiments.report.runs import Row
 
 HEIGHT = 220  # pixels of a chart whose vertical axis is a number
-FEW_TICKS = 6  # values that have a tick each
 FEW_PANELS = 4  # that fit one column of the page
 INTERVAL = ("n", "mean", "low", "high")
 
@@ -105,17 +104,15 @@ def log_scale(logarithmic: bool = True) -> Any:
     return alt.Scale(type="log", nice=False) if logarithmic else alt.Undefined
 
 
-def log_axis(values: Sequence[float], horizontal: bool) -> alt.Axis:
-    """A logarithmic axis with ticks at 1, 2 and 5 times the powers of ten, or at these alone where the values span more
-    than three of them. A horizontal one has ticks at the values themselves if they are few, and no grid."""
-    found = sorted({value for value in values if 0 < value < math.inf}) or [1.0]
-    low, high = found[0], found[-1]
+def log_ticks(values: Sequence[float]) -> Any:
+    """Ticks of a logarithmic axis of these values: 1, 2 and 5 times the powers of ten, or these alone where the values
+    span more than three of them. Vega's own where fewer than three are left."""
+    positive = [value for value in values if 0 < value < math.inf] or [1.0]
+    low, high = min(positive), max(positive)
     powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
     steps = (1, 2, 5) if high < 1000 * low else (1,)
     ticks = [step * power for power in powers for step in steps if low <= step * power <= high]
-    if horizontal and len(found) <= FEW_TICKS:
-        ticks = found
-    return alt.Axis(grid=not horizontal, values=ticks) if len(ticks) > 2 else alt.Axis(grid=not horizontal)
+    return ticks if len(ticks) > 2 else alt.Undefined
 
 
 def level_tooltips(level: str, group: str, grouped: bool) -> list[alt.Tooltip]:

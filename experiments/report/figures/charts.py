@@ -13,8 +13,8 @@ from experiments.report.figures.chart import (
     finish,
     fitted,
     level_tooltips,
-    log_axis,
     log_scale,
+    log_ticks,
     means_in_words,
     name_of,
     named,
@@ -27,6 +27,7 @@ from experiments.report.numbers import number
 from experiments.report.runs import Row, distinct
 
 HEADING = 275  # pixels of a panel's heading, at most
+FEW_TICKS = 6  # values that have a tick each
 FEW = 20  # steps of a line whose points are drawn too
 LINE_HEIGHTS = {12: 26, 24: 18}  # lines of a dot chart up to which each is so many pixels high
 LOWEST_LINE = 8
@@ -84,17 +85,16 @@ def curves(
     if not grouped and len(levels) > len(SERIES):
         dash = {"strokeDash": repeats("level", levels, level)}
     positive = all(row["low"] > 0 for row in rows)
-    values, ticks = alt.Scale(zero=False), alt.Axis()
+    values, ticks = alt.Scale(zero=False), alt.Undefined  # Vega's own
     if logarithmic and positive:
-        values, ticks = log_scale(), log_axis([row[end] for row in rows for end in ("low", "high")], horizontal=False)
-    axis = log_axis([row["step"] for row in rows], horizontal=True) if logarithmic else alt.Axis(grid=False)
-    x = alt.X("step:Q", title=across, axis=axis, scale=log_scale(logarithmic))
+        values, ticks = log_scale(), log_ticks([row[end] for row in rows for end in ("low", "high")])
+    x = horizontal("step", rows, across, logarithmic)
     tooltip = [*level_tooltips(level, group, grouped), alt.Tooltip("step:Q", title=across, format=".4~g")]
     tooltip += number_tooltips(*INTERVAL)
     base = named("curves")
     bands = base.mark_area(opacity=0.12).encode(
         x=x,
-        y=alt.Y("low:Q", title=title, scale=values, axis=ticks),
+        y=alt.Y("low:Q", title=title, scale=values, axis=alt.Axis(values=ticks)),
         y2="high:Q",
         color=colour,
         detail="group:N",
@@ -112,14 +112,23 @@ def curves(
     return Chart(spec, f"At the last {across} drawn. {means_in_words(last)}")
 
 
+def horizontal(field: str, rows: list[Row], title: str, logarithmic: bool) -> alt.X:
+    """A horizontal axis without a grid. A logarithmic one has a tick at each value if they are few."""
+    ticks: Any = alt.Undefined
+    if logarithmic:
+        values = sorted({row[field] for row in rows if row[field] > 0})
+        ticks = values if len(values) <= FEW_TICKS else log_ticks(values)
+    axis = alt.Axis(grid=False, values=ticks)
+    return alt.X(f"{field}:Q", title=title, axis=axis, scale=log_scale(logarithmic))
+
+
 def lines(rows: list[Row], x: str, y: str, level: str, logarithmic: bool = False) -> Chart:
     """Lines through points (x, value), one for every level. logarithmic: the horizontal axis."""
     levels = distinct(rows, "level")
     tooltip = [alt.Tooltip("level:N", title=level), *(alt.Tooltip(f"{n}:Q", format=".3~g") for n in ("x", "value"))]
     few = len(rows) < 100  # points in all: then each is drawn
-    axis = log_axis([row["x"] for row in rows], horizontal=True) if logarithmic else alt.Axis(grid=False)
     chart = named("curves").mark_line(strokeWidth=1.8, point=few).encode(
-        x=alt.X("x:Q", title=x, axis=axis, scale=log_scale(logarithmic)),
+        x=horizontal("x", rows, x, logarithmic),
         y=alt.Y("value:Q", title=y),
         color=series("level", levels, level, symbolType="stroke"),
         tooltip=tooltip,
